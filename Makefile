@@ -1,0 +1,91 @@
+# One command for each need; `make` alone lists them. Needs Python 3.11 to 3.13, git and make.
+
+PYTHON ?= python3
+CONFIG ?= configs/nano.py
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+INSTALL := $(PIP) install --quiet
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format data train bench tables golden smoke ci hooks lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "mmllm needs Python 3.11 to 3.13; name one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The two stamps hold the installed sets: a second run does nothing.
+$(VENV)/.runtime: requirements-runtime.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what the trained model needs into $(VENV) (about a minute) ..."
+	@$(INSTALL) --require-hashes -r requirements-runtime.lock
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.full: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what training and the tests need into $(VENV) (a few minutes) ..."
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $(VENV)/.runtime $@
+
+setup: $(VENV)/.full ## install everything that requirements.lock pins
+
+demo: $(VENV)/.runtime ## caption, read, ask and search the sample pictures; writes demo.html
+	@$(BIN)/mmllm demo --out demo.html
+
+test: setup ## the tests that take seconds
+	$(PYTEST) -m "not slow"
+
+check: setup ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyrefly check
+
+format: setup ## rewrite files as `make check` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+data: setup ## fetch the pinned packages and build every corpus
+	$(BIN)/mmllm data build all
+
+train: setup ## train CONFIG (configs/nano.py), going on where it stopped
+	$(BIN)/python -m mmllm.train --config=$(CONFIG)
+
+bench: setup ## score the shipped model on every held-out split
+	$(BIN)/mmllm bench
+
+tables: setup ## rewrite the tables of README.md and PAPER.md from the results
+	$(BIN)/python -m mmllm.evaluate.report
+
+golden: setup ## rewrite the golden files after an intended change; read the diff
+	MMLLM_UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests -k golden
+
+smoke: setup ## a tiny training run end to end, then the demo
+	@rm -rf build/smoke
+	$(BIN)/python -m mmllm.train --config=configs/tiny.py --synthetic --workdir=build/smoke
+	$(BIN)/mmllm demo --out build/smoke/demo.html
+
+ci: check smoke ## everything: check, smoke, and all tests with the slow ones
+	$(PYTEST)
+
+hooks: setup ## check each commit with the tools of the lock
+	$(BIN)/pre-commit install
+
+lock: ## resolve the locks anew (needs uv)
+	@COMPILE="uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header" && \
+	{ echo "# Everything that make setup installs, for Python 3.11 to 3.13. Rewrite it with: make lock"; \
+	  $$COMPILE pyproject.toml --all-extras; } > requirements.lock.tmp && \
+	{ echo "# The part of requirements.lock that make demo installs: what runs a trained model."; \
+	  echo setuptools | $$COMPILE pyproject.toml - -c requirements.lock.tmp; } > requirements-runtime.lock.tmp && \
+	mv requirements.lock.tmp requirements.lock && mv requirements-runtime.lock.tmp requirements-runtime.lock
+
+clean: ## remove the environment and what commands wrote; the data cache stays
+	rm -rf $(VENV) build dist report demo.html demo_files *.egg-info

@@ -1,0 +1,51 @@
+"""Settings that every test runs under: CPU, eight virtual devices, strict shapes, its own cache."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+REAL_CACHE = os.environ.get("MMLLM_DATA")
+SESSION_CACHE = Path(tempfile.mkdtemp(prefix="mmllm-tests-"))
+os.environ["MMLLM_DATA"] = str(SESSION_CACHE)
+
+if os.environ.get("MMLLM_TYPECHECK", "1") != "0":
+    # Before the first import of mmllm: checks every annotated shape and type at run time.
+    from jaxtyping import install_import_hook
+
+    install_import_hook("mmllm", "beartype.beartype")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+flags.FLAGS.mark_as_parsed()  # grain reads absl flags and refuses to before they are parsed
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """Returns the random key that tests share."""
+    return jax.random.key(0)
+
+
+@pytest.fixture(autouse=True)
+def data_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points MMLLM_DATA to an empty folder, unless the test is marked `real_cache`."""
+    if request.node.get_closest_marker("real_cache") is None:
+        return
+    if REAL_CACHE is None:
+        monkeypatch.delenv("MMLLM_DATA")
+    else:
+        monkeypatch.setenv("MMLLM_DATA", REAL_CACHE)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache() -> Iterator[Path]:
+    """Yields the cache folder of this run and removes it afterwards."""
+    yield SESSION_CACHE
+    shutil.rmtree(SESSION_CACHE, ignore_errors=True)
