@@ -1,0 +1,83 @@
+"""Every field of a training configuration, once, with its unit. Other configs are this one plus differences.
+
+Command: not meant to be run by itself; see configs/nano.py.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    cfg = ConfigDict()
+    cfg.name = "base"
+    cfg.seed = 0
+
+    model = cfg.model = ConfigDict()
+    model.stem = "efficientnet_lite0"  # "efficientnet_lite0" (pretrained, frozen) | "patch" (reshape + dense)
+    model.tap = "7x7x320"  # where the convolutional stem is read: "7x7x320" | "14x14x112"
+    model.patch = 16  # side of a patch in pixels, for the patch stem
+    model.merge = 2  # stem cells merged per side into one encoder token: 7x7 -> 4x4
+    model.image_side = 224  # pixels, square
+    model.line_height = 32  # pixels
+    model.line_width = 256  # pixels
+    model.line_stride = 4  # pixels from one text column to the next; a column is three strides wide
+    model.width = 192  # d
+    model.heads = 6  # query heads
+    model.kv_heads = 2  # key and value heads (grouped-query attention)
+    model.mlp_ratio = 3  # MLP width over d
+    model.encoder_blocks = 3
+    model.decoder_blocks = 3
+    model.text_blocks = 1  # blocks of the text tower
+    model.head_width = 512  # hidden width of the short path from stem features to the image embedding
+    model.embed_dim = 256  # shared image/text embedding
+    model.vocab_size = 8000  # SentencePiece pieces, task and location tokens included
+    model.max_text = 64  # text tokens the decoder can hold: prompt and answer together
+    model.charset_size = 95  # characters the line reader knows (printable ASCII)
+    model.feature_dropout = 0.25  # share of stem channels dropped per picture in training
+
+    data = cfg.data = ConfigDict()
+    data.emoji_views = 6  # augmented views cached per picture, besides the plain one
+    data.stamp_views = 6
+    data.scene_views = 0  # composites: colour and light only, the frame stays
+    data.flag_weight = 0.4  # sampling weight of flags, which dominate the names
+    data.english_share = 0.5  # share of captions asked in English; the rest is spread over the other languages
+    data.decoder_tokens = 24  # longest training caption or question with its answer, task tokens included
+    data.targets_per_example = 8  # room for next-token targets: pictures in a step times this
+    data.text_tokens = 24  # longest text given to the text tower
+    data.line_chars = 24  # longest training line, characters
+    data.dictionary_words = 40_000  # WordNet nouns the text tower is distilled on
+    data.limit = config_dict.placeholder(int)  # pictures per corpus, for smoke runs
+
+    # Examples of one step, by task: the mixture. Zero leaves a task out.
+    mix = cfg.mix = ConfigDict()
+    mix.emoji = 88
+    mix.stamps = 16
+    mix.composites = 16  # composite pictures with their captions
+    mix.composites_vqa = 40
+    mix.easy_vqa = 8
+    mix.lines = 64
+    mix.texts = 128  # captions and dictionary words for the text tower
+
+    # Weight of each loss in the sum.
+    loss = cfg.loss = ConfigDict()
+    loss.caption = 1.0
+    loss.vqa = 1.0
+    loss.retrieval = 1.0
+    loss.lines = 1.0
+    loss.text_caption = 0.5  # text tower against the caption bank
+    loss.text_teacher = 2.0  # text tower against the sentence teacher on dictionary words
+    loss.residual_keep = 0.5  # chance that a caption keeps its free residual in a step
+
+    train = cfg.train = ConfigDict()
+    train.steps = 10_000
+    train.learning_rate = 1.5e-3  # peak
+    train.warmup_steps = 300
+    train.weight_decay = 0.05
+    train.b2 = 0.98
+    train.clip_norm = 1.0
+    train.log_every = 50  # steps
+    train.checkpoint_every = 500  # steps
+    train.keep_checkpoints = 2
+    train.mesh_data = 1  # devices along the batch
+    train.mesh_model = 1  # devices along the width
+    train.prefetch = 4  # batches built ahead
+    return cfg

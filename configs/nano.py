@@ -1,0 +1,16 @@
+"""nano: the model that ships in the package, trained on two CPU cores.
+
+Command:  mmllm data build all && python -m mmllm.train --config=configs/nano.py
+Hardware: 2 CPU cores, 8 GiB of memory.
+Time and scores: the score table in README.md and LOG.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    cfg = base.get_config()
+    cfg.name = "nano"
+    return cfg

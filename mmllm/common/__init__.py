@@ -1,0 +1,1 @@
+"""Leaf modules every other folder may use."""

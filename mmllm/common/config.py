@@ -1,0 +1,243 @@
+"""ConfigDict outside, frozen dataclasses inside: the border between configs/ and the package.
+
+`resolve` turns the plain dict of a config into checked dataclasses; unknown, missing or ill-typed
+fields fail at start with the field's name.
+"""
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+STEMS = ("efficientnet_lite0", "patch")
+TAPS = {"7x7x320": (7, 320), "14x14x112": (14, 112)}
+
+# Fields that were removed, with the one to use now.
+RENAMED: dict[str, str] = {}
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes of the model; units and meanings in configs/base.py."""
+
+    stem: str
+    tap: str
+    patch: int
+    merge: int
+    image_side: int
+    line_height: int
+    line_width: int
+    line_stride: int
+    width: int
+    heads: int
+    kv_heads: int
+    mlp_ratio: int
+    encoder_blocks: int
+    decoder_blocks: int
+    text_blocks: int
+    head_width: int
+    embed_dim: int
+    vocab_size: int
+    max_text: int
+    charset_size: int
+    feature_dropout: float
+
+    def __post_init__(self) -> None:
+        _check(self.stem in STEMS, f"model.stem must be one of {STEMS}, got {self.stem!r}")
+        _check(self.tap in TAPS, f"model.tap must be one of {tuple(TAPS)}, got {self.tap!r}")
+        _check(self.width % 32 == 0, f"model.width must be a multiple of 32, got {self.width}")
+        _check(
+            self.width % self.heads == 0 and (self.width // self.heads) % 2 == 0,
+            f"model.heads must split width {self.width} into even parts, got {self.heads}",
+        )
+        _check(
+            self.heads % self.kv_heads == 0,
+            f"model.kv_heads must divide heads {self.heads}, got {self.kv_heads}",
+        )
+        _check(
+            self.line_width % self.line_stride == 0,
+            f"model.line_stride must divide line_width {self.line_width}, got {self.line_stride}",
+        )
+        _check(
+            self.stem != "patch" or self.image_side % self.patch == 0,
+            f"model.patch must divide image_side {self.image_side}, got {self.patch}",
+        )
+        _check(
+            self.stem == "patch" or self.image_side == 224,
+            f"model.image_side must be 224 with the {self.stem} stem, got {self.image_side}",
+        )
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def stem_grid(self) -> int:
+        """Cells along one side of the stem's output."""
+        return self.image_side // self.patch if self.stem == "patch" else TAPS[self.tap][0]
+
+    @property
+    def stem_channels(self) -> int:
+        return self.patch**2 * 3 if self.stem == "patch" else TAPS[self.tap][1]
+
+    @property
+    def grid(self) -> int:
+        """Encoder tokens along one side of a picture."""
+        return -(-self.stem_grid // self.merge)
+
+    @property
+    def prefix_length(self) -> int:
+        """Tokens the decoder sees before the text: the grid and the image embedding."""
+        return self.grid**2 + 1
+
+    @property
+    def line_columns(self) -> int:
+        return self.line_width // self.line_stride
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is cached and sampled; units and meanings in configs/base.py."""
+
+    emoji_views: int
+    stamp_views: int
+    scene_views: int
+    flag_weight: float
+    english_share: float
+    decoder_tokens: int
+    targets_per_example: int
+    text_tokens: int
+    line_chars: int
+    dictionary_words: int
+    limit: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixConfig:
+    """Examples of one step, by task."""
+
+    emoji: int
+    stamps: int
+    composites: int
+    composites_vqa: int
+    easy_vqa: int
+    lines: int
+    texts: int
+
+    @property
+    def pictures(self) -> int:
+        """Pictures in a step, captioned and asked about."""
+        return self.emoji + self.stamps + self.composites + self.composites_vqa + self.easy_vqa
+
+    @property
+    def total(self) -> int:
+        return sum(dataclasses.astuple(self))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weight of each loss in the sum."""
+
+    caption: float
+    vqa: float
+    retrieval: float
+    lines: float
+    text_caption: float
+    text_teacher: float
+    residual_keep: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Steps, optimizer, mesh and checkpoints; units and meanings in configs/base.py."""
+
+    steps: int
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    b2: float
+    clip_norm: float
+    log_every: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    mesh_data: int
+    mesh_model: int
+    prefetch: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """One experiment."""
+
+    name: str
+    seed: int
+    model: ModelConfig
+    data: DataConfig
+    mix: MixConfig
+    loss: LossConfig
+    train: TrainConfig
+
+
+def _accepts(kind: Any, value: Any) -> bool:
+    allowed = typing.get_args(kind) or (kind,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return True
+    return isinstance(value, allowed) and not (isinstance(value, bool) and bool not in allowed)
+
+
+T = typing.TypeVar("T")
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
+    """Builds a frozen config dataclass from plain values.
+
+    Args:
+      cls: a dataclass of this module.
+      values: field name -> value; nested mappings for nested dataclasses.
+      path: dotted place in the whole config, for error messages.
+
+    Raises:
+      ValueError: an unknown or missing field, a value of the wrong type, or sizes that do not fit.
+    """
+    kinds = typing.get_type_hints(cls)
+    for key in values:
+        if key in RENAMED:
+            raise ValueError(f"config field {path}{key} was renamed: use {RENAMED[key]}")
+        if key not in kinds:
+            raise ValueError(f"config field {path}{key} is unknown; allowed: {', '.join(sorted(kinds))}")
+    fields: dict[str, Any] = {}
+    for key, kind in kinds.items():
+        if key not in values:
+            raise ValueError(f"config field {path}{key} is missing")
+        value = values[key]
+        if dataclasses.is_dataclass(kind):
+            fields[key] = from_dict(typing.cast(type, kind), value, f"{path}{key}.")
+        elif _accepts(kind, value):
+            fields[key] = value
+        else:
+            raise ValueError(f"config field {path}{key} must be {kind}, got {value!r}")
+    return cls(**fields)
+
+
+def resolve(values: Mapping[str, Any]) -> Config:
+    """Turns a whole config (a ConfigDict or a plain dict) into a checked `Config`."""
+    plain = values.to_dict() if hasattr(values, "to_dict") else dict(values)
+    return from_dict(Config, plain)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dict of a config dataclass, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def sha256(config: Any) -> str:
+    """Hex digest of a config's sorted JSON: the key of a run."""
+    text = json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,38 @@
+"""Where mmllm keeps what it downloads, builds and trains: one folder, set by MMLLM_DATA."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ENVIRONMENT_VARIABLE = "MMLLM_DATA"
+
+
+def data_dir() -> Path:
+    """Returns the cache folder: $MMLLM_DATA, or ~/.cache/mmllm (not created here).
+
+    Below it lie packages/ (downloads, unpacked), tfds/ (built corpora), tokens/ (stem tokens
+    cached for training) and runs/ (checkpoints and metrics).
+    """
+    chosen = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache"
+    return Path(base).expanduser().absolute() / "mmllm"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a temporary file name beside `path`, renamed to `path` only if the block succeeds.
+
+    A reader therefore sees the old file or the whole new one, never a half-written one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from mmllm.common import paths
+
+
+def test_the_environment_variable_chooses_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("MMLLM_DATA", str(tmp_path))
+    assert paths.data_dir() == tmp_path
+
+
+def test_the_default_cache_is_below_the_users_cache_folder(monkeypatch):
+    monkeypatch.delenv("MMLLM_DATA")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert paths.data_dir() == Path.home() / ".cache" / "mmllm"
+
+
+def test_a_file_appears_only_when_written_whole(tmp_path):
+    target = tmp_path / "new" / "scores.json"
+    with paths.written_whole(target) as file:
+        file.write_text("1")
+        assert not target.exists()
+    assert target.read_text() == "1"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "scores.json"
+    target.write_text("old")
+    with pytest.raises(OSError, match="disk full"), paths.written_whole(target) as file:
+        file.write_text("half")
+        raise OSError("disk full")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
