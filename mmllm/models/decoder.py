@@ -1,0 +1,61 @@
+"""The causal text decoder with the image tokens as prefix and a KV cache of plain arrays.
+
+The prefix is seen by every position; text sees the prefix and the text before it. A cache is a tuple
+with one `KeyValue` a block, each (b, g, prefix + max_text, k).
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmllm.common.config import ModelConfig
+from mmllm.common.types import Array, Float, Int
+from mmllm.models import attention, layers
+
+Cache = tuple[attention.KeyValue, ...]
+
+
+class Decoder(nn.Module):
+    """Transformer blocks over [image prefix, text]."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        self.block = [attention.Block(self.config) for _ in range(self.config.decoder_blocks)]
+        self.norm = layers.Norm()
+
+    def __call__(
+        self, prefix: Float[Array, "b n d"], text: Float[Array, "b t d"]
+    ) -> tuple[Float[Array, "b t d"], Cache]:
+        """Hidden states of the text positions, and every block's keys and values."""
+        x = jnp.concatenate([prefix, text], axis=1)
+        n, s = prefix.shape[1], x.shape[1]
+        column, row = jnp.arange(s)[None, :], jnp.arange(s)[:, None]
+        mask = ((column <= row) | (column < n))[None, None]
+        position = jnp.broadcast_to(jnp.arange(s)[None], x.shape[:2])
+        pairs = []
+        for block in self.block:
+            x, pair = block(x, mask, position)
+            pairs.append(pair)
+        return self.norm(x[:, n:]), tuple(pairs)
+
+    def grow(self, cache: Cache, text_length: int) -> Cache:
+        """Pads a prefill's cache with empty rows so that it holds `max_text` text tokens."""
+        room = self.config.max_text - text_length
+        if room < 0:
+            raise ValueError(
+                f"ids must hold at most max_text = {self.config.max_text} tokens, got {text_length}"
+            )
+        pad = ((0, 0), (0, 0), (0, room), (0, 0))
+        return tuple(
+            attention.KeyValue(jnp.pad(pair.key, pad), jnp.pad(pair.value, pad)) for pair in cache
+        )
+
+    def step(
+        self, text: Float[Array, "b 1 d"], position: Int[Array, "b"], cache: Cache
+    ) -> tuple[Float[Array, "b 1 d"], Cache]:
+        """One more token a row, at sequence position `position` (prefix included)."""
+        pairs = []
+        for block, pair in zip(self.block, cache, strict=True):
+            text, grown = block.step(text, position, pair)
+            pairs.append(grown)
+        return self.norm(text), tuple(pairs)

@@ -1,0 +1,243 @@
+"""EfficientNet-Lite0 without its classifier: the stem that turns pictures into a grid of tokens.
+
+`data.pretrained` reads the ImageNet weights, `convert_weights` folds the batch norms into them, and
+the module runs before the ViT blocks (`models.mmllm`) or alone, when `train` caches its tokens.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+Tap = Literal["7x7x320", "14x14x112"]
+Depthwise = Literal["shift", "conv"]
+
+# ImageNet statistics of RGB in 0..1, the ones the weights were trained with.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+BATCH_NORM_EPSILON = 1e-3
+STEM_WIDTH = 32
+
+
+class Stage(NamedTuple):
+    """A run of inverted residual blocks; the first block of a stage takes the stride."""
+
+    blocks: int
+    stride: int
+    kernel: int
+    expansion: int
+    width: int
+
+
+# Source: Tan & Le 2019, EfficientNet B0, table 1; Lite0 drops squeeze-excite and uses ReLU6.
+STAGES = (
+    Stage(1, 1, 3, 1, 16),
+    Stage(2, 2, 3, 6, 24),
+    Stage(2, 2, 5, 6, 40),
+    Stage(3, 2, 3, 6, 80),
+    Stage(3, 1, 5, 6, 112),
+    Stage(4, 2, 5, 6, 192),
+    Stage(1, 1, 3, 6, 320),
+)
+TAP_STAGES: dict[str, int] = {"14x14x112": 5, "7x7x320": 7}
+
+
+def stages_of(tap: str) -> tuple[Stage, ...]:
+    """Returns the stages that run before a tap.
+
+    Raises:
+      ValueError: an unknown tap.
+    """
+    if tap not in TAP_STAGES:
+        raise ValueError(f"tap must be one of {sorted(TAP_STAGES)}, got {tap!r}.")
+    return STAGES[: TAP_STAGES[tap]]
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Returns TensorFlow's SAME padding of one axis: the odd pixel goes to the end."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def relu6(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Clips to 0..6."""
+    return jnp.clip(x, 0.0, 6.0)
+
+
+def depthwise_by_shifts(
+    x: Float[Array, "b y x c"], kernel: Float[Array, "k k c"], stride: int
+) -> Float[Array, "b v u c"]:
+    """Depthwise SAME convolution as a sum of k*k shifted products.
+
+    On a CPU, XLA's depthwise convolution is about ten times slower than this sum, which fuses into
+    one loop; on a GPU the convolution is the better form.
+    """
+    side = kernel.shape[0]
+    rows, columns = (-(-x.shape[axis] // stride) for axis in (1, 2))
+    padding = [same_padding(x.shape[axis], side, stride) for axis in (1, 2)]
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    total = jnp.zeros((x.shape[0], rows, columns, x.shape[3]), x.dtype)
+    for i in range(side):
+        for j in range(side):
+            shifted = x[
+                :,
+                i : i + (rows - 1) * stride + 1 : stride,
+                j : j + (columns - 1) * stride + 1 : stride,
+            ]
+            total = total + shifted * kernel[i, j][None, None, None, :]
+    return total
+
+
+def depthwise_by_convolution(
+    x: Float[Array, "b y x c"], kernel: Float[Array, "k k c"], stride: int
+) -> Float[Array, "b v u c"]:
+    """The same convolution as one XLA operation, and one DEPTHWISE_CONV_2D when exported."""
+    return lax.conv_general_dilated(
+        x,
+        kernel[:, :, None, :],
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+DEPTHWISE = {"shift": depthwise_by_shifts, "conv": depthwise_by_convolution}
+
+
+class DepthwiseConv(nn.Module):
+    """Depthwise SAME convolution with a bias."""
+
+    kernel: int
+    stride: int
+    form: Depthwise
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b v u c"]:
+        width = x.shape[-1]
+        kernel = self.param(
+            "kernel",
+            nn.initializers.lecun_normal(in_axis=(0, 1), out_axis=2),
+            (self.kernel, self.kernel, width),
+        )
+        bias = self.param("bias", nn.initializers.zeros_init(), (width,))
+        return DEPTHWISE[self.form](x, kernel, self.stride) + bias[None, None, None, :]
+
+
+class Block(nn.Module):
+    """Inverted residual block: expand over channels, filter each channel in space, project back."""
+
+    stage: Stage
+    first: bool
+    depthwise: Depthwise
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b v u d"]:
+        stage = self.stage
+        y = x
+        if stage.expansion != 1:
+            y = relu6(nn.Dense(x.shape[-1] * stage.expansion, name="expand")(y))
+        stride = stage.stride if self.first else 1
+        y = relu6(DepthwiseConv(stage.kernel, stride, self.depthwise, name="depthwise")(y))
+        y = nn.Dense(stage.width, name="project")(y)
+        return y if self.first else x + y
+
+
+class EfficientNetLite0(nn.Module):
+    """The convolutional stem, batch norms folded, pointwise convolutions written as dense layers.
+
+    Attributes:
+      tap: where the features leave; the name is their shape for a 224 px picture.
+      depthwise: "shift" is fast on a CPU, "conv" on a GPU and in exported files; both give the
+        same numbers but for rounding.
+    """
+
+    tap: Tap = "7x7x320"
+    depthwise: Depthwise = "shift"
+
+    @nn.compact
+    def __call__(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b v u c"]:
+        """Turns RGB pixels in 0..255 into features.
+
+        A side becomes 32 times smaller at tap "7x7x320", 16 times at "14x14x112", rounded up.
+        """
+        if self.depthwise not in DEPTHWISE:
+            raise ValueError(
+                f"depthwise must be one of {sorted(DEPTHWISE)}, got {self.depthwise!r}."
+            )
+        stages = stages_of(self.tap)
+        mean = 255.0 * jnp.asarray(MEAN, pixels.dtype)[None, None, None, :]
+        scale = 1.0 / (255.0 * jnp.asarray(STD, pixels.dtype)[None, None, None, :])
+        x = (pixels - mean) * scale
+        x = relu6(nn.Conv(STEM_WIDTH, (3, 3), strides=(2, 2), padding="SAME", name="stem")(x))
+        index = 0
+        for stage in stages:
+            for repeat in range(stage.blocks):
+                x = Block(stage, repeat == 0, self.depthwise, name=f"block_{index}")(x)
+                index += 1
+        return x
+
+
+def fold_batch_norm(
+    weights: Mapping[str, np.ndarray], convolution: str, norm: str
+) -> tuple[Float[np.ndarray, "o i k k"], Float[np.ndarray, "o"]]:
+    """Folds an inference batch norm into the convolution before it.
+
+    Returns:
+      Kernel (output, input, row, column) and bias, computed in float64 and rounded once to float32.
+
+    Raises:
+      ValueError: a tensor is missing.
+    """
+    names = [f"{convolution}.weight"]
+    names += [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+    missing = [name for name in names if name not in weights]
+    if missing:
+        raise ValueError(f"weights lack {missing}; expected the state dict of EfficientNet-Lite0.")
+    kernel, gain, shift, mean, variance = (np.asarray(weights[name], np.float64) for name in names)
+    gain = gain / np.sqrt(variance + BATCH_NORM_EPSILON)
+    kernel = kernel * gain[:, None, None, None]
+    return kernel.astype(np.float32), (shift - mean * gain).astype(np.float32)
+
+
+def convert_weights(weights: Mapping[str, np.ndarray], tap: str = "7x7x320") -> dict[str, Any]:
+    """Turns a PyTorch state dict into this module's parameters, batch norms folded.
+
+    Args:
+      weights: tensors by PyTorch name: `data.pretrained.efficientnet_lite0_weights()`.
+      tap: the module's tap; blocks behind it are left out.
+
+    Returns:
+      The tree for `EfficientNetLite0(tap=tap).apply({"params": tree}, ...)`.
+
+    Raises:
+      ValueError: an unknown tap, or a tensor that is missing.
+    """
+
+    def pointwise(convolution: str, norm: str) -> dict[str, jax.Array]:
+        kernel, bias = fold_batch_norm(weights, convolution, norm)
+        return {"kernel": jnp.asarray(kernel[:, :, 0, 0].T), "bias": jnp.asarray(bias)}
+
+    kernel, bias = fold_batch_norm(weights, "_conv_stem", "_bn0")
+    params: dict[str, Any] = {
+        "stem": {"kernel": jnp.asarray(kernel.transpose(2, 3, 1, 0)), "bias": jnp.asarray(bias)}
+    }
+    index = 0
+    for stage in stages_of(tap):
+        for _ in range(stage.blocks):
+            name = f"_blocks.{index}"
+            block: dict[str, Any] = {}
+            if stage.expansion != 1:
+                block["expand"] = pointwise(f"{name}._expand_conv", f"{name}._bn0")
+            kernel, bias = fold_batch_norm(weights, f"{name}._depthwise_conv", f"{name}._bn1")
+            kernel = kernel[:, 0].transpose(1, 2, 0)
+            block["depthwise"] = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
+            block["project"] = pointwise(f"{name}._project_conv", f"{name}._bn2")
+            params[f"block_{index}"] = block
+            index += 1
+    return params

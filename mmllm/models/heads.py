@@ -1,0 +1,58 @@
+"""What sits on the encoders: the image and text embeddings for retrieval, and the line reader."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmllm.common.config import ModelConfig
+from mmllm.common.types import Array, Bool, Float
+from mmllm.models import attention, layers
+
+
+class ImageEmbedding(nn.Module):
+    """Retrieval embedding: a short path from the pooled stem features plus the pooled encoder."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, cells: Float[Array, "b y x c"], encoded: Float[Array, "b n d"]
+    ) -> Float[Array, "b e"]:
+        c = self.config
+        pooled = jnp.concatenate([jnp.mean(cells, axis=(1, 2)), jnp.max(cells, axis=(1, 2))], axis=-1)
+        short = layers.Mlp(c.head_width, c.embed_dim, name="short")(pooled)
+        long = layers.Dense(c.embed_dim, use_bias=False, name="long")(jnp.mean(encoded, axis=1))
+        return layers.unit_norm(short + long)
+
+
+class TextTower(nn.Module):
+    """Text embedding: bidirectional blocks over the token embeddings, mean over real tokens."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        self.block = [attention.Block(self.config) for _ in range(self.config.text_blocks)]
+        self.norm = layers.Norm()
+        self.project = layers.Dense(self.config.embed_dim, use_bias=False)
+
+    def __call__(
+        self, text: Float[Array, "b t d"], real: Bool[Array, "b t"]
+    ) -> Float[Array, "b e"]:
+        position = jnp.broadcast_to(jnp.arange(text.shape[1])[None], real.shape)
+        for block in self.block:
+            text, _ = block(text, real[:, None, None, :], position)
+        weight = real.astype(text.dtype)[..., None]
+        mean = jnp.sum(self.norm(text) * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1.0)
+        return layers.unit_norm(self.project(mean))
+
+
+class LineReader(nn.Module):
+    """CTC logits for each column of a text line; class 0 is the blank.
+
+    Source: Connectionist temporal classification (Graves et al., 2006).
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, encoded: Float[Array, "b n d"]) -> Float[Array, "b n v"]:
+        return layers.Dense(self.config.charset_size + 1, name="project")(encoded)

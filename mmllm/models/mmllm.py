@@ -1,0 +1,122 @@
+"""The assembled model: one shared encoder, a prefix decoder, a text tower, retrieval and CTC heads.
+
+`build(config)` returns a linen module; its methods are the signatures of the exported file.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mmllm.common.config import ModelConfig
+from mmllm.common.types import Array, Float, Int, Params
+from mmllm.models import decoder as decoder_lib
+from mmllm.models import efficientnet_lite0, heads, layers, vit
+
+PAD_ID = 0
+
+
+class Mmllm(nn.Module):
+    """A small vision-language model. Pictures and lines are floats in 0..255."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        c = self.config
+        if c.stem == "efficientnet_lite0":
+            self.stem = efficientnet_lite0.EfficientNetLite0(tap=c.tap)
+        self.stem_affine = layers.Affine()
+        self.picture_tokens = vit.PictureTokens(c)
+        self.line_tokens = vit.LineTokens(c)
+        self.encoder = vit.Encoder(c)
+        self.image_embedding = heads.ImageEmbedding(c)
+        self.embedding_token = layers.Dense(c.width)
+        self.embed = layers.Embed(c.vocab_size, c.width)
+        self.decoder = decoder_lib.Decoder(c)
+        self.text_tower = heads.TextTower(c)
+        self.line_reader = heads.LineReader(c)
+
+    def stem_cells(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b i j c"]:
+        """Pixels -> stem cells: the part that training caches."""
+        if self.config.stem == "efficientnet_lite0":
+            return self.stem(pixels)
+        return vit.patches((pixels - vit.PIXEL_CENTRE) / vit.PIXEL_SPREAD, self.config.patch)
+
+    def encode_cells(
+        self, cells: Float[Array, "b i j c"], *, train: bool = False
+    ) -> tuple[Float[Array, "b n d"], Float[Array, "b e"]]:
+        """Stem cells -> (prefix tokens for the decoder, unit image embedding)."""
+        cells = self.stem_affine(cells)
+        if train and self.config.feature_dropout > 0:
+            keep = 1.0 - self.config.feature_dropout
+            shape = (cells.shape[0], 1, 1, cells.shape[-1])
+            kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+            cells = cells * (kept / keep)
+        encoded = self.encoder(self.picture_tokens(cells))
+        embedding = self.image_embedding(cells, encoded)
+        # The embedding is a token of its own: what retrieval learns, the decoder may use.
+        token = self.embedding_token(embedding * self.config.embed_dim**0.5)[:, None]
+        return jnp.concatenate([encoded, token], axis=1), embedding
+
+    def encode_image(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b n d"]:
+        """Pixels -> prefix tokens."""
+        return self.encode_cells(self.stem_cells(pixels))[0]
+
+    def embed_image(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b e"]:
+        """Pixels -> unit embedding."""
+        return self.encode_cells(self.stem_cells(pixels))[1]
+
+    def embed_text(self, ids: Int[Array, "b t"]) -> Float[Array, "b e"]:
+        """Token ids, `[<emb>] text <eos>` padded with 0 -> unit embedding."""
+        return self.text_tower(self.embed(ids), ids != PAD_ID)
+
+    def read_lines(self, lines: Float[Array, "b y x"]) -> Float[Array, "b n v"]:
+        """Grey text lines -> CTC logits by column; class 0 is the blank, i is charset[i - 1]."""
+        return self.line_reader(self.encoder(self.line_tokens(lines)))
+
+    def decode_hidden(
+        self, prefix: Float[Array, "b n d"], ids: Int[Array, "b t"]
+    ) -> Float[Array, "b t d"]:
+        """Hidden states of all text positions: training takes logits only where there is a loss."""
+        return self.decoder(prefix, self.embed(ids))[0]
+
+    def logits(self, hidden: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
+        """Hidden states -> vocabulary logits, by the tied embedding."""
+        return self.embed.logits(hidden)
+
+    def prefill(
+        self, prefix: Float[Array, "b n d"], ids: Int[Array, "b t"]
+    ) -> tuple[Float[Array, "b t v"], decoder_lib.Cache]:
+        """Prompt -> logits at every position and a cache with room for `max_text` tokens."""
+        hidden, cache = self.decoder(prefix, self.embed(ids))
+        return self.embed.logits(hidden), self.decoder.grow(cache, ids.shape[1])
+
+    def decode_step(
+        self, ids: Int[Array, "b"], position: Int[Array, "*b"], cache: decoder_lib.Cache
+    ) -> tuple[Float[Array, "b v"], decoder_lib.Cache]:
+        """One token a row at sequence position `position` (prefix included; a scalar serves all rows)."""
+        position = jnp.broadcast_to(position, ids.shape)
+        hidden, cache = self.decoder.step(self.embed(ids)[:, None], position, cache)
+        return self.embed.logits(hidden[:, 0]), cache
+
+    def everything(self, pixels: Any, lines: Any, ids: Any) -> None:
+        """Touches every parameter, for `init`."""
+        prefix, _ = self.encode_cells(self.stem_cells(pixels))
+        self.decode_hidden(prefix, ids)
+        self.embed_text(ids)
+        self.read_lines(lines)
+
+
+def build(config: ModelConfig) -> Mmllm:
+    """The model of a config; parameters are a plain tree made by `init_params`."""
+    return Mmllm(config)
+
+
+def init_params(config: ModelConfig, key: jax.Array) -> Params:
+    """Fresh parameters; the pretrained stem's place holds random values until they are loaded."""
+    model = build(config)
+    pixels = jnp.zeros((1, config.image_side, config.image_side, 3))
+    lines = jnp.zeros((1, config.line_height, config.line_width))
+    ids = jnp.ones((1, 2), jnp.int32)
+    return model.init({"params": key}, pixels, lines, ids, method="everything")["params"]

@@ -1,0 +1,96 @@
+"""The image side: stems that turn pixels into tokens, and the shared ViT encoder over them.
+
+One set of blocks serves two fixed grids, a square one for pictures and a wide one for text lines;
+positions are the sum of a row and a column embedding.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmllm.common.config import ModelConfig
+from mmllm.common.types import Array, Float
+from mmllm.models import attention, layers
+
+PIXEL_CENTRE = 128.0
+PIXEL_SPREAD = 64.0
+
+
+def patches(pixels: Float[Array, "b y x 3"], side: int) -> Float[Array, "b i j c"]:
+    """Cuts a picture into side x side patches, each flattened to side * side * 3 channels."""
+    b, y, x, c = pixels.shape
+    rows = pixels.reshape(b * (y // side), side, x // side, side * c).transpose(0, 2, 1, 3)
+    return rows.reshape(b, y // side, x // side, side * side * c)
+
+
+def merge_cells(cells: Float[Array, "b y x c"], side: int) -> Float[Array, "b i j m"]:
+    """Joins side x side neighbours into one cell of side * side * c channels, zero-padding the edge."""
+    pad = -cells.shape[1] % side
+    cells = jnp.pad(cells, ((0, 0), (0, pad), (0, pad), (0, 0)))
+    parts = [cells[:, i::side, j::side] for i in range(side) for j in range(side)]
+    return jnp.concatenate(parts, axis=-1)
+
+
+class Positions(nn.Module):
+    """Learned row and column embeddings of a fixed grid, added together."""
+
+    rows: int
+    columns: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        init = nn.initializers.normal(0.02)
+        row = self.param("row", init, (self.rows, self.width))
+        column = self.param("column", init, (self.columns, self.width))
+        grid = jnp.repeat(row, self.columns, axis=0) + jnp.tile(column, (self.rows, 1))
+        return x + grid[None]
+
+
+class PictureTokens(nn.Module):
+    """Stem cells -> encoder tokens: merged, projected and given their place."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, cells: Float[Array, "b y x c"]) -> Float[Array, "b n d"]:
+        c = self.config
+        merged = merge_cells(cells, c.merge)
+        tokens = merged.reshape(merged.shape[0], c.grid * c.grid, merged.shape[-1])
+        tokens = layers.Dense(c.width, name="project")(tokens)
+        return Positions(c.grid, c.grid, c.width, name="positions")(tokens)
+
+
+class LineTokens(nn.Module):
+    """A grey text line -> one token a column: overlapping full-height columns, three strides wide."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, lines: Float[Array, "b y x"]) -> Float[Array, "b n d"]:
+        c = self.config
+        stride, columns = c.line_stride, c.line_columns
+        pixels = (lines - PIXEL_CENTRE) / PIXEL_SPREAD
+        # The edge is repeated: a zero would look like a stroke on a light ground.
+        pixels = jnp.pad(pixels, ((0, 0), (0, 0), (stride, stride)), mode="edge")
+        parts = []
+        for offset in (0, stride, 2 * stride):
+            part = pixels[:, :, offset : offset + c.line_width]
+            part = part.reshape(-1, c.line_height, columns, stride).transpose(0, 2, 1, 3)
+            parts.append(part.reshape(-1, columns, c.line_height * stride))
+        tokens = layers.Mlp(2 * c.width, c.width, name="project")(jnp.concatenate(parts, axis=-1))
+        return Positions(1, columns, c.width, name="positions")(tokens)
+
+
+class Encoder(nn.Module):
+    """The shared pre-norm ViT blocks, unmasked."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        self.block = [attention.Block(self.config) for _ in range(self.config.encoder_blocks)]
+        self.norm = layers.Norm()
+
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        for block in self.block:
+            x, _ = block(x)
+        return self.norm(x)
