@@ -1,0 +1,174 @@
+"""Corpora -> tables of token ids: captions, questions, text lines, and the texts of the text tower.
+
+Stands between the corpora and the training cache; knows no model. Captions and questions longer than
+a row are left out and counted, never cut.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmllm.common.config import DataConfig
+from mmllm.data import images, tokenizer as tokenizer_lib
+from mmllm.data.charset import CHARSET
+from mmllm.data.tokenizer import Tokenizer
+
+Element = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionTable:
+    """Captions of one corpus, grouped by picture with English first; see `pipeline.Captioned`."""
+
+    ids: np.ndarray
+    first: np.ndarray
+    english: list[str]  # (pictures,)
+    keywords: list[str]  # (pictures,)
+    others: list[list[tuple[str, str]]]  # (pictures,) of (language, text), English left out
+    weight: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionTable:
+    """Questions of one corpus; see `pipeline.Questioned`."""
+
+    ids: np.ndarray
+    answer: np.ndarray
+    picture: np.ndarray
+    left_out: int
+
+
+def _rows(rows: Sequence[Sequence[int]], width: int) -> np.ndarray:
+    table = np.zeros((len(rows), width), np.int32)
+    for place, ids in enumerate(rows):
+        table[place, : len(ids)] = ids
+    return table
+
+
+def captions_of(element: Element) -> list[tuple[str, str]]:
+    """(language, text) pairs of a picture in the languages of the model, English first."""
+    if "languages" not in element:
+        return [("en", element["caption"])]
+    pairs = zip(element["languages"], element["captions"], strict=True)
+    known = [(language, text) for language, text in pairs if language in tokenizer_lib.LANGUAGES]
+    return sorted(known, key=lambda pair: pair[0] != "en")
+
+
+def caption_table(
+    elements: Iterable[Element], tokenizer: Tokenizer, config: DataConfig
+) -> CaptionTable:
+    """Tokenises the captions of a corpus.
+
+    Raises:
+      ValueError: an English caption that does not fit `data.decoder_tokens`.
+    """
+    ids: list[list[int]] = []
+    first, english, keywords, others, weight = [0], [], [], [], []
+    for element in elements:
+        pairs = captions_of(element)
+        for language, text in pairs:
+            row = [tokenizer.task_id(f"cap:{language}"), *tokenizer.encode(text), tokenizer.eos_id]
+            if len(row) <= config.decoder_tokens:
+                ids.append(row)
+            elif language == "en":
+                raise ValueError(
+                    f"caption {text!r} takes {len(row)} tokens, data.decoder_tokens is "
+                    f"{config.decoder_tokens}: raise it"
+                )
+        first.append(len(ids))
+        english.append(pairs[0][1])
+        keywords.append(element.get("keywords", ""))
+        others.append(pairs[1:])
+        weight.append(config.flag_weight if pairs[0][1].startswith("flag: ") else 1.0)
+    table = _rows(ids, config.decoder_tokens)
+    return CaptionTable(table, np.array(first), english, keywords, others, np.array(weight))
+
+
+def question_table(
+    elements: Iterable[Element], tokenizer: Tokenizer, config: DataConfig
+) -> QuestionTable:
+    """Tokenises questions with their answers."""
+    ids, answer, picture, left_out = [], [], [], 0
+    for place, element in enumerate(elements):
+        for question, reply in zip(element["questions"], element["answers"], strict=True):
+            asked = question_ids(tokenizer, question)
+            row = [*asked, *tokenizer.encode(reply), tokenizer.eos_id]
+            if len(row) > config.decoder_tokens:
+                left_out += 1
+                continue
+            ids.append(row)
+            answer.append(len(asked) - 1)
+            picture.append(place)
+    return QuestionTable(
+        _rows(ids, config.decoder_tokens), np.array(answer), np.array(picture), left_out
+    )
+
+
+def question_ids(tokenizer: Tokenizer, question: str) -> list[int]:
+    """The decoder's prompt for a question: `[<vqa>] question [<ans>]`, lower case."""
+    text = tokenizer.encode(question.strip().lower())
+    return [tokenizer.task_id("vqa"), *text, tokenizer.task_id("ans")]
+
+
+def text_ids(tokenizer: Tokenizer, text: str, length: int) -> list[int]:
+    """The text tower's input: `[<emb>] text <eos>`, lower case, cut to `length` tokens."""
+    body = tokenizer.encode(text.strip().lower())[: length - 2]
+    return [tokenizer.task_id("emb"), *body, tokenizer.eos_id]
+
+
+def text_rows(tokenizer: Tokenizer, texts: Iterable[str], length: int) -> np.ndarray:
+    """`text_ids` of many texts, padded with 0: (texts, length) int32."""
+    return _rows([text_ids(tokenizer, text, length) for text in texts], length)
+
+
+def line_ids(text: str, length: int) -> list[int]:
+    """Characters of a line as CTC classes, index in the charset + 1.
+
+    Raises:
+      ValueError: a line that is too long, or a character outside the charset.
+    """
+    unknown = sorted(set(text) - set(CHARSET))
+    if unknown or len(text) > length:
+        raise ValueError(f"line {text!r} must have at most {length} characters of the charset")
+    return [CHARSET.index(character) + 1 for character in text]
+
+
+def line_arrays(
+    elements: Iterable[Element], count: int, height: int, width: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Text lines as grey strips (count, height, width) uint8 and their classes (count, length)."""
+    pixels = np.empty((count, height, width), np.uint8)
+    ids = np.zeros((count, length), np.uint8)
+    for place, element in enumerate(elements):
+        pixels[place] = images.to_line(element["image"], height, width)
+        row = line_ids(element["text"], length)
+        ids[place, : len(row)] = row
+    return pixels, ids
+
+
+def tokenizer_texts(
+    captioned: Iterable[Element],
+    asked: Iterable[Element],
+    lines: Iterable[str],
+    dictionary: Iterable[tuple[str, str]],
+) -> Iterator[str]:
+    """All text the vocabulary is trained on: training splits only, and the dictionary."""
+    for element in captioned:
+        yield from (text for _, text in captions_of(element))
+    for element in asked:
+        yield from (question.lower() for question in element["questions"])
+        yield from element["answers"]
+    yield from lines
+    for lemma, gloss in dictionary:
+        yield lemma
+        yield gloss
+
+
+def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> Tokenizer:
+    """Trains the vocabulary on unique texts, or opens it if it is there."""
+    if not path.exists():
+        tokenizer_lib.train(sorted({text for text in texts if text}), path, vocab_size)
+    return Tokenizer(path)

@@ -1,0 +1,59 @@
+"""`python -m mmllm.train --config=configs/nano.py`: prepares the cache and trains, resuming by itself."""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from mmllm.common import config as config_lib
+from mmllm.common import paths
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; default <data folder>/runs/<name>.")
+_STOP_AT = flags.DEFINE_integer("stop_at", None, "Stop after this step, to be resumed later.")
+_SYNTHETIC = flags.DEFINE_bool("synthetic", False, "Train on small generated arrays (smoke runs).")
+_TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Also write TensorBoard events (needs clu).")
+_PREPARE_ONLY = flags.DEFINE_bool("prepare_only", False, "Build the training cache and stop.")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main(_: list[str]) -> None:
+    try:
+        _run()
+    except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError) as error:
+        print(f"mmllm.train: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _run() -> None:
+    from mmllm.data import synthetic
+    from mmllm.train import cache, loop
+
+    config = config_lib.resolve(_CONFIG.value)
+    workdir = Path(_WORKDIR.value) if _WORKDIR.value else paths.data_dir() / "runs" / config.name
+    if _SYNTHETIC.value:
+        arrays, affine = synthetic.training_arrays(config), None
+    else:
+        folder = cache.prepare(config, _say)
+        if _PREPARE_ONLY.value:
+            return
+        arrays = cache.open_arrays(config, folder)
+        affine = cache.channel_statistics(arrays)
+    loop.train(
+        config,
+        arrays,
+        workdir,
+        affine=affine,
+        stop_at=_STOP_AT.value,
+        tensorboard=_TENSORBOARD.value,
+        report=_say,
+    )
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

@@ -1,0 +1,97 @@
+"""Saves and restores a run: the train state and the data iterator. The only file that knows Orbax."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from mmllm.train.state import TrainState
+
+
+class Checkpoints:
+    """Numbered checkpoints of a run below `<workdir>/checkpoints`; each is whole or absent."""
+
+    def __init__(self, workdir: Path, keep: int) -> None:
+        self._folder = (workdir / "checkpoints").absolute()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._saver = ocp.training.Checkpointer(
+            self._folder, preservation_policy=ocp.training.preservation_policies.LatestN(keep)
+        )
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint, or None."""
+        latest = self._saver.latest
+        return None if latest is None else latest.step
+
+    def save(self, state: TrainState, iterator: grain.DatasetIterator) -> None:
+        """Writes state and iterator under the state's step.
+
+        Raises:
+          OSError: the disk is full or cannot be written; earlier checkpoints stay as they are.
+        """
+        step = int(jax.device_get(state.step))
+        if self.latest_step == step:
+            return
+        try:
+            self._saver.save_checkpointables(step, {"state": state, "data": iterator})
+        except Exception as error:
+            raise _disk_error(error, self._folder, step) or error from error
+
+    def restore(self, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
+        """Restores the newest checkpoint into the shapes and shardings of `state`.
+
+        The iterator is moved to its place as well.
+
+        Raises:
+          ValueError: a checkpoint that cannot be read, or is of another model.
+        """
+        try:
+            loaded = self._saver.load_checkpointables(
+                self.latest_step, abstract_checkpointables={"state": state, "data": iterator}
+            )
+        except Exception as error:
+            raise ValueError(
+                f"checkpoint {self.latest_step} in {self._folder} cannot be restored "
+                f"({first_line(error)}); remove that folder to start from the one before it, "
+                "or use another --workdir"
+            ) from error
+        return loaded["state"]
+
+    def close(self) -> None:
+        self._saver.close()
+
+
+def load_params(workdir: Path) -> Any:
+    """Parameters of a run's newest checkpoint as numpy arrays: {"model": ..., "bank": ...}.
+
+    Raises:
+      FileNotFoundError: no checkpoint below `workdir`.
+    """
+    folder = (workdir / "checkpoints").absolute()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no checkpoints in {workdir}: train first (python -m mmllm.train)")
+    with ocp.training.Checkpointer(folder) as saver:
+        if saver.latest is None:
+            raise FileNotFoundError(f"no finished checkpoint in {folder}")
+        state = saver.load_checkpointables(saver.latest.step, abstract_checkpointables={"state": None})
+    return jax.device_get(state["state"]["params"])
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _disk_error(error: BaseException, folder: Path, step: int) -> OSError | None:
+    text = str(error)
+    full = "ENOSPC" in text or "No space left" in text or "RESOURCE_EXHAUSTED" in text
+    if not full and not isinstance(error, OSError):
+        return None
+    number = getattr(error, "errno", None) or errno.ENOSPC
+    return OSError(
+        number, f"checkpoint {step} could not be written to {folder}: {first_line(error)}; free space and resume"
+    )

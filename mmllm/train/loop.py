@@ -1,0 +1,188 @@
+"""The whole order of a training run: data, state, restore, steps, metrics, checkpoints."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmllm.common import config as config_lib
+from mmllm.common import mesh as mesh_lib
+from mmllm.common import writers
+from mmllm.common.config import Config
+from mmllm.data import pipeline
+from mmllm.train import checkpoint, optimizer, state as state_lib, step as step_lib
+
+Report = Callable[[str], None]
+
+
+@dataclasses.dataclass
+class Progress:
+    """Turns the metrics of single steps into means, rates and one printed line an interval."""
+
+    config: Config
+    first_step: int
+    report: Report
+
+    def __post_init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def add(self, metrics: dict[str, Any], step: int) -> None:
+        """Takes one step's metrics.
+
+        Raises:
+          FloatingPointError: a loss that is not finite.
+        """
+        values = {name: float(value) for name, value in metrics.items()}
+        if not np.isfinite(values["loss/total"]):
+            bad = [name for name, value in values.items() if not np.isfinite(value)]
+            raise FloatingPointError(
+                f"step {step}: {', '.join(bad)} is not finite; the last checkpoint is untouched. "
+                "Lower train.learning_rate or train.clip_norm and resume"
+            )
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+
+    def flush(self, step: int) -> dict[str, float]:
+        """Means since the last flush, with examples/s; prints the progress line."""
+        now = time.perf_counter()
+        means = {name: total / self._count for name, total in self._sums.items()}
+        step_seconds = (now - self._last) / self._count
+        means["examples_per_second"] = self.config.mix.total / step_seconds
+        means["learning_rate"] = float(optimizer.learning_rate(self.config.train)(step))
+        left = (self.config.train.steps - step) * (now - self._start) / max(step - self.first_step, 1)
+        losses = "  ".join(
+            f"{name[5:]} {value:.3f}" for name, value in means.items() if name.startswith("loss/")
+        )
+        self.report(
+            f"step {step}/{self.config.train.steps}  {means['examples_per_second']:.0f} examples/s  "
+            f"{left / 60:.0f} min left  {losses}"
+        )
+        self._last, self._sums, self._count = now, {}, 0
+        return means
+
+
+def _place(batch: pipeline.Batch, config: Config, mesh: Any) -> Any:
+    """Puts a batch on the mesh, rows split over the data devices where they divide."""
+    split, whole = mesh_lib.batch_sharding(mesh), jax.sharding.NamedSharding(mesh, jax.P())
+    return {
+        name: jax.device_put(value, split if len(value) % config.train.mesh_data == 0 else whole)
+        for name, value in batch.items()
+    }
+
+
+def train(
+    config: Config,
+    arrays: pipeline.TrainingArrays,
+    workdir: Path,
+    *,
+    affine: dict[str, np.ndarray] | None = None,
+    stop_at: int | None = None,
+    tensorboard: bool = False,
+    report: Report = print,
+) -> state_lib.TrainState:
+    """Trains to `config.train.steps`, from the newest checkpoint of `workdir` if there is one.
+
+    Args:
+      config: the experiment.
+      arrays: what `train.cache` prepared.
+      workdir: holds checkpoints, metrics.jsonl and config.json.
+      affine: statistics of the stem's channels, see `state.init_state`.
+      stop_at: stop early after this step, with a checkpoint (a slice of a longer run).
+      tensorboard: also write TensorBoard events through clu.
+      report: takes the progress lines.
+
+    Returns:
+      The final state.
+
+    Raises:
+      FloatingPointError: a loss that is not finite.
+      OSError: a checkpoint could not be written.
+      ValueError: `workdir` holds a run of another config, or a corrupt checkpoint.
+    """
+    _claim(workdir, config)
+    mesh = mesh_lib.make_mesh(config.train.mesh_data, config.train.mesh_model)
+    bank_teacher = np.asarray(arrays.texts.bank_teacher, np.float32)
+    with jax.set_mesh(mesh):
+        state = state_lib.init_state(config, len(bank_teacher), affine)
+        sharding = mesh_lib.state_sharding(mesh, state)
+        state = jax.device_put(state, sharding)
+        bank = jax.device_put(bank_teacher, jax.sharding.NamedSharding(mesh, jax.P()))
+        iterator = pipeline.batches(config, arrays)
+        checkpoints = checkpoint.Checkpoints(workdir, config.train.keep_checkpoints)
+        first = checkpoints.latest_step or 0
+        if first:
+            state = checkpoints.restore(state, iterator)
+            report(f"resumed from step {first}")
+        writer = writers.MetricsWriter(workdir, first, tensorboard=tensorboard)
+        step = jax.jit(
+            step_lib.make_step(config), donate_argnums=0, out_shardings=(sharding, None)
+        )
+        try:
+            return _run(config, state, iterator, bank, step, mesh, checkpoints, writer, stop_at, report)
+        finally:
+            writer.close()
+            checkpoints.close()
+
+
+def _run(
+    config: Config,
+    state: state_lib.TrainState,
+    iterator: Any,
+    bank: jax.Array,
+    step: Callable[..., Any],
+    mesh: Any,
+    checkpoints: checkpoint.Checkpoints,
+    writer: writers.MetricsWriter,
+    stop_at: int | None,
+    report: Report,
+) -> state_lib.TrainState:
+    first, last = int(state.step), min(config.train.steps, stop_at or config.train.steps)
+    progress = Progress(config, first, report)
+    pending: tuple[int, Any] | None = None
+    for number in range(first + 1, last + 1):
+        state, metrics = step(state, _place(next(iterator), config, mesh), bank)
+        # The step before is read only now, while this one runs.
+        if pending is not None:
+            progress.add(jax.device_get(pending[1]), pending[0])
+        pending = (number, metrics)
+        logs = number % config.train.log_every == 0 or number == last
+        saves = number % config.train.checkpoint_every == 0 or number == last
+        if logs or saves:  # A checkpoint is only written once its own step is known to be finite.
+            progress.add(jax.device_get(metrics), number)
+            pending = None
+        if logs:
+            writer.write(number, progress.flush(number))
+        if saves:
+            checkpoints.save(state, iterator)
+    return state
+
+
+def _claim(workdir: Path, config: Config) -> None:
+    """Binds a work folder to one config; resuming with another one is refused."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "config.json"
+    values = config_lib.to_dict(config)
+    if path.exists():
+        try:
+            known = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not valid JSON ({error}); use another --workdir") from error
+        if known != values:
+            changed = [k for k in values if known.get(k) != values[k]]
+            raise ValueError(
+                f"{workdir} holds a run of another config (differs in {', '.join(changed)}); "
+                "use another --workdir"
+            )
+        return
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+    partial.replace(path)
+

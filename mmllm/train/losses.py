@@ -1,0 +1,144 @@
+"""The losses of one step: next token, CTC, and retrieval against the bank of all training captions.
+
+The bank holds one vector for each unique English training caption: a linear map of its sentence
+embedding plus a free residual that is dropped at random, so that the map alone must carry meaning to
+captions never seen. Images are classified over the whole bank, not the batch; the text tower learns
+to reproduce the bank from text. Only the tower is shipped.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmllm.common.config import Config
+from mmllm.common.types import Array, Float, Params
+from mmllm.models import layers
+from mmllm.models import mmllm as model_lib
+
+TEACHER_WIDTH = 384
+INITIAL_SCALE = 16.0
+MAX_SCALE = 100.0
+
+
+class CaptionBank(nn.Module):
+    """Targets of the retrieval losses; a part of training only."""
+
+    captions: int
+    embed_dim: int
+
+    def setup(self) -> None:
+        self.project = layers.Dense(self.embed_dim, use_bias=False)
+        self.residual = self.param(
+            "residual", nn.initializers.normal(self.embed_dim**-0.5), (self.captions, self.embed_dim)
+        )
+        self.log_scale = self.param("log_scale", lambda _: jnp.log(jnp.float32(INITIAL_SCALE)))
+
+    def __call__(
+        self, teacher: Float[Array, "v w"], keep: Float[Array, "v"]
+    ) -> Float[Array, "v e"]:
+        """Unit vectors of all captions; `keep` is 1 where the residual takes part."""
+        return layers.unit_norm(self.words(teacher) + 0.5 * self.residual * keep[:, None])
+
+    def words(self, teacher: Float[Array, "b w"]) -> Float[Array, "b e"]:
+        """Sentence embeddings -> unit vectors of the shared space."""
+        return layers.unit_norm(self.project(teacher))
+
+    def scale(self) -> Float[Array, ""]:
+        """Inverse temperature of the softmax over the bank."""
+        return jnp.minimum(jnp.exp(self.log_scale), MAX_SCALE)
+
+
+def _mean(loss: Float[Array, "b"], weight: Float[Array, "b"]) -> Float[Array, ""]:
+    return jnp.sum(loss * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+
+
+def decoder_losses(
+    config: Config, model: model_lib.Mmllm, params: Params, prefix: jax.Array, batch: Any
+) -> dict[str, Float[Array, ""]]:
+    """Mean cross entropy over the caption tokens and over the answer tokens."""
+    variables = {"params": params}
+    hidden = model.apply(variables, prefix, batch["ids"], method="decode_hidden")
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    logits = model.apply(variables, jnp.take(flat, batch["position"], axis=0), method="logits")
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["target"])
+    mix = config.mix
+    is_caption = (batch["target_row"] < mix.emoji + mix.stamps + mix.composites).astype(loss.dtype)
+    weight = batch["target_weight"]
+    return {
+        "caption": _mean(loss, weight * is_caption),
+        "vqa": _mean(loss, weight * (1.0 - is_caption)),
+    }
+
+
+def retrieval_losses(
+    config: Config,
+    model: model_lib.Mmllm,
+    params: Params,
+    embedding: Float[Array, "b e"],
+    batch: Any,
+    bank_teacher: Float[Array, "v w"],
+    key: jax.Array,
+) -> dict[str, Float[Array, ""]]:
+    """Image against the bank, and the text tower against bank and sentence teacher."""
+    bank = CaptionBank(bank_teacher.shape[0], config.model.embed_dim)
+    bank_params = {"params": params["bank"]}
+    chance = jax.random.bernoulli(key, config.loss.residual_keep, (bank_teacher.shape[0],))
+    vectors = bank.apply(bank_params, bank_teacher, chance.astype(jnp.float32))
+    scale = bank.apply(bank_params, method="scale")
+    label = batch["label"]
+    known = (label >= 0).astype(jnp.float32)
+    image = optax.softmax_cross_entropy_with_integer_labels(
+        scale * embedding @ vectors.T, jnp.maximum(label, 0)
+    )
+    text = model.apply({"params": params["model"]}, batch["texts"], method="embed_text")
+    full = bank.apply(bank_params, bank_teacher, jnp.ones(bank_teacher.shape[0]))
+    fixed, fixed_scale = jax.lax.stop_gradient(full), jax.lax.stop_gradient(scale)
+    text_label = batch["text_label"]
+    is_caption = (text_label >= 0).astype(jnp.float32)
+    tower = optax.softmax_cross_entropy_with_integer_labels(
+        fixed_scale * text @ fixed.T, jnp.maximum(text_label, 0)
+    )
+    words = bank.apply(bank_params, batch["text_teacher"].astype(jnp.float32), method="words")
+    distance = 1.0 - jnp.sum(text * jax.lax.stop_gradient(words), axis=-1)
+    return {
+        "retrieval": _mean(image, known),
+        "text_caption": _mean(tower, is_caption),
+        "text_teacher": _mean(distance, 1.0 - is_caption),
+    }
+
+
+def line_loss(model: model_lib.Mmllm, params: Params, batch: Any) -> Float[Array, ""]:
+    """CTC loss per character of the text lines."""
+    lines = batch["lines"].astype(jnp.float32)
+    logits = model.apply({"params": params}, lines, method="read_lines")
+    ids = batch["line_ids"]
+    padding = (ids == 0).astype(jnp.float32)
+    loss = optax.ctc_loss(logits, jnp.zeros(logits.shape[:2]), ids, padding)
+    return jnp.mean(loss / jnp.maximum(jnp.sum(1.0 - padding, axis=1), 1.0))
+
+
+def total_loss(
+    config: Config,
+    model: model_lib.Mmllm,
+    params: Params,
+    batch: Any,
+    bank_teacher: Float[Array, "v w"],
+    key: jax.Array,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The weighted sum of `cfg.loss` and each loss by name."""
+    dropout_key, bank_key = jax.random.split(key)
+    prefix, embedding = model.apply(
+        {"params": params["model"]},
+        batch["cells"].astype(jnp.float32),
+        train=True,
+        rngs={"dropout": dropout_key},
+        method="encode_cells",
+    )
+    losses = decoder_losses(config, model, params["model"], prefix, batch)
+    losses |= retrieval_losses(config, model, params, embedding, batch, bank_teacher, bank_key)
+    losses["lines"] = line_loss(model, params["model"], batch)
+    total = sum((getattr(config.loss, name) * value for name, value in losses.items()), jnp.float32(0))
+    return total, losses

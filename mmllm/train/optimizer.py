@@ -1,0 +1,42 @@
+"""AdamW with warm-up and cosine decay, clipped gradients, and weight decay on matrices only."""
+
+from typing import Any
+
+import jax
+import optax
+
+from mmllm.common import mesh
+from mmllm.common.config import TrainConfig
+
+NO_DECAY = ("scale", "bias", "row", "column", "table", "log_scale")
+
+
+def learning_rate(config: TrainConfig) -> optax.Schedule:
+    """Learning rate by step: linear warm-up to the peak, cosine to 1 % of it."""
+    return optax.warmup_cosine_decay_schedule(
+        0.0,
+        config.learning_rate,
+        config.warmup_steps,
+        max(config.steps, config.warmup_steps + 1),
+        0.01 * config.learning_rate,
+    )
+
+
+def _decays(params: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: mesh.path_name(path).split("/")[-1] not in NO_DECAY, params
+    )
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """The optimizer of a run."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(
+            learning_rate(config),
+            b1=0.9,
+            b2=config.b2,
+            weight_decay=config.weight_decay,
+            mask=_decays,
+        ),
+    )
