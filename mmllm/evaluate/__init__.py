@@ -1,0 +1,1 @@
+"""Runtime answers -> numbers: metrics, the benchmark over the test splits, baselines, reports."""
