@@ -109,7 +109,7 @@ class DataConfig:
     emoji_views: int
     stamp_views: int
     scene_views: int
-    flag_weight: float
+    crowded_weight: float
     english_share: float
     decoder_tokens: int
     targets_per_example: int

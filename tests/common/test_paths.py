@@ -27,8 +27,13 @@ def test_a_file_appears_only_when_written_whole(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "scores.json"
     target.write_text("old")
-    with pytest.raises(OSError, match="disk full"), paths.written_whole(target) as file:
-        file.write_text("half")
-        raise OSError("disk full")
+
+    def write_half():
+        with paths.written_whole(target) as file:
+            file.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_half()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]

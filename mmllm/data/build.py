@@ -1,0 +1,207 @@
+"""Builds corpora: registry packages -> TFDS builders -> ArrayRecord files, once.
+
+Beside the records of each corpus lie attribution.jsonl (source, author and licence of every
+example) and data_hash.json, whose presence says that the build is complete.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mmllm.common import paths
+from mmllm.data import packages, sources
+from mmllm.data import preview as contact_sheet
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where the builder of a corpus is, and one line about it."""
+
+    module: str
+    builder: str
+    summary: str
+
+
+CORPORA = {
+    "stamps": Entry("stamps", "Stamps", "cut-out pictures with captions in 12 languages"),
+    "emoji": Entry("emoji", "Emoji", "emoji by 8 art families, names in 12 languages"),
+    "ocr_lines": Entry("ocr_lines", "OcrLines", "words and phrases drawn with real fonts"),
+    "composites": Entry("composites", "Composites", "scenes of known objects with questions"),
+    "easy_vqa": Entry("easy_vqa", "EasyVqa", "single shapes with questions, a sanity check"),
+}
+
+
+def build(
+    names: Iterable[str],
+    skip_missing_clients: bool = False,
+    progress: Callable[[str], None] = packages.say,
+) -> list[str]:
+    """Builds the named corpora; those already built are left as they are.
+
+    Args:
+      names: keys of CORPORA, or "all".
+      skip_missing_clients: leave out corpora whose download or drawing program is not installed,
+        instead of failing.
+      progress: takes one line of text at each step.
+
+    Returns:
+      The corpora built by this call.
+
+    Raises:
+      ValueError: an unknown name.
+      MissingClient: a program is missing (and skip_missing_clients is False).
+      BrokenDownload: a package could not be had, or is not the pinned one.
+    """
+    done = []
+    for name in expand(names):
+        if sources.is_built(name):
+            progress(f"{name}: already built, {total(sources.describe(name))} examples")
+            continue
+        module = module_of(name)
+        missing = packages.missing_clients(packages_of(module), getattr(module, "PROGRAMS", ()))
+        if missing and skip_missing_clients:
+            progress(f"{name}: left out, {', '.join(missing)} not installed")
+            continue
+        for program in missing:
+            packages.require(program)
+        packages.fetch_all(packages_of(module), progress)
+        progress(f"{name}: building")
+        _build_one(name, module)
+        progress(f"{name}: built, {total(sources.describe(name))} examples")
+        done.append(name)
+    return done
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """Returns the corpora named, each once, in the order they must be built; "all" is all."""
+    wanted = list(names)
+    for name in wanted:
+        if name not in CORPORA and name != "all":
+            raise ValueError(f"corpus {name!r} is unknown; allowed: {', '.join(CORPORA)}, all")
+    return [name for name in CORPORA if name in wanted or "all" in wanted]
+
+
+def module_of(name: str) -> ModuleType:
+    """Imports the module of a corpus (this imports tensorflow_datasets)."""
+    return importlib.import_module(f"mmllm.data.corpora.{CORPORA[name].module}")
+
+
+def packages_of(module: ModuleType) -> tuple[str, ...]:
+    """Returns the registry packages that a corpus module is built from."""
+    return tuple(getattr(module, "PACKAGES", ()))
+
+
+def total(description: dict[str, Any]) -> int:
+    """Returns the examples of all splits together."""
+    return sum(description["splits"].values())
+
+
+def describe() -> list[dict[str, Any]]:
+    """Returns one row a corpus for `mmllm data list`; what is not built has None in its cells."""
+    rows = []
+    for name, entry in CORPORA.items():
+        built = sources.is_built(name)
+        found = sources.describe(name) if built else {}
+        rows.append(
+            {
+                "name": name,
+                "built": built,
+                "examples": total(found) if built else None,
+                "splits": found.get("splits"),
+                "licences": found.get("licences"),
+                "hash": found.get("hash"),
+                "about": entry.summary,
+            }
+        )
+    return rows
+
+
+def preview(name: str, path: Path, split: str = "train", count: int = 48) -> Path:
+    """Writes a contact sheet PNG of a built corpus (see mmllm.data.preview)."""
+    return contact_sheet.write(name, path, split, count)
+
+
+def _build_one(name: str, module: ModuleType) -> None:
+    """Writes the records, then the attribution, then the hash that marks the build complete."""
+    import tensorflow_datasets as tfds
+
+    root = paths.data_dir() / "tfds"
+    make = getattr(module, CORPORA[name].builder)
+    builder = make(data_dir=str(root), file_format="array_record")
+    folder = Path(builder.data_dir)
+    if folder.exists():  # whole records without a hash: an interrupted or failed earlier build
+        shutil.rmtree(folder)
+        builder = make(data_dir=str(root), file_format="array_record")
+    config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
+    with contextlib.redirect_stdout(sys.stderr):  # tfds reports its progress to stdout
+        builder.download_and_prepare(download_config=config)
+    _write_records_of(name, module, builder)
+
+
+def _write_records_of(name: str, module: ModuleType, builder: Any) -> None:
+    """Reads a finished build once; writes attribution.jsonl and data_hash.json."""
+    import tensorflow_datasets as tfds
+
+    folder = Path(builder.data_dir)
+    digest = hashlib.sha256()
+    licences: Counter[str] = Counter()
+    counts = {}
+    features = builder.info.features.items()
+    skip = {
+        k: tfds.decode.SkipDecoding() for k, f in features if isinstance(f, tfds.features.Image)
+    }
+    with paths.written_whole(folder / sources.ATTRIBUTION_FILE) as file, file.open("w") as lines:
+        for split in sorted(builder.info.splits):
+            rows = builder.as_data_source(split, decoders=skip)
+            counts[split] = len(rows)
+            digests = []
+            for start in range(0, len(rows), 512):
+                stop = min(start + 512, len(rows))
+                for row in rows.__getitems__(list(range(start, stop))):
+                    digests.append(_digest(row))
+                    credit = attribution(row, module)
+                    licences[credit["licence"]] += 1
+                    lines.write(json.dumps({"split": split, **credit}, ensure_ascii=False) + "\n")
+            digest.update(f"{split}\n".encode() + b"".join(sorted(digests)))
+    description = {
+        "hash": digest.hexdigest(),
+        "splits": {split: counts[split] for split in builder.info.splits},
+        "licences": dict(licences.most_common()),
+        "packages": {key: packages.PACKAGES[key].sha256 for key in packages_of(module)},
+    }
+    with paths.written_whole(folder / sources.DATA_HASH_FILE) as file:
+        file.write_text(json.dumps(description, indent=2) + "\n", "utf-8")
+
+
+def attribution(row: dict[str, Any], module: ModuleType) -> dict[str, str]:
+    """Returns id, source, author and licence of an example.
+
+    What the example does not carry itself comes from its module's ATTRIBUTION.
+    """
+    given = getattr(module, "ATTRIBUTION", {})
+    credit = {}
+    for key in ("id", "source", "author", "licence"):
+        value = row.get(key, given.get(key, ""))
+        credit[key] = value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    return credit
+
+
+def _digest(row: dict[str, Any]) -> bytes:
+    """Returns the sha256 of one example, whatever the order of its features."""
+    digest = hashlib.sha256()
+    for key in sorted(row):
+        value = row[key]
+        parts = [value] if isinstance(value, (bytes, str)) else list(value)
+        for part in [key, *parts]:
+            data = part if isinstance(part, bytes) else str(part).encode()
+            digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.digest()

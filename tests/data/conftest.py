@@ -1,0 +1,25 @@
+"""The toy corpus and the toy fonts as fixtures."""
+
+import types
+
+import pytest
+
+from mmllm.data import build
+from tests.data.toy_fonts import toy_fonts
+from tests.data.toy_studio import toy_studio
+
+__all__ = ["toy_fonts", "toy_studio"]
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    """Makes the toy corpus the only one, in an empty cache."""
+    monkeypatch.setenv("MMLLM_DATA", str(tmp_path))
+    from tests.data.toy_corpus import Toy
+
+    module = types.ModuleType("toy")
+    vars(module).update(Toy=Toy, PACKAGES=())
+    monkeypatch.setattr(build, "CORPORA", {"toy": build.Entry("toy", "Toy", "grey squares")})
+    monkeypatch.setattr(build, "module_of", lambda name: module)
+    monkeypatch.setattr(Toy, "fail", False)
+    return module
