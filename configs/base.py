@@ -38,24 +38,24 @@ def get_config() -> ConfigDict:
     data.emoji_views = 6  # augmented views cached per picture, besides the plain one
     data.stamp_views = 6
     data.scene_views = 0  # composites: colour and light only, the frame stays
-    data.flag_weight = 0.4  # sampling weight of flags, which dominate the names
+    data.crowded_weight = 0.4  # sampling weight of flags and letters, which crowd out other names
     data.english_share = 0.5  # share of captions asked in English; the rest is spread over the other languages
     data.decoder_tokens = 24  # longest training caption or question with its answer, task tokens included
     data.targets_per_example = 8  # room for next-token targets: pictures in a step times this
     data.text_tokens = 24  # longest text given to the text tower
     data.line_chars = 24  # longest training line, characters
-    data.dictionary_words = 40_000  # WordNet nouns the text tower is distilled on
+    data.dictionary_words = 12_000  # WordNet nouns the text tower is distilled on
     data.limit = config_dict.placeholder(int)  # pictures per corpus, for smoke runs
 
     # Examples of one step, by task: the mixture. Zero leaves a task out.
     mix = cfg.mix = ConfigDict()
-    mix.emoji = 88
-    mix.stamps = 16
-    mix.composites = 16  # composite pictures with their captions
-    mix.composites_vqa = 40
-    mix.easy_vqa = 8
-    mix.lines = 64
-    mix.texts = 128  # captions and dictionary words for the text tower
+    mix.emoji = 52
+    mix.stamps = 6
+    mix.composites = 8  # composite pictures with their captions
+    mix.composites_vqa = 24
+    mix.easy_vqa = 6
+    mix.lines = 48
+    mix.texts = 64  # captions and dictionary words for the text tower
 
     # Weight of each loss in the sum.
     loss = cfg.loss = ConfigDict()

@@ -13,4 +13,5 @@ from configs import base
 def get_config() -> ConfigDict:
     cfg = base.get_config()
     cfg.name = "nano"
+    cfg.train.steps = 4_000
     return cfg

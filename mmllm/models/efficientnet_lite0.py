@@ -5,7 +5,7 @@ the module runs before the ViT blocks (`models.mmllm`) or alone, when `train` ca
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,9 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
-
-Tap = Literal["7x7x320", "14x14x112"]
-Depthwise = Literal["shift", "conv"]
 
 # ImageNet statistics of RGB in 0..1, the ones the weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
@@ -115,7 +112,7 @@ class DepthwiseConv(nn.Module):
 
     kernel: int
     stride: int
-    form: Depthwise
+    form: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b v u c"]:
@@ -134,7 +131,7 @@ class Block(nn.Module):
 
     stage: Stage
     first: bool
-    depthwise: Depthwise
+    depthwise: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b v u d"]:
@@ -152,13 +149,13 @@ class EfficientNetLite0(nn.Module):
     """The convolutional stem, batch norms folded, pointwise convolutions written as dense layers.
 
     Attributes:
-      tap: where the features leave; the name is their shape for a 224 px picture.
+      tap: "7x7x320" or "14x14x112", where the features leave; their shape for a 224 px picture.
       depthwise: "shift" is fast on a CPU, "conv" on a GPU and in exported files; both give the
         same numbers but for rounding.
     """
 
-    tap: Tap = "7x7x320"
-    depthwise: Depthwise = "shift"
+    tap: str = "7x7x320"
+    depthwise: str = "shift"
 
     @nn.compact
     def __call__(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b v u c"]:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from mmllm.common import config as config_lib
@@ -22,6 +22,7 @@ def _say(line: str) -> None:
 
 
 def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
     try:
         _run()
     except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError) as error:

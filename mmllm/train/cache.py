@@ -88,8 +88,9 @@ class _Builder:
         self.config, self.folder, self.report = config, folder, report
         self._stem: Callable[[np.ndarray], np.ndarray] | None = None
 
-    def elements(self, corpus: str, split: str = "train") -> Sequence[Any]:
-        source = sources.load(corpus, split)
+    def elements(self, corpus: str, *, images: bool = False) -> Sequence[Any]:
+        """The training split of a corpus; without images only its texts are read, which is fast."""
+        source = sources.load(corpus, "train", images=images)
         limit = self.config.data.limit
         return source if limit is None else [source[i] for i in range(min(limit, len(source)))]
 
@@ -110,9 +111,9 @@ class _Builder:
         return tables.train_tokenizer(texts, path, self.config.model.vocab_size)
 
     def dictionary(self) -> list[tuple[str, str]]:
-        """The commonest nouns of WordNet with a gloss: those of several senses first, then short ones."""
+        """WordNet's nouns for things one can draw, with a gloss: several senses first, then short ones."""
         senses: dict[str, list[str]] = {}
-        for lemma, gloss in wordnet.noun_glosses(max_senses=2):
+        for lemma, gloss in wordnet.noun_glosses(max_senses=2, categories=wordnet.PICTURABLE):
             senses.setdefault(lemma, []).append(gloss)
         plain = [lemma for lemma in senses if lemma.replace(" ", "").isalpha() and lemma.count(" ") < 2]
         plain.sort(key=lambda lemma: (-len(senses[lemma]), lemma.count(" "), len(lemma), lemma))
@@ -120,7 +121,7 @@ class _Builder:
 
     def cells(self, corpus: str, views: int) -> None:
         """Stem cells of the plain view and `views` augmented ones, a file each."""
-        source = self.elements(corpus)
+        source = self.elements(corpus, images=True)
         for view in range(views + 1):
             path = self.folder / f"{corpus}_cells_{view}.npy"
             if path.exists():
@@ -152,7 +153,11 @@ class _Builder:
             yield from _windowed(pool, draw, range(0, len(source), STEM_BATCH))
 
     def captions(self, corpus: str, tokenizer: Tokenizer) -> tables.CaptionTable:
-        return tables.caption_table(self.elements(corpus), tokenizer, self.config.data)
+        table = tables.caption_table(self.elements(corpus), tokenizer, self.config.data)
+        left_out = int(np.sum(table.weight == 0))
+        if left_out:
+            self.report(f"{corpus}: {left_out} pictures whose caption is too long left out")
+        return table
 
     def questions(self, corpus: str, tokenizer: Tokenizer) -> None:
         path = self.folder / f"{corpus}_questions.npz"
@@ -167,7 +172,7 @@ class _Builder:
         pixels_path, ids_path = self.folder / "lines_pixels.npy", self.folder / "lines_ids.npy"
         if pixels_path.exists() and ids_path.exists():
             return
-        source = self.elements("ocr_lines")
+        source = self.elements("ocr_lines", images=True)
         self.report(f"packing {len(source)} text lines")
         model, length = self.config.model, self.config.data.line_chars
         elements = (source[i] for i in range(len(source)))

@@ -1,0 +1,76 @@
+"""Checkpoints: what is on disk is whole or absent, and every failure names its cause."""
+
+import errno
+
+import jax.numpy as jnp
+import pytest
+
+from configs import tiny
+from mmllm.common import config as config_lib
+from mmllm.data import pipeline, synthetic
+from mmllm.train import checkpoint, state as state_lib
+
+CONFIG = config_lib.resolve(tiny.get_config())
+
+
+@pytest.fixture
+def state():
+    return state_lib.init_state(CONFIG, synthetic.BANK)
+
+
+@pytest.fixture
+def iterator():
+    return pipeline.batches(CONFIG, synthetic.training_arrays(CONFIG))
+
+
+def test_state_and_iterator_come_back(tmp_path, state, iterator):
+    next(iterator)
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=2)
+    checkpoints.save(state.replace(step=jnp.int32(7)), iterator)
+    expected = next(iterator)
+    fresh = pipeline.batches(CONFIG, synthetic.training_arrays(CONFIG))
+    restored = checkpoints.restore(state, fresh)
+    assert int(restored.step) == 7 and checkpoints.latest_step == 7
+    assert (next(fresh)["ids"] == expected["ids"]).all()
+    checkpoints.close()
+
+
+def test_only_the_newest_are_kept(tmp_path, state, iterator):
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(state.replace(step=jnp.int32(step)), iterator)
+    checkpoints.close()
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir() if path.is_dir())
+    assert kept == ["2", "3"]
+
+
+def test_a_corrupt_checkpoint_is_named(tmp_path, state, iterator):
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state.replace(step=jnp.int32(5)), iterator)
+    checkpoints.close()
+    for path in (tmp_path / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"x" * 10)
+    again = checkpoint.Checkpoints(tmp_path, keep=1)
+    with pytest.raises(ValueError, match="checkpoint .* cannot be restored"):
+        again.restore(state, iterator)
+    again.close()
+
+
+def test_a_full_disk_is_an_os_error_that_says_so(tmp_path, state, iterator, monkeypatch):
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state.replace(step=jnp.int32(1)), iterator)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._saver, "save_checkpointables", full)
+    with pytest.raises(OSError, match="checkpoint 2 could not be written .*free space and resume"):
+        checkpoints.save(state.replace(step=jnp.int32(2)), iterator)
+    assert checkpoints.latest_step == 1
+    checkpoints.close()
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train first"):
+        checkpoint.load_params(tmp_path)

@@ -1,0 +1,98 @@
+"""A whole tiny run: it learns, resumes bit for bit, and fails in one clear line."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs import tiny
+from mmllm.common import config as config_lib
+from mmllm.data import pipeline, synthetic
+from mmllm.train import checkpoint, loop
+
+# One step's sums, split over eight devices, are added in another order.
+SHARDING_TOLERANCE = 2e-4
+
+
+def make_config(**changes):
+    cfg = tiny.get_config()
+    cfg.train.steps, cfg.train.checkpoint_every, cfg.train.log_every = 6, 3, 2
+    cfg.update_from_flattened_dict({key.replace("__", "."): v for key, v in changes.items()})
+    return config_lib.resolve(cfg)
+
+
+def run(config, workdir, **options):
+    arrays = synthetic.training_arrays(config)
+    return loop.train(config, arrays, workdir, report=lambda line: None, **options)
+
+
+def metrics_of(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished")
+    return run(make_config(), workdir), workdir
+
+
+def test_every_loss_is_logged_and_the_total_falls(finished):
+    rows = metrics_of(finished[1])
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    for name in ("caption", "vqa", "retrieval", "text_caption", "text_teacher", "lines", "total"):
+        assert np.isfinite(rows[0][f"loss/{name}"])
+    assert rows[-1]["loss/total"] < rows[0]["loss/total"]
+    assert rows[-1]["examples_per_second"] > 0
+
+
+def test_stop_and_resume_equals_uninterrupted_bit_for_bit(finished, tmp_path):
+    run(make_config(), tmp_path, stop_at=4)
+    resumed = run(make_config(), tmp_path)
+    for one, other in zip(jax.tree.leaves(finished[0]), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    assert [row["step"] for row in metrics_of(tmp_path)] == [2, 4, 6]
+
+
+def test_eight_devices_agree_with_one(finished, tmp_path):
+    run(make_config(train__mesh_data=4, train__mesh_model=2), tmp_path)
+    for one, other in zip(metrics_of(finished[1]), metrics_of(tmp_path), strict=True):
+        for name in one:
+            if name.startswith("loss/"):
+                assert one[name] == pytest.approx(other[name], rel=SHARDING_TOLERANCE), name
+
+
+def test_a_run_of_another_config_is_refused(finished):
+    with pytest.raises(ValueError, match="run of another config .differs in train."):
+        run(make_config(train__learning_rate=1e-4), finished[1])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path):
+    config = make_config()
+    arrays = synthetic.training_arrays(config)
+    cells = tuple(view * np.float16(np.nan) for view in arrays.emoji.cells)
+    broken = dataclasses.replace(arrays, emoji=dataclasses.replace(arrays.emoji, cells=cells))
+    with pytest.raises(FloatingPointError, match="is not finite; the last checkpoint is untouched"):
+        loop.train(config, broken, tmp_path, report=lambda line: None)
+    with pytest.raises(FileNotFoundError, match="no finished checkpoint"):
+        checkpoint.load_params(tmp_path)
+
+
+def test_parameters_of_the_newest_checkpoint_are_read_back(finished):
+    params = checkpoint.load_params(finished[1])
+    for one, other in zip(
+        jax.tree.leaves(finished[0].params), jax.tree.leaves(params), strict=True
+    ):
+        np.testing.assert_array_equal(np.asarray(one), other)
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    config = make_config()
+    arrays = synthetic.training_arrays(config)
+    one, other = pipeline.batches(config, arrays), pipeline.batches(config, arrays)
+    first = [next(one) for _ in range(3)]
+    for expected, got in zip(first, (next(other) for _ in range(3)), strict=True):
+        for name, value in expected.items():
+            np.testing.assert_array_equal(value, got[name])
+    assert any((first[0][name] != first[1][name]).any() for name in ("ids", "lines", "texts"))
