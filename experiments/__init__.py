@@ -1,0 +1,1 @@
+"""Why: one file a table, a figure or a shipped artifact."""

@@ -1,0 +1,105 @@
+"""Draws the sample of test pictures that ships in mmllm/sample: by seed, permissive licences only.
+
+Command:  python -m experiments.make_sample
+Needs:    mmllm data build all
+
+Every picture comes from a test split, so no model was trained on it; nothing is chosen by how well a
+model does. mmllm/runtime/demo.py says what sample.json holds.
+"""
+
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mmllm.data import sources
+
+SAMPLE = Path(__file__).parents[1] / "mmllm" / "sample"
+SEED = 20
+PERMISSIVE = {"Apache-2.0", "MIT", "CC-BY-4.0", "OFL-1.1", "CC0-1.0"}
+DRAWINGS, STRANGERS, LINES, SCENES, SHAPES = 20, 4, 10, 10, 4
+SEARCHED = 10
+QUESTIONS_A_SCENE = 2
+"""Pictures of each kind: seen names by an unseen artist, unseen names, and so on; 48 in all."""
+
+
+def permissive(name: str, split: str, count: int) -> Iterator[dict[str, Any]]:
+    """`count` examples of a split under permissive licences, in an order fixed by the seed."""
+    texts = sources.load(name, split, images=False)
+    pictures = sources.load(name, split)
+    order = random.Random(SEED).sample(range(len(texts)), len(texts))
+    free = (i for i in order if set(licence_of(texts[i]).split(" AND ")) <= PERMISSIVE)
+    for _, place in zip(range(count), free, strict=False):
+        yield pictures[place]
+
+
+def licence_of(element: dict[str, Any]) -> str:
+    """SPDX licence of an example."""
+    return element.get("licence", "MIT")
+
+
+def entry(element: dict[str, Any], file: str, title: str, trials: list[dict]) -> dict[str, Any]:
+    """One picture of sample.json."""
+    return {
+        "file": file,
+        "title": title,
+        "source": element.get("source", "easy-vqa 1.0"),
+        "author": element.get("author", "composed by mmllm"),
+        "licence": licence_of(element),
+        "trials": trials,
+    }
+
+
+def sample() -> Iterator[tuple[dict[str, Any], Image.Image]]:
+    """Entries of sample.json with their pictures."""
+    for place, element in enumerate(permissive("emoji", "style_out", DRAWINGS)):
+        name = element["captions"][0]
+        trials: list[dict] = [{"task": "caption", "expected": [name]}]
+        if place < SEARCHED:
+            trials.append({"task": "search", "question": name})
+        if place % 5 == 0:
+            german = element["captions"][element["languages"].index("de")]
+            trials.append({"task": "caption", "language": "de", "expected": [german]})
+        yield entry(element, f"drawing-{place:02d}.png", name, trials), element["image"]
+    for place, element in enumerate(permissive("emoji", "concept_out", STRANGERS)):
+        name = element["captions"][0]
+        trials = [{"task": "search", "question": name}]
+        yield entry(element, f"stranger-{place:02d}.png", name, trials), element["image"]
+    for place, element in enumerate(permissive("ocr_lines", "unseen_print", LINES)):
+        text = element["text"]
+        trials = [{"task": "read", "expected": [text]}]
+        yield entry(element, f"line-{place:02d}.png", text, trials), element["image"]
+    for corpus, kind, count in (("composites", "scene", SCENES), ("easy_vqa", "shape", SHAPES)):
+        for place, element in enumerate(permissive(corpus, "test", count)):
+            asked = list(zip(element["questions"], element["answers"], strict=True))
+            picked = random.Random(SEED + place).sample(asked, min(QUESTIONS_A_SCENE, len(asked)))
+            trials = [{"task": "ask", "question": q, "expected": [a]} for q, a in picked]
+            title = element.get("caption", f"{kind} {place}")
+            yield entry(element, f"{kind}-{place:02d}.png", title, trials), element["image"]
+
+
+def main() -> None:
+    """Writes the folder anew, all of it or nothing."""
+    temporary = Path(tempfile.mkdtemp(prefix=".sample.", dir=SAMPLE.parent))
+    try:
+        pictures = []
+        for described, pixels in sample():
+            Image.fromarray(pixels).save(temporary / described["file"], optimize=True)
+            pictures.append(described)
+        text = json.dumps({"schema_version": 1, "pictures": pictures}, indent=1, ensure_ascii=False)
+        (temporary / "sample.json").write_text(text + "\n", encoding="utf-8")
+        temporary.chmod(0o755)
+        shutil.rmtree(SAMPLE, ignore_errors=True)
+        temporary.rename(SAMPLE)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"{len(pictures)} pictures in {SAMPLE}")
+
+
+if __name__ == "__main__":
+    main()
