@@ -3,8 +3,8 @@
 Command:  python -m experiments.make_sample
 Needs:    mmllm data build all
 
-Every picture comes from a test split, so no model was trained on it; nothing is chosen by how well a
-model does. mmllm/runtime/demo.py says what sample.json holds.
+Every picture comes from a test split, so no model was trained on it; nothing is chosen by how well
+a model does. mmllm/runtime/demo.py says what sample.json holds.
 """
 
 import json
@@ -22,35 +22,47 @@ from mmllm.data import sources
 SAMPLE = Path(__file__).parents[1] / "mmllm" / "sample"
 SEED = 20
 PERMISSIVE = {"Apache-2.0", "MIT", "CC-BY-4.0", "OFL-1.1", "CC0-1.0"}
+# Pictures of each kind: known names by an unknown artist, unknown names, and so on; 48 in all.
 DRAWINGS, STRANGERS, LINES, SCENES, SHAPES = 20, 4, 10, 10, 4
 SEARCHED = 10
 QUESTIONS_A_SCENE = 2
-"""Pictures of each kind: seen names by an unseen artist, unseen names, and so on; 48 in all."""
+Element = dict[str, Any]
 
 
-def permissive(name: str, split: str, count: int) -> Iterator[dict[str, Any]]:
-    """`count` examples of a split under permissive licences, in an order fixed by the seed."""
+def credits_of(name: str, split: str) -> dict[str, dict[str, str]]:
+    """Source, author and licence of every example of a split, by its id."""
+    path = sources.folder_of(name) / sources.ATTRIBUTION_FILE
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return {row["id"]: row for row in rows if row["split"] == split}
+
+
+def permissive(name: str, split: str, count: int) -> Iterator[Element]:
+    """`count` examples of a split under permissive licences, in an order fixed by the seed.
+
+    Each comes with its "source", "author" and "licence".
+    """
     texts = sources.load(name, split, images=False)
     pictures = sources.load(name, split)
+    credit = credits_of(name, split)
     order = random.Random(SEED).sample(range(len(texts)), len(texts))
-    free = (i for i in order if set(licence_of(texts[i]).split(" AND ")) <= PERMISSIVE)
+    free = (i for i in order if is_permissive(credit[texts[i]["id"]]["licence"]))
     for _, place in zip(range(count), free, strict=False):
-        yield pictures[place]
+        yield pictures[place] | credit[texts[place]["id"]]
 
 
-def licence_of(element: dict[str, Any]) -> str:
-    """SPDX licence of an example."""
-    return element.get("licence", "MIT")
+def is_permissive(licence: str) -> bool:
+    """Whether every part of an SPDX expression allows use, change and sharing without more."""
+    return set(licence.split(" AND ")) <= PERMISSIVE
 
 
-def entry(element: dict[str, Any], file: str, title: str, trials: list[dict]) -> dict[str, Any]:
+def entry(element: Element, file: str, title: str, trials: list[dict]) -> dict[str, Any]:
     """One picture of sample.json."""
     return {
         "file": file,
         "title": title,
-        "source": element.get("source", "easy-vqa 1.0"),
-        "author": element.get("author", "composed by mmllm"),
-        "licence": licence_of(element),
+        "source": element["source"],
+        "author": element["author"],
+        "licence": element["licence"],
         "trials": trials,
     }
 

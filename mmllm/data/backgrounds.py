@@ -50,6 +50,12 @@ def test_pattern(rng: np.random.Generator) -> UInt8[np.ndarray, "y x 3"]:
     return _drawn(rng.choice(TEST_PATTERNS), tones, rng)
 
 
+def photo_source() -> tuple[str, str]:
+    """Returns (package and version, licence) of the photographs."""
+    package = packages.PACKAGES[PHOTO_PACKAGE]
+    return f"{package.name} {package.version}", package.licence
+
+
 def photo(rng: np.random.Generator) -> UInt8[np.ndarray, "y x 3"]:
     """Returns a square cut from one of PHOTOS, flipped by chance."""
     picture = _photo(PHOTOS[rng.integers(len(PHOTOS))])

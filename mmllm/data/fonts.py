@@ -1,6 +1,6 @@
 """The fonts that text is drawn with: their families, their split, and where the files lie.
 
-font_families.tsv lists families whose glyphs cover the letters and can be told apart
+font_families.txt lists families whose glyphs cover the letters and can be told apart
 (`missing_characters` is the check). A lineage is one design under several names (Nimbus Sans,
 FreeSans, Liberation Sans): it falls on one side of the split as a whole. Used by the text-line and
 composite corpora.
@@ -62,8 +62,8 @@ class Family:
 
 @functools.cache
 def families() -> tuple[Family, ...]:
-    """Returns every family of font_families.tsv."""
-    text = resources.files("mmllm.data").joinpath("font_families.tsv").read_text("utf-8")
+    """Returns every family of font_families.txt."""
+    text = resources.files("mmllm.data").joinpath("font_families.txt").read_text("utf-8")
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
     return tuple(
         Family(kind, lineage, name, case == "upper", missing, package, tuple(files.split(";")))

@@ -207,8 +207,8 @@ _PACKAGES = (
 
 
 def _font_packages() -> tuple[Package, ...]:
-    """The pins of font_packages.tsv: name, kind, version, sha256, licence."""
-    text = resources.files("mmllm.data").joinpath("font_packages.tsv").read_text("utf-8")
+    """The pins of font_packages.txt: name, kind, version, sha256, licence."""
+    text = resources.files("mmllm.data").joinpath("font_packages.txt").read_text("utf-8")
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
     return tuple(Package(*row, title=f"{row[0]}, see its copyright file") for row in rows)
 

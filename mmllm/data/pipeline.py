@@ -25,7 +25,8 @@ class Captioned:
 
     cells: Sequence[np.ndarray]  # per view: (pictures, grid, grid, channels) float16
     ids: np.ndarray  # (captions, tokens) int32: [<cap:xx>] text <eos>, padded with 0
-    first: np.ndarray  # (pictures + 1,): captions of picture i are first[i] : first[i + 1], English first
+    # (pictures + 1,): captions of picture i are ids[first[i] : first[i + 1]], English first.
+    first: np.ndarray
     label: np.ndarray  # (pictures,) index of the picture's English caption in the bank, or NO_LABEL
     weight: np.ndarray  # (pictures,) sampling weight
 
@@ -72,7 +73,9 @@ class TrainingArrays:
     texts: Texts
 
 
-def _cells(source: Captioned | Questioned, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _cells(
+    source: Captioned | Questioned, picture: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     view = rng.integers(0, len(source.cells), len(picture))
     return np.stack([source.cells[v][p] for v, p in zip(view, picture, strict=True)])
 
@@ -85,14 +88,22 @@ def _captioned(
     start, stop = source.first[picture], source.first[picture + 1]
     other = start + 1 + np.floor(rng.random(count) * np.maximum(stop - start - 1, 1)).astype(int)
     english = (rng.random(count) < english_share) | (stop - start == 1)
-    return _cells(source, picture, rng), source.ids[np.where(english, start, other)], source.label[picture]
+    return (
+        _cells(source, picture, rng),
+        source.ids[np.where(english, start, other)],
+        source.label[picture],
+    )
 
 
 def _questioned(
     source: Questioned, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     question = rng.integers(0, len(source.picture), count)
-    return _cells(source, source.picture[question], rng), source.ids[question], source.answer[question]
+    return (
+        _cells(source, source.picture[question], rng),
+        source.ids[question],
+        source.answer[question],
+    )
 
 
 def _targets(ids: np.ndarray, start: np.ndarray, room: int) -> Batch:
@@ -107,7 +118,8 @@ def _targets(ids: np.ndarray, start: np.ndarray, room: int) -> Batch:
     row, place = np.nonzero(wanted)
     if len(row) > room:
         raise ValueError(
-            f"data.targets_per_example leaves room for {room} targets a step, got {len(row)}: raise it"
+            f"data.targets_per_example leaves room for {room} targets a step, got {len(row)}: "
+            "raise it"
         )
     fill = (0, room - len(row))
     return {
@@ -125,6 +137,7 @@ class BuildBatch(grain.transforms.RandomMap):
     config: Config
     arrays: TrainingArrays
 
+    # pyrefly: ignore[bad-override]  # The abstract method has no return type, so None is inferred.
     def random_map(self, element: Any, rng: np.random.Generator) -> Batch:
         del element  # The generator is already the step's own.
         return {**self._pictures(rng), **self._lines(rng), **self._texts(rng)}
@@ -185,10 +198,7 @@ class BuildBatch(grain.transforms.RandomMap):
 def batches(config: Config, arrays: TrainingArrays) -> grain.DatasetIterator:
     """An endless, checkpointable iterator of batches, built `train.prefetch` steps ahead."""
     dataset = (
-        grain.MapDataset.range(1)
-        .repeat()
-        .seed(config.seed)
-        .random_map(BuildBatch(config, arrays))
+        grain.MapDataset.range(1).repeat().seed(config.seed).random_map(BuildBatch(config, arrays))
     )
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=config.train.prefetch)
     return iter(dataset.to_iter_dataset(options))

@@ -1,6 +1,7 @@
 """Small generated training arrays: for tests and smoke runs, never for a score.
 
-The label of a picture is written into its cells, its caption and its line, so that every loss can fall.
+The label of a picture is written into its cells, its caption and its answer, so that those losses
+can fall; lines and texts are few enough to be learnt by heart.
 """
 
 import numpy as np
@@ -28,7 +29,9 @@ def training_arrays(config: Config, seed: int = 0) -> pipeline.TrainingArrays:
     noise = rng.standard_normal((2, BANK, grid, grid, channels)).astype(np.float16)
     cells = tuple(basis + np.float16(0.3) * view for view in noise)
     words = 20 + np.arange(BANK)
-    captions = _ids([[5 + k, words[i], 3] for i in range(BANK) for k in range(2)], data.decoder_tokens)
+    captions = _ids(
+        [[5 + k, words[i], 3] for i in range(BANK) for k in range(2)], data.decoder_tokens
+    )
     captioned = pipeline.Captioned(
         cells, captions, 2 * np.arange(BANK + 1), np.arange(BANK), np.ones(BANK)
     )

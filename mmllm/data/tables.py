@@ -1,7 +1,7 @@
 """Corpora -> tables of token ids: captions, questions, text lines, and the texts of the text tower.
 
-Stands between the corpora and the training cache; knows no model. Captions and questions longer than
-a row are left out and counted, never cut.
+Stands between the corpora and the training cache; knows no model. Captions and questions longer
+than a row are left out and counted, never cut.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from mmllm.common.config import DataConfig
-from mmllm.data import images, tokenizer as tokenizer_lib
+from mmllm.data import images, prompts
+from mmllm.data import tokenizer as tokenizer_lib
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import Tokenizer
 
@@ -66,14 +67,14 @@ def caption_table(
 ) -> CaptionTable:
     """Tokenises the captions of a corpus.
 
-    A picture whose English caption does not fit `data.decoder_tokens` gets weight 0 and no captions.
+    A picture whose English caption does not fit `data.decoder_tokens` gets weight 0 and no ids.
     """
     ids: list[list[int]] = []
     first, english, keywords, others, weight = [0], [], [], [], []
     for element in elements:
         pairs = captions_of(element)
         rows = [
-            [tokenizer.task_id(f"cap:{language}"), *tokenizer.encode(text), tokenizer.eos_id]
+            [*prompts.caption(tokenizer, language), *tokenizer.encode(text), tokenizer.eos_id]
             for language, text in pairs
         ]
         fits = len(rows[0]) <= config.decoder_tokens
@@ -96,7 +97,7 @@ def question_table(
     ids, answer, picture, left_out = [], [], [], 0
     for place, element in enumerate(elements):
         for question, reply in zip(element["questions"], element["answers"], strict=True):
-            asked = question_ids(tokenizer, question)
+            asked = prompts.question(tokenizer, question)
             row = [*asked, *tokenizer.encode(reply), tokenizer.eos_id]
             if len(row) > config.decoder_tokens:
                 left_out += 1
@@ -109,21 +110,9 @@ def question_table(
     )
 
 
-def question_ids(tokenizer: Tokenizer, question: str) -> list[int]:
-    """The decoder's prompt for a question: `[<vqa>] question [<ans>]`, lower case."""
-    text = tokenizer.encode(question.strip().lower())
-    return [tokenizer.task_id("vqa"), *text, tokenizer.task_id("ans")]
-
-
-def text_ids(tokenizer: Tokenizer, text: str, length: int) -> list[int]:
-    """The text tower's input: `[<emb>] text <eos>`, lower case, cut to `length` tokens."""
-    body = tokenizer.encode(text.strip().lower())[: length - 2]
-    return [tokenizer.task_id("emb"), *body, tokenizer.eos_id]
-
-
 def text_rows(tokenizer: Tokenizer, texts: Iterable[str], length: int) -> np.ndarray:
-    """`text_ids` of many texts, padded with 0: (texts, length) int32."""
-    return _rows([text_ids(tokenizer, text, length) for text in texts], length)
+    """`prompts.embedding` of many texts, cut or padded with 0: (texts, length) int32."""
+    return _rows([prompts.embedding(tokenizer, text, length - 2) for text in texts], length)
 
 
 def line_ids(text: str, length: int) -> list[int]:

@@ -116,8 +116,9 @@ def record(studio: scenes.Studio, split: str, number: int) -> dict[str, Any]:
     rng = random.Random(f"{SEED} {split} {number}")
     scene = scenes.compose(studio, rng)
     asked = scene_questions.ask(scene, tuple(studio.vocabulary()), rng)
-    packages = dict.fromkeys(source for source, _ in scene.sources)
-    licences = dict.fromkeys(licence for _, licence in scene.sources)
+    sources_used = [*scene.sources, *([backgrounds.photo_source()] if scene.on_photo else [])]
+    packages = dict.fromkeys(source for source, _ in sources_used)
+    licences = dict.fromkeys(licence for _, licence in sources_used)
     return {
         "image": BytesIO(line_drawing.jpeg(scene.pixels, JPEG_QUALITY)),
         "questions": [question.text for question in asked],

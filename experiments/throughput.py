@@ -1,0 +1,89 @@
+"""How fast a training step runs, against the machine's matrix-product peak.
+
+Command:  python -m experiments.throughput [--config=nano] [--steps=20]
+Writes:   experiments/results/throughput.json
+
+Steps run on generated arrays of the real shapes, so the figure is the step alone, without reading data.
+"""
+
+import argparse
+import importlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmllm.common import config as config_lib
+from mmllm.common import paths
+from mmllm.data import pipeline, synthetic
+from mmllm.evaluate import provenance
+from mmllm.train import losses, state, step
+
+RESULT = Path(__file__).parent / "results" / "throughput.json"
+BANK = 2100
+MATRIX = 2048
+
+
+def seconds(function: Any, *arguments: Any, repeats: int) -> list[float]:
+    """Wall seconds of each of `repeats` calls, after one that is not counted."""
+    jax.block_until_ready(function(*arguments))
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def matmul_peak() -> float:
+    """Best float32 GFLOP/s of a large matrix product."""
+    matrix = jnp.ones((MATRIX, MATRIX))
+    return 2 * MATRIX**3 / min(seconds(jax.jit(jnp.matmul), matrix, matrix, repeats=20)) / 1e9
+
+
+def measure(config: config_lib.Config, repeats: int) -> dict[str, float]:
+    """Median step time, examples/s, GFLOP a step as XLA counts them, and the share of the peak."""
+    batch = next(pipeline.batches(config, synthetic.training_arrays(config)))
+    bank = np.zeros((BANK, losses.TEACHER_WIDTH), np.float32)
+    fresh = state.init_state(config, BANK)
+    function = jax.jit(step.make_step(config))
+    compiled = function.lower(fresh, batch, bank).compile()
+    gflop = float(compiled.cost_analysis()["flops"]) / 1e9
+    step_seconds = float(np.median(seconds(compiled, fresh, batch, bank, repeats=repeats)))
+    peak = matmul_peak()
+    return {
+        "step_seconds": step_seconds,
+        "examples_per_second": config.mix.total / step_seconds,
+        "gflop_per_step": gflop,
+        "gflop_per_second": gflop / step_seconds,
+        "matmul_peak_gflop_per_second": peak,
+        "share_of_peak": gflop / step_seconds / peak,
+    }
+
+
+def main() -> None:
+    """Measures one config and writes the result."""
+    parser = argparse.ArgumentParser(description="Measures the training step.")
+    parser.add_argument("--config", default="nano", choices=("tiny", "nano"))
+    parser.add_argument("--steps", type=int, default=20)
+    arguments = parser.parse_args()
+    module = importlib.import_module(f"configs.{arguments.config}")
+    config = config_lib.resolve(module.get_config())
+    result = {
+        "kind": "throughput",
+        "config": config.name,
+        "config_sha256": config_lib.sha256(config),
+        **provenance.describe(),
+        "metrics": measure(config, arguments.steps),
+    }
+    with paths.written_whole(RESULT) as partial:
+        partial.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["metrics"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
