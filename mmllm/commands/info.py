@@ -1,0 +1,89 @@
+"""`mmllm info`: what is in a model, its sizes, scores, languages and licences."""
+
+import argparse
+from typing import Any
+
+from mmllm.commands import terminal
+
+MEGABYTE = 10**6
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "info", help="show a model's sizes, scores, languages and licences"
+    )
+    terminal.add_model_option(parser)
+    terminal.add_json_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Checks every file of the bundle and prints its manifest."""
+    from mmllm.export import bundle
+    from mmllm.runtime import model as model_lib
+
+    folder = model_lib.locate(args.model)
+    manifest = bundle.read_manifest(folder)
+    bundle.verify(folder, manifest)
+    if args.json:
+        terminal.print_json({"folder": str(folder), **manifest})
+        return 0
+    total = sum(manifest["bytes"].values())
+    millions, megabytes = manifest["parameters"] / 1e6, total / MEGABYTE
+    print(f"{manifest['name']}: {millions:.2f} M parameters, {megabytes:.2f} MB")
+    print(f"folder     {folder} (every file verified)")
+    print(f"made by    {manifest.get('created_by', 'unknown')}")
+    print(f"languages  {', '.join(manifest['languages'])}")
+    print(f"reads      {manifest['charset'].strip()}\n")
+    _print_sizes(manifest)
+    _print_scores(manifest.get("scores", {}))
+    _print_sources("data", manifest.get("data", []))
+    _print_sources("pretrained", manifest.get("pretrained", []))
+    return 0
+
+
+def _print_sizes(manifest: dict[str, Any]) -> None:
+    rows = [
+        (label, f"{row['parameters']:,}", str(row["bits"]), f"{row['bytes'] / MEGABYTE:.3f}")
+        for label, row in manifest["tensor_classes"].items()
+    ]
+    terminal.print_table(("tensors", "parameters", "bits", "MB"), rows)
+
+
+def _print_scores(scores: dict[str, Any]) -> None:
+    rows = [(name, _score(value)) for name, value in _flat(scores)]
+    if rows:
+        print()
+        terminal.print_table(("score", "value"), rows)
+
+
+def _print_sources(title: str, sources: list[dict[str, Any]]) -> None:
+    rows = [
+        (row["name"], row.get("version", "-"), str(row.get("licence", "-")), _digest(row))
+        for row in sources
+    ]
+    if rows:
+        print()
+        terminal.print_table((title, "version", "licence", "sha256"), rows)
+
+
+def _digest(row: dict[str, Any]) -> str:
+    digest = row.get("sha256") or row.get("hash") or ""
+    return digest[:12] or "-"
+
+
+def _flat(scores: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in scores.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name} ")
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows
+
+
+def _score(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Checkpoint -> bundle: the files that ship."""

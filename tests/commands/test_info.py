@@ -1,0 +1,46 @@
+"""`mmllm info`."""
+
+import json
+import shutil
+from pathlib import Path
+
+from mmllm.export import bundle
+from tests import tiny_bundle
+
+
+def test_sizes_scores_languages_and_licences_are_shown(command):
+    done = command("info")
+    assert done.code == 0
+    for expected in (
+        "decoder",
+        "token embedding",
+        "en, de",
+        "CC BY 4.0",
+        "MIT",
+        "0.500",
+        "verified",
+    ):
+        assert expected in done.out
+    assert "caption exact match" in done.out
+
+
+def test_a_missing_score_is_a_dash(command):
+    row = next(line for line in command("info").out.splitlines() if line.startswith("lines CER"))
+    assert row.split() == ["lines", "CER", "-"]
+
+
+def test_json_is_the_manifest(command, bundle_folder: Path):
+    shown = json.loads(command("info", "--json").out)
+    assert shown["folder"] == str(bundle_folder)
+    assert shown["charset"] == tiny_bundle.CHARSET
+
+
+def test_a_corrupt_bundle_takes_one_line(command, bundle_folder: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(bundle_folder, tmp_path / "copy"))
+    data = bytearray((copy / bundle.WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    (copy / bundle.WEIGHTS).write_bytes(data)
+    done = command("info", "--model", copy, model=False)
+    assert (done.code, done.out) == (1, "")
+    assert len(done.err.splitlines()) == 1
+    assert "is damaged" in done.err

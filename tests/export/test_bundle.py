@@ -1,0 +1,201 @@
+"""Bundles: what is saved comes back, and no damage goes unnoticed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmllm.export import bundle
+from tests import tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle.make(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture
+def folder(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "tiny"))
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / bundle.MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def small(**changes: object) -> dict:
+    """Arguments of `save` with two tensors instead of a model."""
+    params = {"encoder": {"norm": {"scale": np.ones(4, np.float32)}}, "embed": {"table": np.eye(3)}}
+    options = {
+        "params": params,
+        "config": tiny_bundle.CONFIG,
+        "charset": tiny_bundle.CHARSET,
+        "languages": ["en"],
+        "scores": {},
+        "data": [],
+        "pretrained": [],
+    }
+    return options | changes
+
+
+def test_a_bundle_comes_back_as_it_was_saved(original: Path):
+    loaded = bundle.load(original)
+    assert loaded.config == tiny_bundle.CONFIG
+    assert loaded.manifest["languages"] == ["en", "de"]
+    assert loaded.manifest["charset"] == tiny_bundle.CHARSET
+    assert loaded.tokenizer_path.is_file()
+    flat = dict(bundle.flatten(loaded.params))
+    assert loaded.manifest["parameters"] == sum(value.size for value in flat.values())
+    assert {value.dtype for value in flat.values()} == {np.dtype(np.float32)}
+    classes = loaded.manifest["tensor_classes"]
+    assert sum(row["parameters"] for row in classes.values()) == loaded.manifest["parameters"]
+    weights = loaded.manifest["bytes"][bundle.WEIGHTS]
+    assert sum(row["bytes"] for row in classes.values()) <= weights
+
+
+def test_weights_are_rounded_to_float16_once(tmp_path: Path, original: Path):
+    table = np.array([[1 / 3, -65504.0], [1e-7, 0.0]], np.float32)
+    path = bundle.save(
+        tmp_path / "b",
+        **small(params={"embed": {"table": table}}),
+        tokenizer_path=original / bundle.TOKENIZER,
+    )
+    again = bundle.load(path).params["embed"]["table"]
+    np.testing.assert_array_equal(again, table.astype(np.float16).astype(np.float32))
+
+
+def test_flatten_and_unflatten_are_inverse():
+    tree = {"a": {"b": np.ones(2), "c": {"d": np.zeros(3)}}, "e": np.ones(1)}
+    flat = dict(bundle.flatten(tree))
+    assert list(flat) == ["a/b", "a/c/d", "e"]
+    assert str(bundle.unflatten(flat)) == str(tree)
+
+
+@pytest.mark.parametrize("file", [bundle.WEIGHTS, bundle.TOKENIZER])
+def test_a_flipped_bit_is_found(folder: Path, file: str):
+    data = bytearray((folder / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / file).write_bytes(data)
+    with pytest.raises(ValueError, match=f"{file} is damaged: its sha256"):
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize("file", [bundle.WEIGHTS, bundle.TOKENIZER])
+def test_a_truncated_file_is_found(folder: Path, file: str):
+    (folder / file).write_bytes((folder / file).read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"{file} is damaged: it has"):
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize("file", [bundle.WEIGHTS, bundle.TOKENIZER, bundle.MANIFEST])
+def test_a_missing_file_is_named(folder: Path, file: str):
+    (folder / file).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{file} is missing"):
+        bundle.load(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        bundle.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00\xff", '"schema_version"'])
+def test_a_manifest_that_is_no_object_is_refused(folder: Path, text: str):
+    (folder / bundle.MANIFEST).write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="damaged|must hold a JSON object"):
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_schema_version_is_refused(folder: Path, version: object):
+    edit(folder, schema_version=version)
+    with pytest.raises(ValueError, match="schema_version"):
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize("field", bundle.REQUIRED_FIELDS)
+def test_a_manifest_without_a_field_is_refused(folder: Path, field: str):
+    path = folder / bundle.MANIFEST
+    manifest = json.loads(path.read_text())
+    del manifest[field]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=f"lacks {field}"):
+        bundle.load(folder)
+
+
+def test_a_config_that_was_changed_is_found(folder: Path):
+    config = json.loads((folder / bundle.MANIFEST).read_text())["config"]
+    edit(folder, config=config | {"embed_dim": 32})
+    with pytest.raises(ValueError, match="config_sha256"):
+        bundle.load(folder)
+
+
+def test_a_file_outside_the_folder_is_refused(folder: Path):
+    files = json.loads((folder / bundle.MANIFEST).read_text())["files"]
+    edit(folder, files=files | {"../secret": "00"})
+    with pytest.raises(ValueError, match="not a plain file name"):
+        bundle.load(folder)
+
+
+def test_weights_that_are_no_safetensors_are_refused(folder: Path):
+    (folder / bundle.WEIGHTS).write_bytes(b"not weights")
+    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    edit(
+        folder,
+        bytes=manifest["bytes"] | {bundle.WEIGHTS: 11},
+        files=manifest["files"] | {bundle.WEIGHTS: bundle.sha256_file(folder / bundle.WEIGHTS)},
+    )
+    with pytest.raises(ValueError, match="damaged"):
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 7e4])
+def test_a_tensor_float16_cannot_hold_is_refused_and_leaves_nothing(
+    tmp_path: Path, original: Path, value: float
+):
+    params = {"embed": {"table": np.array([value])}}
+    with pytest.raises(ValueError, match="embed/table has a value float16 cannot hold"):
+        bundle.save(
+            tmp_path / "b", **small(params=params), tokenizer_path=original / bundle.TOKENIZER
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_save_leaves_the_old_bundle(
+    folder: Path, original: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle, "_write_weights", full)
+    with pytest.raises(OSError, match="No space left"):
+        bundle.save(folder, **small(), tokenizer_path=original / bundle.TOKENIZER)
+    assert bundle.load(folder).config == tiny_bundle.CONFIG
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_an_older_bundle_is_replaced_and_anything_else_is_not(folder: Path, original: Path):
+    tokenizer = original / bundle.TOKENIZER
+    bundle.save(folder, **small(name="new"), tokenizer_path=tokenizer)
+    assert bundle.load(folder).manifest["name"] == "new"
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    (folder / bundle.MANIFEST).unlink()
+    with pytest.raises(ValueError, match="is no bundle"):
+        bundle.save(folder, **small(), tokenizer_path=tokenizer)
+
+
+@pytest.mark.parametrize("charset", ["abc", "a" * len(tiny_bundle.CHARSET)])
+def test_a_charset_must_fit_the_config(tmp_path: Path, original: Path, charset: str):
+    with pytest.raises(ValueError, match="charset"):
+        bundle.save(
+            tmp_path / "b", **small(charset=charset), tokenizer_path=original / bundle.TOKENIZER
+        )
+
+
+def test_the_fingerprint_follows_the_weights(original: Path, tmp_path: Path):
+    other = tiny_bundle.make(tmp_path / "other", seed=1)
+    prints = [bundle.load(path).fingerprint for path in (original, original, other)]
+    assert prints[0] == prints[1] != prints[2]
