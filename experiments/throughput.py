@@ -75,9 +75,10 @@ def main() -> None:
     config = config_lib.resolve(module.get_config())
     result = {
         "kind": "throughput",
+        "mode": "full",
         "config": config.name,
         "config_sha256": config_lib.sha256(config),
-        **provenance.describe(),
+        **provenance.record(),
         "metrics": measure(config, arguments.steps),
     }
     with paths.written_whole(RESULT) as partial:

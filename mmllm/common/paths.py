@@ -27,8 +27,13 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary file name beside `path`, renamed to `path` only if the block succeeds.
 
     A reader therefore sees the old file or the whole new one, never a half-written one.
+
+    Raises:
+      ValueError: something that is no file stands there; it is left alone.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} must be a file to write, but a folder or device stands there")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:

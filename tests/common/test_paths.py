@@ -37,3 +37,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_half()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_device_or_folder_is_never_replaced(tmp_path):
+    for target in (Path("/dev/null"), tmp_path):
+        with pytest.raises(ValueError, match="must be a file to write"), paths.written_whole(target):
+            pass
+    assert Path("/dev/null").is_char_device() and tmp_path.is_dir()
