@@ -1,6 +1,8 @@
-"""Every field of a training configuration, once, with its unit. Other configs are this one plus differences.
+"""base: every field of a configuration, once, with its unit; the others are it plus differences.
 
-Command: not meant to be run by itself; see configs/nano.py.
+Command:  none, it is not meant to be run by itself; see configs/nano.py.
+Hardware: none.
+Time:     none.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -12,7 +14,8 @@ def get_config() -> ConfigDict:
     cfg.seed = 0
 
     model = cfg.model = ConfigDict()
-    model.stem = "efficientnet_lite0"  # "efficientnet_lite0" (pretrained, frozen) | "patch" (reshape + dense)
+    # Stem: "efficientnet_lite0" (pretrained, frozen) | "patch" (reshape + dense).
+    model.stem = "efficientnet_lite0"
     model.tap = "7x7x320"  # where the convolutional stem is read: "7x7x320" | "14x14x112"
     model.patch = 16  # side of a patch in pixels, for the patch stem
     model.merge = 2  # stem cells merged per side into one encoder token: 7x7 -> 4x4
@@ -27,7 +30,7 @@ def get_config() -> ConfigDict:
     model.encoder_blocks = 3
     model.decoder_blocks = 3
     model.text_blocks = 1  # blocks of the text tower
-    model.head_width = 512  # hidden width of the short path from stem features to the image embedding
+    model.head_width = 512  # hidden width between stem features and image embedding
     model.embed_dim = 256  # shared image/text embedding
     model.vocab_size = 8000  # SentencePiece pieces, task and location tokens included
     model.max_text = 64  # text tokens the decoder can hold: prompt and answer together
@@ -39,8 +42,10 @@ def get_config() -> ConfigDict:
     data.stamp_views = 6
     data.scene_views = 0  # composites: colour and light only, the frame stays
     data.crowded_weight = 0.4  # sampling weight of flags and letters, which crowd out other names
-    data.english_share = 0.5  # share of captions asked in English; the rest is spread over the other languages
-    data.decoder_tokens = 24  # longest training caption or question with its answer, task tokens included
+    data.english_share = (
+        0.5  # share of captions asked in English; the other languages share the rest
+    )
+    data.decoder_tokens = 24  # longest caption, or question and answer, task tokens included
     data.targets_per_example = 8  # room for next-token targets: pictures in a step times this
     data.text_tokens = 24  # longest text given to the text tower
     data.line_chars = 24  # longest training line, characters
@@ -62,7 +67,7 @@ def get_config() -> ConfigDict:
     loss.caption = 1.0
     loss.vqa = 1.0
     loss.retrieval = 1.0
-    loss.lines = 1.0
+    loss.lines = 2.0
     loss.text_caption = 0.5  # text tower against the caption bank
     loss.text_teacher = 2.0  # text tower against the sentence teacher on dictionary words
     loss.residual_keep = 0.5  # chance that a caption keeps its free residual in a step

@@ -1,7 +1,8 @@
 """mobile: the headline model, under 35 MB once packed at two bits.
 
 Command:  python -m mmllm.train --config=configs/mobile.py
-Hardware: a GPU, or many resumed slices on a CPU. It has not been trained yet; its shapes and its size are tested.
+Hardware: a GPU, or many resumed slices on a CPU.
+Time:     unknown: it has not been trained yet; its shapes and its size are tested.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,8 @@
 
 Command:  mmllm data build all && python -m mmllm.train --config=configs/nano.py
 Hardware: 2 CPU cores, 8 GiB of memory.
-Time and scores: the score table in README.md and LOG.md.
+Time:     see LOG.md.
+Scores:   the score table in README.md.
 """
 
 from ml_collections import ConfigDict
@@ -13,5 +14,5 @@ from configs import base
 def get_config() -> ConfigDict:
     cfg = base.get_config()
     cfg.name = "nano"
-    cfg.train.steps = 4_000
+    cfg.train.steps = 2_600
     return cfg

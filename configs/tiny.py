@@ -1,7 +1,9 @@
 """tiny: a model that trains in seconds on generated arrays; what the tests and smoke runs use.
 
 Command:  python -m mmllm.train --config=configs/tiny.py --synthetic
-Hardware: 1 CPU core. Time: under a minute. Scores: none worth reading.
+Hardware: 1 CPU core.
+Time:     under a minute.
+Scores:   none worth reading.
 """
 
 from ml_collections import ConfigDict
@@ -27,9 +29,13 @@ def get_config() -> ConfigDict:
     cfg.model.vocab_size = 420
     cfg.model.max_text = 40
     cfg.data.line_chars = 8
-    cfg.mix = ConfigDict(
-        dict(emoji=4, stamps=2, composites=2, composites_vqa=4, easy_vqa=4, lines=8, texts=8)
-    )
+    cfg.mix.emoji = 4
+    cfg.mix.stamps = 2
+    cfg.mix.composites = 2
+    cfg.mix.composites_vqa = 4
+    cfg.mix.easy_vqa = 4
+    cfg.mix.lines = 8
+    cfg.mix.texts = 8
     cfg.train.steps = 20
     cfg.train.warmup_steps = 4
     cfg.train.log_every = 5

@@ -3,7 +3,7 @@
 Command:  python -m experiments.throughput [--config=nano] [--steps=20]
 Writes:   experiments/results/throughput.json
 
-Steps run on generated arrays of the real shapes, so the figure is the step alone, without reading data.
+Steps run on generated arrays of the real shapes: the figure is the step alone, without data.
 """
 
 import argparse
@@ -52,7 +52,8 @@ def measure(config: config_lib.Config, repeats: int) -> dict[str, float]:
     fresh = state.init_state(config, BANK)
     function = jax.jit(step.make_step(config))
     compiled = function.lower(fresh, batch, bank).compile()
-    gflop = float(compiled.cost_analysis()["flops"]) / 1e9
+    cost: Any = compiled.cost_analysis()
+    gflop = float(cost["flops"]) / 1e9
     step_seconds = float(np.median(seconds(compiled, fresh, batch, bank, repeats=repeats)))
     peak = matmul_peak()
     return {

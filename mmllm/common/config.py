@@ -9,13 +9,20 @@ import hashlib
 import json
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 STEMS = ("efficientnet_lite0", "patch")
 TAPS = {"7x7x320": (7, 320), "14x14x112": (14, 112)}
 
-# Fields that were removed, with the one to use now.
+# Fields that were removed, by dotted path, with the one to use now.
 RENAMED: dict[str, str] = {}
+
+
+@runtime_checkable
+class ConvertibleToDict(Protocol):
+    """What `resolve` needs of a ConfigDict, so that the runtime needs no ml_collections."""
+
+    def to_dict(self) -> dict[str, Any]: ...
 
 
 def _check(holds: bool, message: str) -> None:
@@ -50,6 +57,14 @@ class ModelConfig:
     feature_dropout: float
 
     def __post_init__(self) -> None:
+        for name in ("patch", "merge", "line_stride", "width", "heads", "kv_heads"):
+            _check(
+                getattr(self, name) > 0, f"model.{name} must be positive, got {getattr(self, name)}"
+            )
+        _check(
+            0.0 <= self.feature_dropout < 1.0,
+            f"model.feature_dropout must be in [0, 1), got {self.feature_dropout}",
+        )
         _check(self.stem in STEMS, f"model.stem must be one of {STEMS}, got {self.stem!r}")
         _check(self.tap in TAPS, f"model.tap must be one of {tuple(TAPS)}, got {self.tap!r}")
         _check(self.width % 32 == 0, f"model.width must be a multiple of 32, got {self.width}")
@@ -208,27 +223,36 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
     """
     kinds = typing.get_type_hints(cls)
     for key in values:
-        if key in RENAMED:
-            raise ValueError(f"config field {path}{key} was renamed: use {RENAMED[key]}")
+        if f"{path}{key}" in RENAMED:
+            raise ValueError(f"config field {path}{key} was renamed: use {RENAMED[f'{path}{key}']}")
         if key not in kinds:
-            raise ValueError(f"config field {path}{key} is unknown; allowed: {', '.join(sorted(kinds))}")
+            allowed = ", ".join(sorted(kinds))
+            raise ValueError(f"config field {path}{key} is unknown; allowed: {allowed}")
     fields: dict[str, Any] = {}
     for key, kind in kinds.items():
         if key not in values:
             raise ValueError(f"config field {path}{key} is missing")
         value = values[key]
         if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"config field {path}{key} must be a section, got {value!r}")
             fields[key] = from_dict(typing.cast(type, kind), value, f"{path}{key}.")
         elif _accepts(kind, value):
-            fields[key] = value
+            # One number, one digest: 1 and 1.0 are the same learning rate.
+            fields[key] = float(value) if kind is float else value
         else:
-            raise ValueError(f"config field {path}{key} must be {kind}, got {value!r}")
+            name = kind.__name__ if isinstance(kind, type) else kind
+            raise ValueError(f"config field {path}{key} must be {name}, got {value!r}")
     return cls(**fields)
 
 
-def resolve(values: Mapping[str, Any]) -> Config:
-    """Turns a whole config (a ConfigDict or a plain dict) into a checked `Config`."""
-    plain = values.to_dict() if hasattr(values, "to_dict") else dict(values)
+def resolve(values: Mapping[str, Any] | ConvertibleToDict) -> Config:
+    """Turns a whole config (a ConfigDict or a plain dict) into a checked `Config`.
+
+    Raises:
+      ValueError: see `from_dict`.
+    """
+    plain = values.to_dict() if isinstance(values, ConvertibleToDict) else dict(values)
     return from_dict(Config, plain)
 
 

@@ -27,12 +27,17 @@ def make_mesh(data: int, model: int) -> Mesh:
             f"got {len(devices)}"
         )
     axes = (AxisType.Auto, AxisType.Auto)
-    return jax.make_mesh((data, model), ("data", "model"), axis_types=axes, devices=devices[: data * model])
+    return jax.make_mesh(
+        (data, model), ("data", "model"), axis_types=axes, devices=devices[: data * model]
+    )
 
 
 def path_name(path: tuple[Any, ...]) -> str:
     """A tree path as text: "model/encoder/block_0/mlp/up/kernel"."""
-    return "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
+    return "/".join(
+        str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part))))
+        for part in path
+    )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -1,8 +1,8 @@
 """The dimension alphabet, used alike in jaxtyping annotations, einsum and einops strings.
 
-    b batch      t text tokens   n image tokens    s any sequence   d width      h heads
-    k head width f MLP width     v vocabulary      p packed bytes   e embedding  g key/value heads
-    y x          rows and columns of a picture     c channels       l text lines
+b batch      t text tokens   n image tokens    s any sequence   d width      h heads
+k head width f MLP width     v vocabulary      p packed bytes   e embedding  g key/value heads
+y x          rows and columns of a picture     c channels       l text lines
 """
 
 from collections.abc import Mapping

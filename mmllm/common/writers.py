@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl always, clu's TensorBoard writer where it is installed."""
+"""Where a run's numbers go: metrics.jsonl always, and TensorBoard through clu when asked for."""
 
 import json
 import math
@@ -9,21 +9,44 @@ from typing import Any, TextIO
 
 
 class MetricsWriter:
-    """Appends one JSON object a line to `<workdir>/metrics.jsonl`; a resumed run drops later steps."""
+    """Appends one JSON object a line to `<workdir>/metrics.jsonl`.
+
+    A resumed run drops the rows after its step, and a last row that a killed run left half-written.
+
+    Args:
+      workdir: folder of the run, made if it is missing.
+      resume_step: the step the run goes on from.
+      tensorboard: also write TensorBoard events.
+
+    Raises:
+      ValueError: a metrics.jsonl with a row that is not JSON before its last.
+      ImportError: TensorBoard asked for without clu.
+    """
 
     def __init__(self, workdir: Path, resume_step: int = 0, *, tensorboard: bool = False) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
+        self._clu = _clu_writer(workdir) if tensorboard else None
         self._path = workdir / "metrics.jsonl"
         self._drop_after(resume_step)
         self._file: TextIO = self._path.open("a")
-        self._clu = _clu_writer(workdir) if tensorboard else None
 
     def _drop_after(self, step: int) -> None:
         if not self._path.exists():
             return
-        rows = [line for line in self._path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        rows = self._path.read_text().splitlines()
+        kept = []
+        for number, row in enumerate(rows, start=1):
+            try:
+                if json.loads(row)["step"] <= step:
+                    kept.append(row)
+            except json.JSONDecodeError as error:
+                if number < len(rows):
+                    raise ValueError(
+                        f"{self._path}, line {number}, is not JSON ({error}); "
+                        "remove the line or use another --workdir"
+                    ) from error
         partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(f"{row}\n" for row in rows))
+        partial.write_text("".join(f"{row}\n" for row in kept))
         partial.replace(self._path)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -47,7 +70,7 @@ def _clu_writer(workdir: Path) -> Any:
         from clu import metric_writers
     except ImportError as error:
         raise ImportError(
-            f"train.tensorboard needs clu, tensorboard and tensorflow ({error}): "
+            f"--tensorboard needs clu, tensorboard and tensorflow ({error}): "
             "pip install 'mmllm[train]'"
         ) from error
     return metric_writers.create_default_writer(str(workdir), just_logging=False)

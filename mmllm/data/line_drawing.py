@@ -52,7 +52,7 @@ def coverage(
     draw = ImageDraw.Draw(mask)
     for pen, piece in zip(pens, pieces, strict=True):
         draw.text((pads[0] + pen - left, pads[1] - top), piece, font=font, fill=255)
-    return mask if mask.getextrema()[1] > 0 else None
+    return mask if mask.getbbox() is not None else None
 
 
 def luma(colour: Colour) -> float:
@@ -70,9 +70,9 @@ def colours(rng: random.Random) -> tuple[Colour, Colour]:
         ink = (rng.randint(0, 255), rng.randint(0, 255), rng.randint(0, 255))
         ground = (rng.randint(0, 255), rng.randint(0, 255), rng.randint(0, 255))
         if kind < 0.70:
-            ground = tuple(255 - value // 4 for value in ground)
+            ground = (255 - ground[0] // 4, 255 - ground[1] // 4, 255 - ground[2] // 4)
         elif kind < 0.85:
-            ground = tuple(value // 3 for value in ground)
+            ground = (ground[0] // 3, ground[1] // 3, ground[2] // 3)
         if abs(luma(ink) - luma(ground)) >= MIN_CONTRAST:
             return ink, ground
 
@@ -147,9 +147,11 @@ def draw_line(
       smallest_px: the font's size is drawn between this and LARGEST_PX, small ones more often.
     """
     size = round(math.exp(rng.uniform(math.log(smallest_px), math.log(LARGEST_PX))))
-    pads = tuple(max(1, round(size * rng.uniform(0.02, limit))) for limit in (0.5, 0.3, 0.5, 0.3))
+    left, top, right, bottom = (
+        max(1, round(size * rng.uniform(0.02, limit))) for limit in (0.5, 0.3, 0.5, 0.3)
+    )
     spacing = rng.uniform(-0.03, 0.18) * size if rng.random() < 0.05 else 0.0
-    mask = coverage(text, open_font(path, size), pads, spacing)
+    mask = coverage(text, open_font(path, size), (left, top, right, bottom), spacing)
     if mask is None:
         return None
     mask = warped(mask, rng)
@@ -160,7 +162,7 @@ def draw_line(
     pixels = ground_of(ground, mask.height, mask.width, rng)
     pixels += alpha * rng.uniform(0.8, 1.0) * (np.array(ink, np.float32) - pixels)
     if rng.random() < 0.03:
-        row = min(mask.height - 1, mask.height - max(1, pads[3] // 2))
+        row = min(mask.height - 1, mask.height - max(1, bottom // 2))
         pixels[row : row + max(1, size // 16)] = ink
     return worn(pixels, size, rng)
 

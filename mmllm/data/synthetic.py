@@ -28,7 +28,7 @@ def training_arrays(config: Config, seed: int = 0) -> pipeline.TrainingArrays:
     basis = rng.standard_normal((BANK, grid, grid, channels)).astype(np.float16)
     noise = rng.standard_normal((2, BANK, grid, grid, channels)).astype(np.float16)
     cells = tuple(basis + np.float16(0.3) * view for view in noise)
-    words = 20 + np.arange(BANK)
+    words = range(20, 20 + BANK)
     captions = _ids(
         [[5 + k, words[i], 3] for i in range(BANK) for k in range(2)], data.decoder_tokens
     )

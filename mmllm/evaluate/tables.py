@@ -118,6 +118,12 @@ def headlines(result: Result | None) -> list[tuple[Mapping[str, Any], str]]:
     return [(row, metric) for row, metric in metrics if metric in row["metrics"]]
 
 
+def manifest_scores(result: Result) -> dict[str, float]:
+    """The headline scores of a benchmark as a bundle's manifest keeps them."""
+    chosen = headlines(result)
+    return {f"{row['name']}/{metric}": row["metrics"][metric]["value"] for row, metric in chosen}
+
+
 def scores_table(results: Sequence[Result]) -> str:
     """README: the headline scores of the newest full benchmark beside the best baseline."""
     cells = headlines(latest_benchmark(results))

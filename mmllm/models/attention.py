@@ -112,7 +112,9 @@ class Block(nn.Module):
         query, new = self.attention.project(self.attention_norm(x), position[:, None])
         rows = jnp.arange(cache.key.shape[2])[None, None, :, None]
         here = rows == position[:, None, None, None]
-        cache = KeyValue(jnp.where(here, new.key, cache.key), jnp.where(here, new.value, cache.value))
+        cache = KeyValue(
+            jnp.where(here, new.key, cache.key), jnp.where(here, new.value, cache.value)
+        )
         seen = jnp.arange(cache.key.shape[2])[None, None, None, :] <= position[:, None, None, None]
         x = x + self.attention.attend(query, cache, seen)
         return x + self.mlp(self.mlp_norm(x)), cache

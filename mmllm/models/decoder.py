@@ -1,7 +1,7 @@
 """The causal text decoder with the image tokens as prefix and a KV cache of plain arrays.
 
-The prefix is seen by every position; text sees the prefix and the text before it. A cache is a tuple
-with one `KeyValue` a block, each (b, g, prefix + max_text, k).
+The prefix is seen by every position; text sees the prefix and the text before it. A cache is a
+tuple with one `KeyValue` a block, each (b, g, prefix + max_text, k).
 """
 
 import flax.linen as nn

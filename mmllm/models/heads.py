@@ -18,7 +18,9 @@ class ImageEmbedding(nn.Module):
         self, cells: Float[Array, "b y x c"], encoded: Float[Array, "b n d"]
     ) -> Float[Array, "b e"]:
         c = self.config
-        pooled = jnp.concatenate([jnp.mean(cells, axis=(1, 2)), jnp.max(cells, axis=(1, 2))], axis=-1)
+        pooled = jnp.concatenate(
+            [jnp.mean(cells, axis=(1, 2)), jnp.max(cells, axis=(1, 2))], axis=-1
+        )
         short = layers.Mlp(c.head_width, c.embed_dim, name="short")(pooled)
         long = layers.Dense(c.embed_dim, use_bias=False, name="long")(jnp.mean(encoded, axis=1))
         return layers.unit_norm(short + long)

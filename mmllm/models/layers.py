@@ -1,6 +1,7 @@
 """The linear layers, norms and embeddings every part of the model is made of.
 
-All weights of the model pass through `Dense` and `Embed`, so that quantization has one place to act.
+All weights of the model pass through `Dense` and `Embed`, so that quantization has one place to
+act.
 """
 
 import flax.linen as nn

@@ -95,7 +95,7 @@ class Mmllm(nn.Module):
     def decode_step(
         self, ids: Int[Array, "b"], position: Int[Array, "*b"], cache: decoder_lib.Cache
     ) -> tuple[Float[Array, "b v"], decoder_lib.Cache]:
-        """One token a row at sequence position `position` (prefix included; a scalar serves all rows)."""
+        """One token a row at sequence position `position`, prefix included; a scalar serves all."""
         position = jnp.broadcast_to(position, ids.shape)
         hidden, cache = self.decoder.step(self.embed(ids)[:, None], position, cache)
         return self.embed.logits(hidden[:, 0]), cache

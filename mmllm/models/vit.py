@@ -23,11 +23,23 @@ def patches(pixels: Float[Array, "b y x 3"], side: int) -> Float[Array, "b i j c
 
 
 def merge_cells(cells: Float[Array, "b y x c"], side: int) -> Float[Array, "b i j m"]:
-    """Joins side x side neighbours into one cell of side * side * c channels, zero-padding the edge."""
+    """Joins side x side neighbours into one cell of side * side * c channels, zeros at the edge."""
     pad = -cells.shape[1] % side
     cells = jnp.pad(cells, ((0, 0), (0, pad), (0, pad), (0, 0)))
     parts = [cells[:, i::side, j::side] for i in range(side) for j in range(side)]
     return jnp.concatenate(parts, axis=-1)
+
+
+def even_contrast(lines: Float[Array, "b y x"]) -> Float[Array, "b y x"]:
+    """Gives every line mean 0 and deviation 1, with the ink bright: contrast and polarity vanish.
+
+    Ink is the smaller part of a line, so its side of the mean is the side of the third moment.
+    """
+    centred = lines - jnp.mean(lines, axis=(1, 2), keepdims=True)
+    spread = jnp.sqrt(jnp.mean(jnp.square(centred), axis=(1, 2), keepdims=True) + 1.0)
+    unit = centred / spread
+    skew = jnp.mean(unit * unit * unit, axis=(1, 2), keepdims=True)
+    return unit * jnp.where(skew < 0, -1.0, 1.0)
 
 
 class Positions(nn.Module):
@@ -61,7 +73,7 @@ class PictureTokens(nn.Module):
 
 
 class LineTokens(nn.Module):
-    """A grey text line -> one token a column: overlapping full-height columns, three strides wide."""
+    """A grey text line -> one token a column: full-height columns, three strides wide, overlap."""
 
     config: ModelConfig
 
@@ -69,7 +81,7 @@ class LineTokens(nn.Module):
     def __call__(self, lines: Float[Array, "b y x"]) -> Float[Array, "b n d"]:
         c = self.config
         stride, columns = c.line_stride, c.line_columns
-        pixels = (lines - PIXEL_CENTRE) / PIXEL_SPREAD
+        pixels = even_contrast(lines)
         # The edge is repeated: a zero would look like a stroke on a light ground.
         pixels = jnp.pad(pixels, ((0, 0), (0, 0), (stride, stride)), mode="edge")
         parts = []

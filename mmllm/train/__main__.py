@@ -1,7 +1,9 @@
-"""`python -m mmllm.train --config=configs/nano.py`: prepares the cache and trains, resuming by itself."""
+"""`python -m mmllm.train --config=configs/nano.py`: prepares the cache, trains and resumes."""
 
+import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -11,7 +13,9 @@ from mmllm.common import paths
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; default <data folder>/runs/<name>.")
-_STOP_AT = flags.DEFINE_integer("stop_at", None, "Stop after this step, to be resumed later.")
+_STOP_AT = flags.DEFINE_integer(
+    "stop_at", None, "Stop after this step, to be resumed later.", lower_bound=1
+)
 _SYNTHETIC = flags.DEFINE_bool("synthetic", False, "Train on small generated arrays (smoke runs).")
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Also write TensorBoard events (needs clu).")
 _PREPARE_ONLY = flags.DEFINE_bool("prepare_only", False, "Build the training cache and stop.")
@@ -22,19 +26,32 @@ def _say(line: str) -> None:
 
 
 def main(_: list[str]) -> None:
+    """Runs the command; every failure a user can cause takes one line."""
     logging.set_verbosity(logging.WARNING)
     try:
         _run()
     except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError) as error:
-        print(f"mmllm.train: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+    print(f"mmllm.train: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _parse_flags(arguments: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(arguments)
+    except (flags.Error, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
+        _fail(error)
 
 
 def _run() -> None:
+    config = config_lib.resolve(_CONFIG.value)  # before the slow imports
+
     from mmllm.data import synthetic
     from mmllm.train import cache, loop
 
-    config = config_lib.resolve(_CONFIG.value)
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else paths.data_dir() / "runs" / config.name
     if _SYNTHETIC.value:
         arrays, affine = synthetic.training_arrays(config), None
@@ -44,6 +61,8 @@ def _run() -> None:
             return
         arrays = cache.open_arrays(config, folder)
         affine = cache.channel_statistics(arrays)
+        with paths.written_whole(workdir / cache.TOKENIZER) as partial:
+            shutil.copyfile(folder / cache.TOKENIZER, partial)
     loop.train(
         config,
         arrays,
@@ -57,4 +76,4 @@ def _run() -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=_parse_flags)

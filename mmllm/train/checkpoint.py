@@ -1,4 +1,4 @@
-"""Saves and restores a run: the train state and the data iterator. The only file that knows Orbax."""
+"""Saves and restores a run: train state and data iterator. The only file that knows Orbax."""
 
 import errno
 from pathlib import Path
@@ -17,9 +17,8 @@ class Checkpoints:
     def __init__(self, workdir: Path, keep: int) -> None:
         self._folder = (workdir / "checkpoints").absolute()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._saver = ocp.training.Checkpointer(
-            self._folder, preservation_policy=ocp.training.preservation_policies.LatestN(keep)
-        )
+        newest: Any = ocp.training.preservation_policies.LatestN(keep)
+        self._saver = ocp.training.Checkpointer(str(self._folder), preservation_policy=newest)
 
     @property
     def latest_step(self) -> int | None:
@@ -74,10 +73,12 @@ def load_params(workdir: Path) -> Any:
     folder = (workdir / "checkpoints").absolute()
     if not folder.is_dir():
         raise FileNotFoundError(f"no checkpoints in {workdir}: train first (python -m mmllm.train)")
-    with ocp.training.Checkpointer(folder) as saver:
+    with ocp.training.Checkpointer(str(folder)) as saver:
         if saver.latest is None:
             raise FileNotFoundError(f"no finished checkpoint in {folder}")
-        state = saver.load_checkpointables(saver.latest.step, abstract_checkpointables={"state": None})
+        state = saver.load_checkpointables(
+            saver.latest.step, abstract_checkpointables={"state": None}
+        )
     return jax.device_get(state["state"]["params"])
 
 
@@ -93,5 +94,7 @@ def _disk_error(error: BaseException, folder: Path, step: int) -> OSError | None
         return None
     number = getattr(error, "errno", None) or errno.ENOSPC
     return OSError(
-        number, f"checkpoint {step} could not be written to {folder}: {first_line(error)}; free space and resume"
+        number,
+        f"checkpoint {step} could not be written to {folder}: {first_line(error)}; "
+        "free space and resume",
     )

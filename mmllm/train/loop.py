@@ -15,7 +15,9 @@ from mmllm.common import mesh as mesh_lib
 from mmllm.common import writers
 from mmllm.common.config import Config
 from mmllm.data import pipeline
-from mmllm.train import checkpoint, optimizer, state as state_lib, step as step_lib
+from mmllm.train import checkpoint, optimizer
+from mmllm.train import state as state_lib
+from mmllm.train import step as step_lib
 
 Report = Callable[[str], None]
 
@@ -56,13 +58,14 @@ class Progress:
         means = {name: total / self._count for name, total in self._sums.items()}
         step_seconds = (now - self._last) / self._count
         means["examples_per_second"] = self.config.mix.total / step_seconds
-        means["learning_rate"] = float(optimizer.learning_rate(self.config.train)(step))
-        left = (self.config.train.steps - step) * (now - self._start) / max(step - self.first_step, 1)
+        means["learning_rate"] = float(np.asarray(optimizer.learning_rate(self.config.train)(step)))
+        last = self.config.train.steps
+        left = (last - step) * (now - self._start) / max(step - self.first_step, 1)
         losses = "  ".join(
             f"{name[5:]} {value:.3f}" for name, value in means.items() if name.startswith("loss/")
         )
         self.report(
-            f"step {step}/{self.config.train.steps}  {means['examples_per_second']:.0f} examples/s  "
+            f"step {step}/{last}  {means['examples_per_second']:.0f} examples/s  "
             f"{left / 60:.0f} min left  {losses}"
         )
         self._last, self._sums, self._count = now, {}, 0
@@ -122,11 +125,11 @@ def train(
             state = checkpoints.restore(state, iterator)
             report(f"resumed from step {first}")
         writer = writers.MetricsWriter(workdir, first, tensorboard=tensorboard)
-        step = jax.jit(
-            step_lib.make_step(config), donate_argnums=0, out_shardings=(sharding, None)
-        )
+        step = jax.jit(step_lib.make_step(config), donate_argnums=0, out_shardings=(sharding, None))
         try:
-            return _run(config, state, iterator, bank, step, mesh, checkpoints, writer, stop_at, report)
+            return _run(
+                config, state, iterator, bank, step, mesh, checkpoints, writer, stop_at, report
+            )
         finally:
             writer.close()
             checkpoints.close()
@@ -174,7 +177,8 @@ def _claim(workdir: Path, config: Config) -> None:
         try:
             known = json.loads(path.read_text())
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON ({error}); use another --workdir") from error
+            message = f"{path} is not valid JSON ({error}); use another --workdir"
+            raise ValueError(message) from error
         if known != values:
             changed = [k for k in values if known.get(k) != values[k]]
             raise ValueError(
@@ -185,4 +189,3 @@ def _claim(workdir: Path, config: Config) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
     partial.replace(path)
-

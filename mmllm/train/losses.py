@@ -1,9 +1,9 @@
 """The losses of one step: next token, CTC, and retrieval against the bank of all training captions.
 
 The bank holds one vector for each unique English training caption: a linear map of its sentence
-embedding plus a free residual that is dropped at random, so that the map alone must carry meaning to
-captions never seen. Images are classified over the whole bank, not the batch; the text tower learns
-to reproduce the bank from text. Only the tower is shipped.
+embedding plus a free residual that is dropped at random, so that the map alone must carry meaning
+to captions never seen. Images are classified over the whole bank, not the batch; the text tower
+learns to reproduce the bank from text. Only the tower is shipped.
 """
 
 from typing import Any
@@ -32,7 +32,9 @@ class CaptionBank(nn.Module):
     def setup(self) -> None:
         self.project = layers.Dense(self.embed_dim, use_bias=False)
         self.residual = self.param(
-            "residual", nn.initializers.normal(self.embed_dim**-0.5), (self.captions, self.embed_dim)
+            "residual",
+            nn.initializers.normal(self.embed_dim**-0.5),
+            (self.captions, self.embed_dim),
         )
         self.log_scale = self.param("log_scale", lambda _: jnp.log(jnp.float32(INITIAL_SCALE)))
 
@@ -51,6 +53,11 @@ class CaptionBank(nn.Module):
         return jnp.minimum(jnp.exp(self.log_scale), MAX_SCALE)
 
 
+def _apply(module: nn.Module, params: Params, *arguments: Any, **options: Any) -> Any:
+    """`module.apply` with parameters alone; its type, which flax leaves open, is the caller's."""
+    return module.apply({"params": params}, *arguments, **options)
+
+
 def _mean(loss: Float[Array, "b"], weight: Float[Array, "b"]) -> Float[Array, ""]:
     return jnp.sum(loss * weight) / jnp.maximum(jnp.sum(weight), 1.0)
 
@@ -59,10 +66,9 @@ def decoder_losses(
     config: Config, model: model_lib.Mmllm, params: Params, prefix: jax.Array, batch: Any
 ) -> dict[str, Float[Array, ""]]:
     """Mean cross entropy over the caption tokens and over the answer tokens."""
-    variables = {"params": params}
-    hidden = model.apply(variables, prefix, batch["ids"], method="decode_hidden")
+    hidden = _apply(model, params, prefix, batch["ids"], method="decode_hidden")
     flat = hidden.reshape(-1, hidden.shape[-1])
-    logits = model.apply(variables, jnp.take(flat, batch["position"], axis=0), method="logits")
+    logits = _apply(model, params, jnp.take(flat, batch["position"], axis=0), method="logits")
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["target"])
     mix = config.mix
     is_caption = (batch["target_row"] < mix.emoji + mix.stamps + mix.composites).astype(loss.dtype)
@@ -84,24 +90,24 @@ def retrieval_losses(
 ) -> dict[str, Float[Array, ""]]:
     """Image against the bank, and the text tower against bank and sentence teacher."""
     bank = CaptionBank(bank_teacher.shape[0], config.model.embed_dim)
-    bank_params = {"params": params["bank"]}
+    bank_params = params["bank"]
     chance = jax.random.bernoulli(key, config.loss.residual_keep, (bank_teacher.shape[0],))
-    vectors = bank.apply(bank_params, bank_teacher, chance.astype(jnp.float32))
-    scale = bank.apply(bank_params, method="scale")
+    vectors = _apply(bank, bank_params, bank_teacher, chance.astype(jnp.float32))
+    scale = _apply(bank, bank_params, method="scale")
     label = batch["label"]
     known = (label >= 0).astype(jnp.float32)
     image = optax.softmax_cross_entropy_with_integer_labels(
         scale * embedding @ vectors.T, jnp.maximum(label, 0)
     )
-    text = model.apply({"params": params["model"]}, batch["texts"], method="embed_text")
-    full = bank.apply(bank_params, bank_teacher, jnp.ones(bank_teacher.shape[0]))
+    text = _apply(model, params["model"], batch["texts"], method="embed_text")
+    full = _apply(bank, bank_params, bank_teacher, jnp.ones(bank_teacher.shape[0]))
     fixed, fixed_scale = jax.lax.stop_gradient(full), jax.lax.stop_gradient(scale)
     text_label = batch["text_label"]
     is_caption = (text_label >= 0).astype(jnp.float32)
     tower = optax.softmax_cross_entropy_with_integer_labels(
         fixed_scale * text @ fixed.T, jnp.maximum(text_label, 0)
     )
-    words = bank.apply(bank_params, batch["text_teacher"].astype(jnp.float32), method="words")
+    words = _apply(bank, bank_params, batch["text_teacher"].astype(jnp.float32), method="words")
     distance = 1.0 - jnp.sum(text * jax.lax.stop_gradient(words), axis=-1)
     return {
         "retrieval": _mean(image, known),
@@ -113,7 +119,7 @@ def retrieval_losses(
 def line_loss(model: model_lib.Mmllm, params: Params, batch: Any) -> Float[Array, ""]:
     """CTC loss per character of the text lines."""
     lines = batch["lines"].astype(jnp.float32)
-    logits = model.apply({"params": params}, lines, method="read_lines")
+    logits = _apply(model, params, lines, method="read_lines")
     ids = batch["line_ids"]
     padding = (ids == 0).astype(jnp.float32)
     loss = optax.ctc_loss(logits, jnp.zeros(logits.shape[:2]), ids, padding)
@@ -130,8 +136,9 @@ def total_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum of `cfg.loss` and each loss by name."""
     dropout_key, bank_key = jax.random.split(key)
-    prefix, embedding = model.apply(
-        {"params": params["model"]},
+    prefix, embedding = _apply(
+        model,
+        params["model"],
         batch["cells"].astype(jnp.float32),
         train=True,
         rngs={"dropout": dropout_key},
@@ -140,5 +147,6 @@ def total_loss(
     losses = decoder_losses(config, model, params["model"], prefix, batch)
     losses |= retrieval_losses(config, model, params, embedding, batch, bank_teacher, bank_key)
     losses["lines"] = line_loss(model, params["model"], batch)
-    total = sum((getattr(config.loss, name) * value for name, value in losses.items()), jnp.float32(0))
+    weighted = (getattr(config.loss, name) * value for name, value in losses.items())
+    total = sum(weighted, jnp.float32(0))
     return total, losses

@@ -5,7 +5,6 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
 from mmllm.common.config import Config
 from mmllm.models import mmllm as model_lib
@@ -13,11 +12,14 @@ from mmllm.train import losses, optimizer
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """params = {"model": the shipped parameters less the frozen stem, "bank": training only}."""
+    """params = {"model": the shipped parameters less the frozen stem, "bank": training only}.
 
-    step: jax.Array
+    The same tree also holds shapes and shardings in the place of arrays.
+    """
+
+    step: Any
     params: Any
-    opt_state: optax.OptState
+    opt_state: Any
 
 
 def init_state(config: Config, bank_size: int, affine: dict[str, Any] | None = None) -> TrainState:
@@ -30,14 +32,12 @@ def init_state(config: Config, bank_size: int, affine: dict[str, Any] | None = N
     """
     model_key, bank_key = jax.random.split(jax.random.key(config.seed))
     model_params = dict(model_lib.init_params(config.model, model_key))
-    model_params.pop("stem", None)  # Frozen: cached as cells, joined again when the bundle is written.
+    model_params.pop("stem", None)  # Frozen: cached as cells, joined again on export.
     if affine is not None:
         model_params["stem_affine"] = {name: jnp.asarray(value) for name, value in affine.items()}
     bank = losses.CaptionBank(bank_size, config.model.embed_dim)
     teacher = jnp.zeros((bank_size, losses.TEACHER_WIDTH))
-    bank_params = bank.init(
-        bank_key, teacher, jnp.ones(bank_size), method=_touch_bank
-    )["params"]
+    bank_params = bank.init(bank_key, teacher, jnp.ones(bank_size), method=_touch_bank)["params"]
     params = {"model": model_params, "bank": dict(bank_params)}
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -41,6 +41,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_device_or_folder_is_never_replaced(tmp_path):
     for target in (Path("/dev/null"), tmp_path):
-        with pytest.raises(ValueError, match="must be a file to write"), paths.written_whole(target):
+        with (
+            pytest.raises(ValueError, match="must be a file to write"),
+            paths.written_whole(target),
+        ):
             pass
-    assert Path("/dev/null").is_char_device() and tmp_path.is_dir()
+    assert Path("/dev/null").is_char_device()
+    assert tmp_path.is_dir()

@@ -1,4 +1,4 @@
-"""What a batch holds: its targets by hand, its mixture by count, its order by seed and step alone."""
+"""What a batch holds: targets by hand, a mixture by count, an order by seed and step alone."""
 
 import dataclasses
 
@@ -53,7 +53,7 @@ def with_config(**sections):
 def test_targets_are_the_next_tokens_from_the_answer_on():
     ids = np.array([[5, 11, 3, 0], [7, 8, 12, 3], [6, 0, 0, 0]])
     targets = pipeline._targets(ids, np.array([0, 1, 0]), room=6)
-    # Row 0 predicts 11 and 3 from places 0 and 1; row 1 starts at its <ans>, place 1; row 2 is empty.
+    # Row 0 predicts 11 and 3 from places 0 and 1; row 1 starts at its <ans>; row 2 is empty.
     expected = {
         "position": [0, 1, 5, 6, 0, 0],
         "target": [11, 3, 12, 3, 0, 0],
@@ -160,7 +160,7 @@ def test_a_batch_has_the_shapes_the_config_says():
 def test_a_task_of_zero_examples_is_left_out():
     config = with_config(mix={"stamps": 0, "easy_vqa": 0})
     batch = next(pipeline.batches(config, ARRAYS))
-    assert len(batch["cells"]) == config.mix.pictures == 8
+    assert len(batch["cells"]) == config.mix.pictures == 10
 
 
 def test_texts_are_drawn_by_weight_and_words_equally():
@@ -187,6 +187,7 @@ def test_batches_are_the_same_whatever_the_threads_and_the_prefetch(prefetch):
     alone = steps.random_map(pipeline.BuildBatch(config, ARRAYS))
     for step in range(5):
         got, expected = next(threaded), alone[step]
+        assert expected is not None
         for name, value in expected.items():
             np.testing.assert_array_equal(got[name], value)
 

@@ -1,5 +1,7 @@
 """Attention against a naive implementation, and the rotary embedding's one property."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +42,7 @@ def test_grouped_query_attention_equals_the_naive_loops():
         return m.attend(query, pair, jnp.asarray(mask)[None, None])
 
     params = module.init(jax.random.key(1), x, method=forward)["params"]
-    got = module.apply({"params": params}, x, method=forward)
+    got: Any = module.apply({"params": params}, x, method=forward)
     np.testing.assert_allclose(got, naive(params, x, mask), atol=TOLERANCE)
 
 

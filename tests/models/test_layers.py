@@ -1,5 +1,7 @@
 """The layers against hand-worked numbers and naive second implementations."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ def test_dense_is_a_matrix_product_plus_bias():
 
 def test_norm_gives_mean_zero_and_variance_one_before_its_scale():
     x = jax.random.normal(jax.random.key(0), (3, 64)) * 5 + 2
-    y = layers.Norm().apply({"params": {"scale": jnp.full(64, 2.0)}}, x)
+    y: Any = layers.Norm().apply({"params": {"scale": jnp.full(64, 2.0)}}, x)
     np.testing.assert_allclose(np.mean(y, -1), 0.0, atol=1e-5)
     np.testing.assert_allclose(np.std(y, -1), 2.0, rtol=1e-5)
 

@@ -1,14 +1,19 @@
 """Checkpoints: what is on disk is whole or absent, and every failure names its cause."""
 
+import contextlib
 import errno
+import resource
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from configs import tiny
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import checkpoint, state as state_lib
+from mmllm.train import checkpoint
+from mmllm.train import state as state_lib
 
 CONFIG = config_lib.resolve(tiny.get_config())
 
@@ -30,7 +35,8 @@ def test_state_and_iterator_come_back(tmp_path, state, iterator):
     expected = next(iterator)
     fresh = pipeline.batches(CONFIG, synthetic.training_arrays(CONFIG))
     restored = checkpoints.restore(state, fresh)
-    assert int(restored.step) == 7 and checkpoints.latest_step == 7
+    assert int(restored.step) == 7
+    assert checkpoints.latest_step == 7
     assert (next(fresh)["ids"] == expected["ids"]).all()
     checkpoints.close()
 
@@ -69,6 +75,41 @@ def test_a_full_disk_is_an_os_error_that_says_so(tmp_path, state, iterator, monk
         checkpoints.save(state.replace(step=jnp.int32(2)), iterator)
     assert checkpoints.latest_step == 1
     checkpoints.close()
+
+
+@contextlib.contextmanager
+def files_limited_to(size_bytes):
+    """Writing beyond this size fails, in this process, as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_checkpoint_that_does_not_fit_the_disk_leaves_the_one_before_it(
+    tmp_path, state, iterator
+):
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state.replace(step=jnp.int32(1)), iterator)
+    with (
+        files_limited_to(16_000),
+        pytest.raises(OSError, match="checkpoint 2 could not be") as full,
+    ):
+        checkpoints.save(state.replace(step=jnp.int32(2)), iterator)
+    assert "\n" not in str(full.value)
+    assert checkpoints.latest_step == 1
+    checkpoints.close()
+
+    params = checkpoint.load_params(tmp_path)
+    for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(one, other)
+    again = checkpoint.Checkpoints(tmp_path, keep=1)
+    assert again.latest_step == 1
+    again.save(state.replace(step=jnp.int32(2)), iterator)
+    assert again.latest_step == 2
+    again.close()
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -1,0 +1,74 @@
+"""Training run -> bundle: the parameters of the newest checkpoint joined with the frozen stem."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmllm.common import config as config_lib
+from mmllm.data import pretrained, sources
+from mmllm.data.charset import CHARSET
+from mmllm.data.tokenizer import LANGUAGES
+from mmllm.export import bundle
+from mmllm.models import efficientnet_lite0
+from mmllm.train import cache, checkpoint
+
+
+def run_config(workdir: Path) -> config_lib.Config:
+    """The config of a run.
+
+    Raises:
+      FileNotFoundError: the folder holds no run.
+      ValueError: its config.json is damaged.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no training run at {workdir}: config.json is missing")
+    try:
+        return config_lib.resolve(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -> Path:
+    """Writes the bundle of a run's newest checkpoint.
+
+    Args:
+      workdir: the run's folder, as given to `python -m mmllm.train`.
+      folder: where the bundle will stand.
+      scores: metric name -> value for the manifest; those of the benchmark, written later, if None.
+
+    Returns:
+      The bundle's folder.
+
+    Raises:
+      FileNotFoundError: no run, no checkpoint or no vocabulary.
+      ValueError: a damaged run, or a folder that holds something else.
+    """
+    config = run_config(workdir)
+    params = dict(checkpoint.load_params(workdir)["model"])
+    origins = []
+    if config.model.stem == "efficientnet_lite0":
+        weights = pretrained.efficientnet_lite0_weights()
+        params["stem"] = efficientnet_lite0.convert_weights(weights, config.model.tap)
+        origins.append(pretrained.EFFICIENTNET_LITE0.manifest_entry())
+    tokenizer = workdir / cache.TOKENIZER
+    if not tokenizer.is_file():
+        raise FileNotFoundError(f"no vocabulary at {tokenizer}: was this run trained on corpora?")
+    data = []
+    for name in cache.CORPORA:
+        built = sources.describe(name)
+        licences = " AND ".join(sorted(built["licences"]))
+        data.append({"name": name, "hash": built["hash"], "licence": licences})
+    return bundle.save(
+        folder,
+        params=params,
+        config=config.model,
+        tokenizer_path=tokenizer,
+        charset=CHARSET,
+        languages=LANGUAGES,
+        scores=scores or {},
+        data=data,
+        pretrained=[*origins, pretrained.MINILM.manifest_entry()],
+        name=config.name,
+    )

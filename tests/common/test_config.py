@@ -1,0 +1,132 @@
+"""Configs are checked at the border: each wrong field fails by its name."""
+
+import dataclasses
+import json
+
+import pytest
+
+from configs import nano, tiny
+from mmllm.common import config as config_lib
+
+
+def values() -> dict:
+    return tiny.get_config().to_dict()
+
+
+def changed(**changes):
+    return dataclasses.replace(config_lib.resolve(values()).model, **changes)
+
+
+def test_a_config_dict_and_its_plain_dict_resolve_alike():
+    assert config_lib.resolve(tiny.get_config()) == config_lib.resolve(values())
+
+
+def test_a_resolved_config_survives_json():
+    config = config_lib.resolve(values())
+    text = json.dumps(config_lib.to_dict(config))
+    assert config_lib.resolve(json.loads(text)) == config
+
+
+def test_an_unknown_field_is_refused_by_its_dotted_name():
+    wrong = values()
+    wrong["train"]["learning_rat"] = 1.0
+    with pytest.raises(
+        ValueError, match="field train.learning_rat is unknown; allowed: b2, .*learn"
+    ):
+        config_lib.resolve(wrong)
+
+
+def test_a_missing_field_is_refused_by_its_dotted_name():
+    wrong = values()
+    del wrong["loss"]["vqa"]
+    with pytest.raises(ValueError, match="field loss.vqa is missing"):
+        config_lib.resolve(wrong)
+
+
+def test_a_renamed_field_is_refused_with_its_new_name_in_its_own_section_only(monkeypatch):
+    monkeypatch.setattr(config_lib, "RENAMED", {"train.width": "model.width"})
+    assert config_lib.resolve(values()).model.width == 32
+    wrong = values()
+    wrong["train"]["width"] = 32
+    with pytest.raises(ValueError, match="field train.width was renamed: use model.width"):
+        config_lib.resolve(wrong)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "allowed"),
+    [
+        ("train", "steps", 1.5, "int"),
+        ("train", "steps", True, "int"),
+        ("train", "learning_rate", "fast", "float"),
+        ("train", "b2", False, "float"),
+        ("model", "stem", None, "str"),
+        ("data", "limit", "all", r"int \| None"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(section, field, value, allowed):
+    wrong = values()
+    wrong[section][field] = value
+    with pytest.raises(
+        ValueError, match=f"field {section}.{field} must be {allowed}, got {value!r}"
+    ):
+        config_lib.resolve(wrong)
+
+
+def test_a_section_that_is_no_section_is_refused():
+    with pytest.raises(ValueError, match="field model must be a section, got 3"):
+        config_lib.resolve({**values(), "model": 3})
+
+
+def test_an_integer_serves_as_a_float_and_none_as_an_absent_limit():
+    good = values()
+    good["loss"]["vqa"], good["data"]["limit"] = 2, None
+    config = config_lib.resolve(good)
+    assert isinstance(config.loss.vqa, float)
+    assert config.data.limit is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stem": "resnet"}, "model.stem must be one of .*, got 'resnet'"),
+        ({"tap": "7x7"}, "model.tap must be one of .*, got '7x7'"),
+        ({"width": 48}, "model.width must be a multiple of 32, got 48"),
+        ({"width": 0}, "model.width must be positive, got 0"),
+        ({"heads": 5}, "model.heads must split width 32 into even parts, got 5"),
+        ({"heads": 32}, "model.heads must split width 32 into even parts, got 32"),
+        ({"heads": 0}, "model.heads must be positive, got 0"),
+        ({"kv_heads": 3}, "model.kv_heads must divide heads 4, got 3"),
+        ({"kv_heads": 0}, "model.kv_heads must be positive, got 0"),
+        ({"line_stride": 5}, "model.line_stride must divide line_width 64, got 5"),
+        ({"patch": 5}, "model.patch must divide image_side 32, got 5"),
+        ({"merge": 0}, "model.merge must be positive, got 0"),
+        ({"stem": "efficientnet_lite0"}, "model.image_side must be 224 .*, got 32"),
+        ({"feature_dropout": 1.0}, r"model.feature_dropout must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        changed(**changes)
+
+
+def test_sizes_that_follow_are_counted_by_hand():
+    small = config_lib.resolve(values()).model
+    assert (small.head_dim, small.stem_grid, small.stem_channels) == (8, 4, 8 * 8 * 3)
+    assert (small.grid, small.prefix_length, small.line_columns) == (2, 5, 16)
+    shipped = config_lib.resolve(nano.get_config()).model
+    assert (shipped.head_dim, shipped.stem_grid, shipped.stem_channels) == (32, 7, 320)
+    assert (shipped.grid, shipped.prefix_length, shipped.line_columns) == (4, 17, 64)
+
+
+def test_the_mixture_is_summed_by_hand():
+    mix = config_lib.MixConfig(
+        emoji=1, stamps=2, composites=3, composites_vqa=4, easy_vqa=5, lines=6, texts=7
+    )
+    assert (mix.pictures, mix.total) == (15, 28)
+
+
+def test_the_digest_depends_on_the_values_alone():
+    config = config_lib.resolve(values())
+    backwards = config_lib.resolve(dict(reversed(values().items())))
+    assert config_lib.sha256(config) == config_lib.sha256(backwards)
+    assert config_lib.sha256(config) != config_lib.sha256(dataclasses.replace(config, seed=1))

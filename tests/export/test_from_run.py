@@ -1,0 +1,85 @@
+"""A run becomes a bundle with the same parameters, and what is missing is named."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mmllm.data import pretrained
+from mmllm.data.charset import CHARSET
+from mmllm.data.tokenizer import LANGUAGES
+from mmllm.export import bundle, from_run
+from mmllm.models import efficientnet_lite0
+from mmllm.train import cache
+from tests import tiny_run
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch):
+    tiny_run.pretend_built(monkeypatch)
+    return tmp_path / "run"
+
+
+def test_a_bundle_holds_the_parameters_of_the_newest_checkpoint(workdir, tmp_path):
+    state = tiny_run.make(workdir)
+    folder = from_run.save(workdir, tmp_path / "bundle", {"caption/exact match": 0.5})
+    loaded = bundle.load(folder)
+    expected = jax.tree.map(lambda leaf: np.float16(leaf), jax.device_get(state.params["model"]))
+    assert jax.tree.structure(loaded.params) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert loaded.config == tiny_run.CONFIG.model
+    assert loaded.tokenizer_path.read_bytes() == (workdir / cache.TOKENIZER).read_bytes()
+
+
+def test_the_manifest_names_data_pretrained_parts_and_scores(workdir, tmp_path):
+    tiny_run.make(workdir)
+    manifest = bundle.read_manifest(from_run.save(workdir, tmp_path / "b", {"lines/CER": 0.1}))
+    assert manifest["name"] == "tiny"
+    assert manifest["charset"] == CHARSET
+    assert manifest["languages"] == list(LANGUAGES)
+    assert manifest["scores"] == {"lines/CER": 0.1}
+    assert [row["name"] for row in manifest["data"]] == list(cache.CORPORA)
+    assert manifest["data"][0] == {
+        "name": "emoji",
+        "hash": "hash of emoji",
+        "licence": "CC0-1.0 AND MIT",
+    }
+    # The patch stem is not pretrained: the teacher alone has left traces.
+    assert manifest["pretrained"] == [pretrained.MINILM.manifest_entry()]
+
+
+def test_the_frozen_stem_joins_the_trained_parameters(workdir, tmp_path, monkeypatch):
+    model = dataclasses.replace(tiny_run.CONFIG.model, stem="efficientnet_lite0", image_side=224)
+    tiny_run.make(workdir, dataclasses.replace(tiny_run.CONFIG, model=model))
+    stem = {"first": {"kernel": np.full((2, 2), 0.5, np.float32)}}
+    monkeypatch.setattr(pretrained, "efficientnet_lite0_weights", dict)
+    monkeypatch.setattr(efficientnet_lite0, "convert_weights", lambda weights, tap: stem)
+    loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle"))
+    np.testing.assert_array_equal(loaded.params["stem"]["first"]["kernel"], 0.5)
+    assert {"stem", "encoder", "text_tower"} <= set(loaded.params)
+    assert loaded.manifest["pretrained"][0] == pretrained.EFFICIENTNET_LITE0.manifest_entry()
+
+
+def test_what_a_run_lacks_is_named(workdir, tmp_path):
+    target = tmp_path / "bundle"
+    with pytest.raises(FileNotFoundError, match="no training run at .*config.json is missing"):
+        from_run.save(workdir, target)
+    tiny_run.make(workdir)
+    (workdir / cache.TOKENIZER).unlink()
+    with pytest.raises(FileNotFoundError, match="no vocabulary at .*trained on corpora"):
+        from_run.save(workdir, target)
+    (workdir / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        from_run.save(workdir, target)
+    assert not target.exists()
+
+
+def test_a_run_without_a_checkpoint_is_named(workdir, tmp_path):
+    workdir.mkdir()
+    values = dataclasses.asdict(tiny_run.CONFIG)
+    (workdir / "config.json").write_text(json.dumps(values))
+    with pytest.raises(FileNotFoundError, match="no checkpoints in .*train first"):
+        from_run.save(workdir, tmp_path / "bundle")

@@ -1,0 +1,98 @@
+"""The heads against naive second implementations, and what padding may not change."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import tiny
+from mmllm.common import config as config_lib
+from mmllm.models import heads, layers
+
+CONFIG = config_lib.resolve(tiny.get_config()).model
+TOLERANCE = 1e-5  # float32, two orders of summation
+TOWER = heads.TextTower(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def text():
+    return jax.random.normal(jax.random.key(0), (2, 4, CONFIG.width))
+
+
+@pytest.fixture(scope="module")
+def tower_params(text):
+    return TOWER.init(jax.random.key(1), text, jnp.ones((2, 4), bool))["params"]
+
+
+def apply(module, params, *arguments) -> Any:
+    return module.apply({"params": params}, *arguments)
+
+
+def embed(params, text, real) -> Any:
+    return apply(TOWER, params, text, jnp.asarray(real))
+
+
+def test_an_image_embedding_joins_a_short_and_a_long_path():
+    cells = jax.random.normal(jax.random.key(0), (2, 3, 3, 5))
+    encoded = jax.random.normal(jax.random.key(1), (2, 4, CONFIG.width))
+    module = heads.ImageEmbedding(CONFIG)
+    params = module.init(jax.random.key(2), cells, encoded)["params"]
+    flat = np.asarray(cells).reshape(2, 9, 5)
+    pooled = jnp.asarray(np.concatenate([flat.mean(1), flat.max(1)], axis=-1))
+    mlp = layers.Mlp(CONFIG.head_width, CONFIG.embed_dim)
+    short = apply(mlp, params["short"], pooled)
+    total = np.asarray(short + np.asarray(encoded).mean(1) @ params["long"]["kernel"])
+    expected = total / np.linalg.norm(total, axis=-1, keepdims=True)
+    got = apply(module, params, cells, encoded)
+    np.testing.assert_allclose(got, expected, atol=TOLERANCE)
+
+
+def test_an_image_embedding_does_not_depend_on_where_a_cell_lies():
+    cells = jax.random.normal(jax.random.key(0), (1, 3, 3, 5))
+    encoded = jnp.zeros((1, 4, CONFIG.width))
+    module = heads.ImageEmbedding(CONFIG)
+    params = module.init(jax.random.key(2), cells, encoded)["params"]
+    mirrored = apply(module, params, cells[:, ::-1, ::-1], encoded)
+    np.testing.assert_allclose(apply(module, params, cells, encoded), mirrored, atol=TOLERANCE)
+
+
+def test_a_text_embedding_has_unit_length_and_depends_on_every_real_token(tower_params, text):
+    real = np.ones((2, 4), bool)
+    before = embed(tower_params, text, real)
+    np.testing.assert_allclose(np.linalg.norm(before, axis=-1), 1.0, atol=TOLERANCE)
+    for place in range(4):
+        after = embed(tower_params, text.at[:, place].multiply(-2.0), real)
+        assert np.abs(np.asarray(after - before)).max(-1).min() > 1e-4
+
+
+def test_a_padded_token_changes_nothing(tower_params, text):
+    real = np.array([[True, True, True, False]] * 2)
+    before = embed(tower_params, text, real)
+    np.testing.assert_array_equal(before, embed(tower_params, text.at[:, 3].set(7.0), real))
+    np.testing.assert_allclose(
+        before, embed(tower_params, text[:, :3], real[:, :3]), atol=TOLERANCE
+    )
+
+
+def test_a_row_of_padding_alone_gives_zero_and_not_nan(tower_params, text):
+    got = embed(tower_params, text, np.array([[True] * 4, [False] * 4]))
+    np.testing.assert_array_equal(got[1], np.zeros(CONFIG.embed_dim))
+    assert np.isfinite(got).all()
+
+
+def test_word_order_reaches_the_text_embedding(tower_params, text):
+    real = np.ones((2, 4), bool)
+    difference = embed(tower_params, text, real) - embed(tower_params, text[:, ::-1], real)
+    assert np.abs(np.asarray(difference)).max() > 1e-4
+
+
+def test_line_logits_are_one_dense_layer_with_a_class_more_than_the_charset():
+    encoded = jax.random.normal(jax.random.key(0), (2, 3, CONFIG.width))
+    module = heads.LineReader(CONFIG)
+    params = module.init(jax.random.key(1), encoded)["params"]
+    got = apply(module, params, encoded)
+    assert got.shape == (2, 3, CONFIG.charset_size + 1)
+    kernel, bias = (np.asarray(params["project"][name]) for name in ("kernel", "bias"))
+    np.testing.assert_allclose(got, np.asarray(encoded) @ kernel + bias, atol=TOLERANCE)

@@ -1,0 +1,37 @@
+"""A training run without the training: config.json, one checkpoint and a vocabulary."""
+
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import pytest
+
+from configs import tiny
+from mmllm.common import config as config_lib
+from mmllm.data import pipeline, sources, synthetic
+from mmllm.train import cache, checkpoint, loop
+from mmllm.train import state as state_lib
+from tests import tiny_bundle
+
+CONFIG = config_lib.resolve(tiny.get_config())
+STEP = 3
+
+
+def make(workdir: Path, config: config_lib.Config = CONFIG) -> state_lib.TrainState:
+    """Writes the run of `configs/tiny.py`, claimed by `config`, and returns its state."""
+    loop._claim(workdir, config)
+    state = state_lib.init_state(CONFIG, synthetic.BANK).replace(step=jnp.int32(STEP))
+    checkpoints = checkpoint.Checkpoints(workdir, keep=1)
+    checkpoints.save(state, pipeline.batches(CONFIG, synthetic.training_arrays(CONFIG)))
+    checkpoints.close()
+    tiny_bundle.train_tokenizer(workdir / cache.TOKENIZER)
+    return state
+
+
+def pretend_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives every corpus a hash and licences."""
+
+    def describe(name: str) -> dict[str, Any]:
+        return {"hash": f"hash of {name}", "splits": {}, "licences": ["MIT", "CC0-1.0"]}
+
+    monkeypatch.setattr(sources, "describe", describe)

@@ -1,0 +1,245 @@
+"""The cache of small corpora in memory: what is in it, and that it survives an interruption."""
+
+import dataclasses
+import zlib
+
+import numpy as np
+import pytest
+
+from mmllm.data import pipeline, sources, wordnet
+from mmllm.train import cache, stem_cells, teacher
+from tests import tiny_run
+
+COLOURS = "red green blue yellow black white orange purple grey brown".split()
+THINGS = "bus cat dog house tree circle square triangle apple car boat star fox quilt".split()
+THINGS += "umbrella elephant mountain keyboard violin zeppelin jacket pyramid".split()
+PICTURES = 3
+CONFIG = dataclasses.replace(
+    tiny_run.CONFIG,
+    model=dataclasses.replace(tiny_run.CONFIG.model, vocab_size=400),
+    data=dataclasses.replace(
+        tiny_run.CONFIG.data, emoji_views=2, stamp_views=1, dictionary_words=230
+    ),
+)
+
+
+def noise(seed, *shape):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def asked(thing):
+    return {"questions": [f"what is it? {thing}", "Is it?"], "answers": [thing, "yes"]}
+
+
+def make_corpora():
+    def drawing(place, name, german):
+        captions = {"languages": ["de", "en"], "captions": [german, name]}
+        return {"image": noise(place, 40, 40, 4), "keywords": "one|two", **captions}
+
+    return {
+        "emoji": [
+            drawing(0, "bus", "Bus"),
+            drawing(1, "Red fox", "roter Fuchs"),
+            drawing(2, "cat " * 60, "Katze"),  # too long for the decoder
+        ],
+        "stamps": [drawing(3, "BUS", "Autobus"), drawing(4, "violin", "Geige")],
+        "ocr_lines": [{"image": noise(5, 20, 60, 3), "text": text} for text in ("a b", "Z9")],
+        "composites": [
+            {"image": noise(6 + i, 48, 48, 3), "caption": f"a {thing}", **asked(thing)}
+            for i, thing in enumerate(THINGS[:PICTURES])
+        ],
+        "easy_vqa": [{"image": noise(9, 48, 48, 3), **asked("star")}],
+    }
+
+
+class Teacher(teacher.SentenceTeacher):
+    """Gives every text a direction of its own."""
+
+    def __init__(self):
+        self.width = 384
+
+    def embed(self, texts, batch=128):
+        seeds = [zlib.crc32(text.encode()) for text in texts]
+        rows = np.array([np.random.default_rng(seed).standard_normal(384) for seed in seeds])
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def corpora(tmp_path, monkeypatch):
+    """Small corpora, a small dictionary and a quick teacher instead of the real ones."""
+    corpora = make_corpora()
+    glosses = [(f"{colour} {thing}", f"a {thing}") for colour in COLOURS for thing in THINGS]
+    monkeypatch.setenv("MMLLM_DATA", str(tmp_path))
+    monkeypatch.setattr(sources, "load", lambda name, split, images=True: corpora[name])
+    monkeypatch.setattr(sources, "is_built", lambda name: True)
+    monkeypatch.setattr(sources, "data_hash", lambda name: f"hash of {name}")
+    monkeypatch.setattr(wordnet, "noun_glosses", lambda max_senses, categories: glosses)
+    monkeypatch.setattr(teacher.SentenceTeacher, "load", Teacher)
+    monkeypatch.setattr(stem_cells, "BATCH", 2)  # so that the last batch is not full
+    return corpora
+
+
+def prepare(config=CONFIG):
+    return cache.prepare(config, lambda line: None)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_prepared_cache_gives_the_arrays_of_training(corpora):
+    arrays = cache.open_arrays(CONFIG, prepare())
+    grid, channels = CONFIG.model.stem_grid, CONFIG.model.stem_channels
+    views = {"emoji": 3, "stamps": 2, "composites": 1}
+    for name, count in views.items():
+        source = getattr(arrays, name)
+        shape = (len(corpora[name]), grid, grid, channels)
+        assert [view.shape for view in source.cells] == [shape] * count, name
+        assert len(source.first) == len(source.label) + 1 == len(source.weight) + 1
+    assert arrays.lines.pixels.shape == (2, CONFIG.model.line_height, CONFIG.model.line_width)
+    assert arrays.easy_vqa.picture.tolist() == [0, 0]
+    batch = next(pipeline.batches(CONFIG, arrays))
+    assert batch["cells"].shape[0] == CONFIG.mix.pictures
+
+
+def test_one_name_of_two_pictures_is_one_place_of_the_bank(corpora):
+    arrays = cache.open_arrays(CONFIG, prepare())
+    assert arrays.emoji.label.tolist() == [0, 1, 2]
+    assert arrays.stamps.label.tolist() == [0, 3]  # "BUS" is "bus"
+    assert arrays.composites.label.tolist() == [pipeline.NO_LABEL] * PICTURES
+    texts = arrays.texts
+    # Four names, five German ones, 220 words of the dictionary.
+    assert texts.label.tolist() == [0, 1, 2, 3, 0, 1, 2, 0, 3] + [pipeline.NO_LABEL] * 220
+    assert texts.weight.tolist() == [1.25] * 4 + [1.0] * 5 + [0.0] * 220
+    assert texts.bank_teacher.shape == (4, 384)
+    assert not texts.teacher[:9].any()
+    np.testing.assert_allclose(np.linalg.norm(texts.teacher[9:], axis=1), 1.0, atol=1e-2)
+
+
+def test_a_caption_too_long_is_left_out_and_said(corpora):
+    said = []
+    folder = cache.prepare(CONFIG, said.append)
+    assert "emoji: 1 pictures whose caption is too long left out" in said
+    emoji = cache.open_arrays(CONFIG, folder).emoji
+    assert emoji.weight.tolist() == [1.0, 1.0, 0.0]
+    assert emoji.first.tolist() == [0, 2, 4, 4]
+
+
+def test_cells_are_those_of_the_plain_picture_first_and_of_augmented_ones_after(corpora):
+    arrays = cache.open_arrays(CONFIG, prepare())
+    stem = stem_cells.stem_function(CONFIG)
+    side = CONFIG.model.image_side
+    plain = stem_cells.picture_view(corpora["emoji"][1], 0, np.random.default_rng(0), side)
+    np.testing.assert_array_equal(arrays.emoji.cells[0][1], stem(plain[None])[0])
+    assert (arrays.emoji.cells[1][1] != arrays.emoji.cells[0][1]).any()
+    assert (arrays.emoji.cells[2][1] != arrays.emoji.cells[1][1]).any()
+
+
+def test_statistics_standardise_the_channels(corpora):
+    arrays = cache.open_arrays(CONFIG, prepare())
+    affine = cache.channel_statistics(arrays)
+    cells = np.asarray(arrays.emoji.cells[0], np.float32) * affine["scale"] + affine["bias"]
+    np.testing.assert_allclose(cells.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
+    np.testing.assert_allclose(cells.std(axis=(0, 1, 2)), 1.0, atol=1e-2)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_other_views(corpora, tmp_path, monkeypatch):
+    first = contents(prepare())
+    monkeypatch.setenv("MMLLM_DATA", str(tmp_path / "again"))
+    again = contents(prepare())
+    arrays = [name for name in first if name.endswith(".npy") or name == cache.TOKENIZER]
+    assert first.keys() == again.keys()
+    assert all(first[name] == again[name] for name in arrays)
+    reseeded = contents(prepare(dataclasses.replace(CONFIG, seed=1)))
+    assert reseeded["emoji_cells_0.npy"] == first["emoji_cells_0.npy"]
+    assert reseeded["emoji_cells_1.npy"] != first["emoji_cells_1.npy"]
+
+
+def test_a_second_preparation_computes_nothing(corpora, monkeypatch):
+    folder = prepare()
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+    def refuse(*_, **__):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(stem_cells, "stem_function", refuse)
+    monkeypatch.setattr(teacher.SentenceTeacher, "load", refuse)
+    monkeypatch.setattr(sources, "load", refuse)
+    assert prepare() == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_an_interrupted_preparation_leaves_nothing_half_written_and_goes_on(corpora, monkeypatch):
+    view = stem_cells.picture_view
+
+    def break_off(element, number, rng, side):
+        if element is corpora["emoji"][2] and number == 1:
+            raise KeyboardInterrupt
+        return view(element, number, rng, side)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stem_cells, "picture_view", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            prepare()
+    folder = cache.cache_folder(CONFIG)
+    left = contents(folder)
+    assert "emoji_cells_0.npy" in left
+    assert not [name for name in left if name == "emoji_cells_1.npy" or name.startswith(".")]
+    complete = contents(prepare())
+    assert complete.keys() - left.keys() == {"emoji_cells_1.npy", "emoji_cells_2.npy"}
+    assert all(complete[name] == data for name, data in left.items())
+
+
+def test_a_limit_keeps_the_first_pictures_of_each_corpus(corpora):
+    config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, limit=2))
+    arrays = cache.open_arrays(config, prepare(config))
+    assert len(arrays.emoji.weight) == 2
+    assert len(arrays.composites.cells[0]) == 2
+    assert len(arrays.easy_vqa.cells[0]) == 1
+
+
+def test_the_folder_changes_with_the_corpora_and_the_stem_and_not_with_the_run(
+    corpora, monkeypatch
+):
+    folder = cache.cache_folder(CONFIG)
+    longer = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, steps=99))
+    assert cache.cache_folder(longer) == folder
+    finer = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, patch=4))
+    assert cache.cache_folder(finer) != folder
+    monkeypatch.setattr(sources, "data_hash", lambda name: f"new hash of {name}")
+    assert cache.cache_folder(CONFIG) != folder
+
+
+def test_missing_corpora_are_named_with_the_command_that_builds_them(corpora, monkeypatch):
+    monkeypatch.setattr(sources, "is_built", lambda name: name not in ("stamps", "easy_vqa"))
+    with pytest.raises(FileNotFoundError, match="run: mmllm data build stamps easy_vqa"):
+        prepare()
+
+
+def test_the_dictionary_takes_short_plain_words_with_several_senses_first(monkeypatch):
+    glosses = [
+        ("pear", "a fruit"),
+        ("bank", "a slope"),
+        ("bank", "a heap"),
+        ("fire engine", "a truck"),
+        ("cat-o'-nine-tails", "a whip"),
+        ("bird of paradise flower", "a plant"),
+        ("ox", "a beast"),
+    ]
+    monkeypatch.setattr(wordnet, "noun_glosses", lambda max_senses, categories: glosses)
+    words = [
+        ("bank", "a slope"),
+        ("ox", "a beast"),
+        ("pear", "a fruit"),
+        ("fire engine", "a truck"),
+    ]
+    assert cache.dictionary(9) == words
+    assert cache.dictionary(2) == words[:2]
+
+
+def test_a_mean_embedding_joins_a_name_with_its_explanation():
+    model = Teacher()
+    vectors = cache.mean_embedding(model, [("bus", "a vehicle"), ("cat", "")])
+    joined = model.embed(["bus"]) + model.embed(["bus: a vehicle"])
+    np.testing.assert_allclose(vectors[0], joined[0] / np.linalg.norm(joined[0]), atol=1e-6)
+    np.testing.assert_allclose(vectors[1], model.embed(["cat"])[0], atol=1e-6)

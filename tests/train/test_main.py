@@ -1,0 +1,77 @@
+"""`python -m mmllm.train` as a process: a run from start to end, and one line for every failure."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def train(*arguments, shell_limit=""):
+    command = [sys.executable, "-m", "mmllm.train", *map(str, arguments)]
+    if shell_limit:
+        command = ["/bin/sh", "-c", f'{shell_limit}; exec "$@"', "sh", *command]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def assert_one_line(done, *words):
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("mmllm.train: ")
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config=configs/tiny.py", "--config.train.steps=many"], ["train.steps", "many"]),
+        (["--config=configs/tiny.py", "--stop_at=soon"], ["stop_at", "soon"]),
+        (["--config=configs/tiny.py", "--stop_at=0"], ["stop_at"]),
+        (["--config=configs/tiny.py", "--colour=red"], ["colour"]),
+        (["--config=configs/tiny.py", "--config.model.widht=64"], ["widht"]),
+        (["--config=configs/tiny.py", "--config.model.width=33"], ["model.width", "33"]),
+        (["--config=configs/missing.py"], ["configs/missing.py"]),
+        ([], ["config"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_call_takes_one_line(arguments, words):
+    assert_one_line(train(*arguments), *words)
+
+
+@pytest.mark.slow
+def test_a_run_stops_resumes_and_survives_a_full_disk(tmp_path):
+    run = ["--config=configs/tiny.py", "--synthetic", f"--workdir={tmp_path}"]
+    run += ["--config.train.steps=4", "--config.train.log_every=1"]
+    first = train(*run, "--stop_at=2")
+    assert first.returncode == 0, first.stderr
+    assert "step 2/4" in first.stdout
+
+    # No file may grow beyond a few kilobytes: the checkpoint of step 4 does not fit.
+    full = train(*run, shell_limit="ulimit -f 16")
+    assert full.returncode == 1
+    assert full.stdout.splitlines()[0] == "resumed from step 2"
+    assert len(full.stderr.splitlines()) == 1, full.stderr
+    assert "checkpoint 4 could not be written" in full.stderr
+    assert "free space and resume" in full.stderr
+
+    again = train(*run)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[0] == "resumed from step 2"
+    assert "step 4/4" in again.stdout
+
+    other = train(*run, "--config.train.learning_rate=0.5")
+    assert_one_line(other, "run of another config", "train")
+
+
+@pytest.mark.slow
+def test_without_corpora_the_command_that_builds_them_is_named(tmp_path):
+    done = train("--config=configs/tiny.py", f"--workdir={tmp_path}")
+    assert_one_line(done, "corpora not built: emoji", "mmllm data build")

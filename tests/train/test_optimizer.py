@@ -1,0 +1,62 @@
+"""The schedule by hand, and which parameters decay."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmllm.common import mesh
+from mmllm.data import synthetic
+from mmllm.train import optimizer
+from mmllm.train import state as state_lib
+from tests import tiny_run
+
+TRAIN = dataclasses.replace(
+    tiny_run.CONFIG.train, steps=20, warmup_steps=4, learning_rate=0.4, weight_decay=0.5
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 0.0), (1, 0.1), (2, 0.2), (4, 0.4), (12, 0.202), (20, 0.004), (99, 0.004)],
+    ids=["start", "warming up", "half warm", "peak", "half way down", "end", "after the end"],
+)
+def test_the_rate_rises_in_a_line_and_falls_in_a_cosine(step, expected):
+    assert float(optimizer.learning_rate(TRAIN)(step)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_run_shorter_than_its_warm_up_still_has_a_schedule():
+    short = dataclasses.replace(TRAIN, steps=2)
+    assert float(optimizer.learning_rate(short)(2)) == pytest.approx(0.2, rel=1e-5)
+
+
+def test_matrices_and_the_residual_decay_and_nothing_else():
+    shapes = jax.eval_shape(lambda: state_lib.init_state(tiny_run.CONFIG, synthetic.BANK)).params
+    decays = optimizer._decays(shapes)
+    names: dict[bool, set[str]] = {True: set(), False: set()}
+    for path, wanted in jax.tree_util.tree_leaves_with_path(decays):
+        names[wanted].add(mesh.path_name(path).split("/")[-1])
+    # The residual is pulled to zero: what the sentence map can say, it shall say.
+    assert names[True] == {"kernel", "residual"}
+    assert names[False] == {"scale", "bias", "row", "column", "table", "log_scale"}
+
+
+def test_without_gradient_only_decay_moves_a_matrix():
+    params = {"kernel": jnp.array([[2.0]]), "bias": jnp.array([2.0])}
+    update = optimizer.make_optimizer(TRAIN)
+    state = update.init(params)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    _, state = update.update(zeros, state, params)  # rate 0
+    updates, _ = update.update(zeros, state, params)  # rate .1
+    np.testing.assert_allclose(updates["kernel"], [[-0.1 * 0.5 * 2.0]], rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], [0.0])
+
+
+def test_a_gradient_is_clipped_to_the_norm_before_adam_sees_it():
+    params = {"bias": jnp.zeros(2)}
+    update = optimizer.make_optimizer(TRAIN)
+    _, state = update.update({"bias": jnp.array([300.0, 400.0])}, update.init(params), params)
+    first_moment = next(leaf for leaf in jax.tree.leaves(state) if leaf.shape == (2,))
+    np.testing.assert_allclose(first_moment, [0.1 * 0.6, 0.1 * 0.8], rtol=1e-5)

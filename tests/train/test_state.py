@@ -1,0 +1,49 @@
+"""The first state of a run: what is in it, and that the seed alone decides it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from configs import nano
+from mmllm.common import config as config_lib
+from mmllm.data import synthetic
+from mmllm.train import losses
+from mmllm.train import state as state_lib
+from tests import tiny_run
+
+
+def test_a_fresh_state_holds_model_bank_and_step_zero():
+    state = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK)
+    assert int(state.step) == 0
+    assert set(state.params) == {"model", "bank"}
+    bank = state.params["bank"]
+    width = tiny_run.CONFIG.model.embed_dim
+    assert bank["residual"].shape == (synthetic.BANK, width)
+    assert bank["project"]["kernel"].shape == (losses.TEACHER_WIDTH, width)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_the_seed_decides_every_bit():
+    config = tiny_run.CONFIG
+    first, again = (state_lib.init_state(config, synthetic.BANK) for _ in range(2))
+    for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    changed = state_lib.init_state(dataclasses.replace(config, seed=1), synthetic.BANK)
+    assert (changed.params["bank"]["residual"] != first.params["bank"]["residual"]).any()
+
+
+def test_statistics_of_the_stem_start_its_affine():
+    channels = tiny_run.CONFIG.model.stem_channels
+    affine = {"scale": np.full(channels, 2.0), "bias": np.full(channels, -1.0)}
+    params = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK, affine).params["model"]
+    np.testing.assert_array_equal(params["stem_affine"]["scale"], affine["scale"])
+    np.testing.assert_array_equal(params["stem_affine"]["bias"], affine["bias"])
+
+
+def test_the_frozen_stem_is_not_trained():
+    config = config_lib.resolve(nano.get_config())
+    state = jax.eval_shape(lambda: state_lib.init_state(config, 10))
+    assert config.model.stem == "efficientnet_lite0"
+    assert "stem" not in state.params["model"]
+    assert state.params["model"]["stem_affine"]["scale"].shape == (config.model.stem_channels,)
