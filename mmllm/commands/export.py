@@ -20,12 +20,19 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no result of `mmllm bench`: {error}") from error
+
+
 def run(args: argparse.Namespace) -> int:
     """Writes the bundle."""
     from mmllm.evaluate import tables
     from mmllm.export import bundle, from_run
 
-    scores = tables.manifest_scores(json.loads(args.scores.read_text())) if args.scores else None
+    scores = tables.manifest_scores(_read_json(args.scores)) if args.scores else None
     folder = from_run.save(args.run_folder, args.folder, scores)
     manifest = bundle.read_manifest(folder)
     if args.json:

@@ -27,7 +27,7 @@ def _say(line: str) -> None:
 
 def main(_: list[str]) -> None:
     """Runs the command; every failure a user can cause takes one line."""
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)  # Orbax logs a traceback of every error it raises.
     try:
         _run()
     except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError) as error:

@@ -1,6 +1,7 @@
 """Saves and restores a run: train state and data iterator. The only file that knows Orbax."""
 
 import errno
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from orbax.checkpoint import v1 as ocp
 
 from mmllm.train.state import TrainState
 
+# What the storage library says of a disk that is full, read-only or over a quota.
+DISK_SIGNS = ("No space left", "Error writing local file", "os_error_code", "RESOURCE_EXHAUSTED")
+
 
 class Checkpoints:
     """Numbered checkpoints of a run below `<workdir>/checkpoints`; each is whole or absent."""
@@ -17,14 +21,16 @@ class Checkpoints:
     def __init__(self, workdir: Path, keep: int) -> None:
         self._folder = (workdir / "checkpoints").absolute()
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._failed = False
         newest: Any = ocp.training.preservation_policies.LatestN(keep)
         self._saver = ocp.training.Checkpointer(str(self._folder), preservation_policy=newest)
 
     @property
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, or None."""
-        latest = self._saver.latest
-        return None if latest is None else latest.step
+        # Orbax renames a checkpoint to its number once it is whole.
+        steps = (int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
+        return max(steps, default=None)
 
     def save(self, state: TrainState, iterator: grain.DatasetIterator) -> None:
         """Writes state and iterator under the state's step.
@@ -38,6 +44,7 @@ class Checkpoints:
         try:
             self._saver.save_checkpointables(step, {"state": state, "data": iterator})
         except Exception as error:
+            self._failed = True
             raise _disk_error(error, self._folder, step) or error from error
 
     def restore(self, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
@@ -61,7 +68,12 @@ class Checkpoints:
         return loaded["state"]
 
     def close(self) -> None:
-        self._saver.close()
+        """Waits for pending writes; a failure that `save` has reported is not raised again."""
+        try:
+            self._saver.close()
+        except Exception:
+            if not self._failed:
+                raise
 
 
 def load_params(workdir: Path) -> Any:
@@ -76,9 +88,11 @@ def load_params(workdir: Path) -> Any:
     with ocp.training.Checkpointer(str(folder)) as saver:
         if saver.latest is None:
             raise FileNotFoundError(f"no finished checkpoint in {folder}")
-        state = saver.load_checkpointables(
-            saver.latest.step, abstract_checkpointables={"state": None}
-        )
+        with warnings.catch_warnings():  # Whatever devices it was saved on, it is read on one.
+            warnings.filterwarnings("ignore", message="Sharding info not provided")
+            state = saver.load_checkpointables(
+                saver.latest.step, abstract_checkpointables={"state": None}
+            )
     return jax.device_get(state["state"]["params"])
 
 
@@ -89,8 +103,7 @@ def first_line(error: BaseException) -> str:
 
 def _disk_error(error: BaseException, folder: Path, step: int) -> OSError | None:
     text = str(error)
-    full = "ENOSPC" in text or "No space left" in text or "RESOURCE_EXHAUSTED" in text
-    if not full and not isinstance(error, OSError):
+    if not isinstance(error, OSError) and not any(sign in text for sign in DISK_SIGNS):
         return None
     number = getattr(error, "errno", None) or errno.ENOSPC
     return OSError(

@@ -34,7 +34,7 @@ def make_step(config: Config) -> Callable[[TrainState, Any, jax.Array], tuple[Tr
         updates, opt_state = update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {f"loss/{name}": value for name, value in parts.items()}
-        metrics |= {"loss/total": total, "gradient_norm": optax.global_norm(grads)}
+        metrics |= {"loss/total": total, "gradient_norm": optax.tree.norm(grads)}
         return TrainState(jnp.add(state.step, 1), params, opt_state), metrics
 
     return step

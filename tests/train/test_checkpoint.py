@@ -15,6 +15,12 @@ from mmllm.data import pipeline, synthetic
 from mmllm.train import checkpoint
 from mmllm.train import state as state_lib
 
+# The storage library drops its pending work when one write fails, and Python remarks on it.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+]
+
 CONFIG = config_lib.resolve(tiny.get_config())
 
 

@@ -135,20 +135,16 @@ def test_the_line_loss_is_ctc_per_character_averaged_over_lines(params):
     ids = np.zeros((2, CONFIG.data.line_chars), np.int32)
     ids[0, :3], ids[1, :1] = (7, 7, 9), (4,)
     batch = {"lines": jnp.asarray(lines, jnp.uint8), "line_ids": jnp.asarray(ids)}
-    logits = np.asarray(
-        MODEL.apply(
-            {"params": params["model"]}, jnp.asarray(lines, jnp.float32), method="read_lines"
-        )
-    )
+    read = jax.jit(lambda *inputs: MODEL.apply(*inputs, method="read_lines"))
+    logits = np.asarray(read({"params": params["model"]}, jnp.asarray(lines, jnp.float32)))
     expected = (naive_ctc(logits[0], [7, 7, 9]) / 3 + naive_ctc(logits[1], [4])) / 2
-    result = losses.line_loss(MODEL, params["model"], batch)
+    result = jax.jit(lambda *inputs: losses.line_loss(MODEL, *inputs))(params["model"], batch)
     assert result == pytest.approx(expected, rel=TOLERANCE)
 
 
 def retrieval(params, batch, bank_teacher, embedding, config: Config = CONFIG):
-    return losses.retrieval_losses(
-        config, MODEL, params, embedding, batch, bank_teacher, jax.random.key(0)
-    )
+    run = jax.jit(lambda *inputs: losses.retrieval_losses(config, MODEL, *inputs))
+    return run(params, embedding, batch, bank_teacher, jax.random.key(0))
 
 
 def test_retrieval_is_a_softmax_over_the_whole_bank_of_the_pictures_that_have_a_name(
