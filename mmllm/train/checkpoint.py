@@ -1,6 +1,7 @@
 """Saves and restores a run: train state and data iterator. The only file that knows Orbax."""
 
 import errno
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,24 @@ class Checkpoints:
         step = int(jax.device_get(state.step))
         if self.latest_step == step:
             return
+        self._check_room(state, step)
         try:
             self._saver.save_checkpointables(step, {"state": state, "data": iterator})
         except Exception as error:
             self._failed = True
             raise _disk_error(error, self._folder, step) or error from error
+
+    def _check_room(self, state: TrainState, step: int) -> None:
+        """Refuses before anything is written: a storage library that fails halfway is loud."""
+        need = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._folder).free
+        if free < need:
+            self._failed = True
+            raise OSError(
+                errno.ENOSPC,
+                f"checkpoint {step} could not be written to {self._folder}: it needs "
+                f"{need / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; free space and resume",
+            )
 
     def restore(self, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
         """Restores the newest checkpoint into the shapes and shardings of `state`.

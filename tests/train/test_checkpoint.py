@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import resource
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +81,18 @@ def test_a_full_disk_is_an_os_error_that_says_so(tmp_path, state, iterator, monk
     with pytest.raises(OSError, match="checkpoint 2 could not be written .*free space and resume"):
         checkpoints.save(state.replace(step=jnp.int32(2)), iterator)
     assert checkpoints.latest_step == 1
+    checkpoints.close()
+
+
+def test_too_little_room_is_refused_before_anything_is_written(
+    tmp_path, state, iterator, monkeypatch
+):
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=1)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match="MB are free; free space and resume"):
+        checkpoints.save(state.replace(step=jnp.int32(3)), iterator)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
     checkpoints.close()
 
 

@@ -55,6 +55,7 @@ def test_stop_and_resume_equals_uninterrupted_bit_for_bit(finished, tmp_path):
     assert [row["step"] for row in metrics_of(tmp_path)] == [2, 4, 6]
 
 
+@pytest.mark.slow
 def test_eight_devices_agree_with_one(finished, tmp_path):
     run(make_config(train__mesh_data=4, train__mesh_model=2), tmp_path)
     for one, other in zip(metrics_of(finished[1]), metrics_of(tmp_path), strict=True):

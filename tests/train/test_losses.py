@@ -1,6 +1,7 @@
 """Losses against numbers worked by hand and naive second versions."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +63,7 @@ def test_a_bank_vector_is_the_mapped_sentence_plus_half_the_residual_it_keeps():
         "log_scale": jnp.log(jnp.float32(16.0)),
     }
     teacher = jnp.array([[3.0, 4.0], [0.0, 5.0]])
-    vectors = bank.apply({"params": params}, teacher, jnp.array([1.0, 0.0]))
+    vectors: Any = bank.apply({"params": params}, teacher, jnp.array([1.0, 0.0]))
     # (.6, .8) + (.8, -.6) = (1.4, .2), of length sqrt(2); the second drops its residual.
     expected = [[1.4 / 2**0.5, 0.2 / 2**0.5], [0.0, 1.0]]
     np.testing.assert_allclose(vectors, expected, atol=1e-6)

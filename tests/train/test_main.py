@@ -58,9 +58,10 @@ def test_a_run_stops_resumes_and_survives_a_full_disk(tmp_path):
     full = train(*run, shell_limit="ulimit -f 16")
     assert full.returncode == 1
     assert full.stdout.splitlines()[0] == "resumed from step 2"
-    assert len(full.stderr.splitlines()) == 1, full.stderr
-    assert "checkpoint 4 could not be written" in full.stderr
-    assert "free space and resume" in full.stderr
+    # A write cut off halfway makes threads of the storage library remark on it as well.
+    (line,) = [line for line in full.stderr.splitlines() if "mmllm.train: " in line]
+    assert "checkpoint 4 could not be written" in line
+    assert "free space and resume" in line
 
     again = train(*run)
     assert again.returncode == 0, again.stderr
