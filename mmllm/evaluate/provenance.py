@@ -67,9 +67,10 @@ def _processor() -> str:
 
 
 def command() -> str:
-    """The command line, the program by its bare name."""
+    """The command line, the program by its bare name and the home folder as ~."""
     program = Path(sys.argv[0]).name or "python"
-    return shlex.join([program, *sys.argv[1:]])
+    arguments = [argument.replace(str(Path.home()), "~") for argument in sys.argv[1:]]
+    return shlex.join([program, *arguments])
 
 
 def record() -> dict[str, Any]:
