@@ -33,7 +33,7 @@ class Entry:
 
 CORPORA = {
     "stamps": Entry("stamps", "Stamps", "cut-out pictures with captions in 12 languages"),
-    "emoji": Entry("emoji", "Emoji", "emoji by 8 art families, names in 12 languages"),
+    "emoji": Entry("emoji", "Emoji", "emoji by 9 art families, names in 12 languages"),
     "ocr_lines": Entry("ocr_lines", "OcrLines", "words and phrases drawn with real fonts"),
     "composites": Entry("composites", "Composites", "scenes of known objects with questions"),
     "easy_vqa": Entry("easy_vqa", "EasyVqa", "single shapes with questions, a sanity check"),

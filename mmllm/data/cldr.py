@@ -54,6 +54,19 @@ def by_slug() -> dict[str, Emoji]:
     return {slug(emoji.name): emoji for emoji in emojis().values()}
 
 
+@cache
+def by_letters() -> dict[str, Emoji]:
+    """Returns the emoji by the letters of its CLDR name, or else of its Unicode name.
+
+    Icon sets without a list of characters write both without spaces ("automatedtellermachine").
+    """
+    table = {slug(emoji.name).replace("-", ""): emoji for emoji in emojis().values()}
+    for characters, emoji in emojis().items():
+        if len(characters) == 1:
+            table.setdefault(slug(unicodedata.name(characters, "")).replace("-", ""), emoji)
+    return table
+
+
 def slug(name: str) -> str:
     """Returns a name as icon sets write it: "flag: Côte d’Ivoire" -> "flag-cote-divoire"."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()

@@ -117,6 +117,13 @@ _PACKAGES = (
         "EmojiOne, JoyPixels",
     ),
     _iconify(
+        "fxemoji",
+        "1.2.2",
+        "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",
+        "Apache-2.0",
+        "Firefox OS Emoji, Mozilla",
+    ),
+    _iconify(
         "openmoji",
         "1.2.29",
         "03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5",

@@ -21,6 +21,7 @@ ARTISTS = {
     "twitter": ("twemoji", "emoji-datasource-twitter"),
     "microsoft": ("fluent-emoji", "fluent-emoji-flat", "fluent-emoji-3d"),
     "joypixels": ("emojione", "emojione-v1", "joypixels"),
+    "mozilla": ("fxemoji",),
     "openmoji": ("openmoji",),
     "streamline": ("streamline-emojis",),
     "tuxpaint": ("tuxpaint-stamps-default",),

@@ -17,7 +17,9 @@ def annotations(monkeypatch, tmp_path):
 
     turtle = {"default": ["animal", "turtle"], "tts": ["turtle"]}
     walker = {"default": ["walk"], "tts": ["person walking facing right"]}
-    write(full, "annotations", "en", {"annotations": {"\U0001f422": turtle, "\U0001f6b6‍➡️": walker}})
+    machine = {"tts": ["ATM sign"]}
+    english = {"\U0001f422": turtle, "\U0001f6b6‍➡️": walker, "\U0001f3e7": machine}
+    write(full, "annotations", "en", {"annotations": english})
     write(full, "annotations", "de", {"annotations": {"\U0001f422": {"tts": ["Schildkröte"]}}})
     write(full, "annotations", "tr", {})
     tones = {"\U0001f44b\U0001f3fd": {"tts": ["waving hand: medium skin tone"]}}
@@ -25,10 +27,10 @@ def annotations(monkeypatch, tmp_path):
     write(derived, "annotationsDerived", "en", {"annotations": tones | pirate})
     folders = dict(zip(cldr.PACKAGES, (full, derived), strict=True))
     monkeypatch.setattr(packages, "fetch", lambda name: folders[name])
-    for table in (cldr.emojis, cldr.by_slug):
+    for table in (cldr.emojis, cldr.by_slug, cldr.by_letters):
         table.cache_clear()
     yield
-    for table in (cldr.emojis, cldr.by_slug):
+    for table in (cldr.emojis, cldr.by_slug, cldr.by_letters):
         table.cache_clear()
 
 
@@ -39,12 +41,39 @@ def test_names_come_by_language_with_english_first(annotations):
 
 
 def test_skin_tones_and_mirrored_twins_are_left_out(annotations):
-    assert {emoji.name for emoji in cldr.emojis().values()} == {"turtle", "pirate flag"}
+    assert {emoji.name for emoji in cldr.emojis().values()} == {
+        "turtle",
+        "pirate flag",
+        "ATM sign",
+    }
 
 
 def test_variation_selectors_do_not_matter(annotations):
     assert cldr.bare("\U0001f3f4‍☠️") in cldr.emojis()
     assert cldr.by_slug()["pirate-flag"].name == "pirate flag"
+
+
+def test_letters_find_the_cldr_name_or_else_the_unicode_name(annotations):
+    table = cldr.by_letters()
+    assert {letters: emoji.name for letters, emoji in table.items()} == {
+        "turtle": "turtle",
+        "pirateflag": "pirate flag",
+        "atmsign": "ATM sign",
+        "automatedtellermachine": "ATM sign",
+    }
+    assert "automated-teller-machine" not in table
+    assert "cashmachine" not in table
+
+
+def test_a_cldr_name_wins_over_the_unicode_name_of_another_emoji(monkeypatch):
+    # Source: U+1F42A is DROMEDARY CAMEL, U+1F42B is BACTRIAN CAMEL; here CLDR swaps their names.
+    swapped = {"\U0001f42a": "Bactrian camel", "\U0001f42b": "camel"}
+    emojis = {key: cldr.Emoji(key, {"en": name}, ()) for key, name in swapped.items()}
+    monkeypatch.setattr(cldr, "emojis", lambda: emojis)
+    table = cldr.by_letters.__wrapped__()
+    assert table["bactriancamel"].characters == "\U0001f42a"
+    assert table["camel"].characters == "\U0001f42b"
+    assert table["dromedarycamel"].characters == "\U0001f42a"
 
 
 @pytest.mark.parametrize(

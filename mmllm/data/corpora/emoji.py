@@ -1,6 +1,6 @@
-"""The emoji corpus: one name, drawn by up to eight art families, named in twelve languages.
+"""The emoji corpus: one name, drawn by up to nine art families, named in twelve languages.
 
-Six families under permissive licences are for training; OpenMoji and Streamline, by artists the
+Seven families under permissive licences are for training; OpenMoji and Streamline, by artists the
 model never sees, are for tests only. Source of the drawings: the icon sets' npm packages; of the
 names and keywords: CLDR.
 """
@@ -24,6 +24,7 @@ FAMILIES = (
     "fluent-emoji",
     "fluent-emoji-flat",
     "emojione",
+    "fxemoji",
     "openmoji",
     "streamline-emojis",
 )
@@ -56,12 +57,12 @@ class Drawing:
 class Emoji(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of the emoji corpus."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Emoji drawn by eight art families, with CLDR names in 12 languages.",
+            description="Emoji drawn by nine art families, with CLDR names in 12 languages.",
             features=drawings.features(),
             license="Apache-2.0, MIT, CC-BY-4.0; tests also CC-BY-SA-4.0; names Unicode-3.0",
         )
@@ -125,6 +126,8 @@ def drawings_of(family: str) -> list[Drawing]:
             continue
         names = [icon, *aliases.get(icon, [])]
         emoji = next((e for name in names if (e := shown.get(name) or emoji_of(name))), None)
+        if emoji is None and not shown:
+            emoji = cldr.by_letters().get(icon)
         if emoji is not None and emoji.name not in found:
             svg = svg_of(entry, content)
             found[emoji.name] = Drawing(family, icon, emoji, svg)

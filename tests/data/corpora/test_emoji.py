@@ -10,20 +10,23 @@ from mmllm.data.corpora import emoji  # noqa: E402
 TURTLE = cldr.Emoji("\U0001f422", {"en": "turtle"}, ())
 JAPAN = cldr.Emoji("\U0001f1ef\U0001f1f5", {"en": "flag: Japan"}, ())
 SUSHI = cldr.Emoji("\U0001f363", {"en": "sushi"}, ())
+MACHINE = cldr.Emoji("\U0001f3e7", {"en": "ATM sign"}, ())
 
 
 @pytest.fixture
 def icon_set(monkeypatch, tmp_path):
-    """A tiny icon set, and the CLDR names of three emoji."""
-    emojis = {item.characters: item for item in (TURTLE, JAPAN, SUSHI)}
+    """A tiny icon set, and the CLDR names of four emoji."""
+    emojis = {item.characters: item for item in (TURTLE, JAPAN, SUSHI, MACHINE)}
     monkeypatch.setattr(cldr, "emojis", lambda: emojis)
     monkeypatch.setattr(cldr, "by_slug", lambda: {cldr.slug(e.name): e for e in emojis.values()})
+    monkeypatch.setattr(cldr, "by_letters", cldr.by_letters.__wrapped__)
     icons = {
         "turtle": {"body": "<g/>"},
         "tortoise": {"body": "<path/>"},
         "flag-for-japan": {"body": "<circle/>", "width": 48, "left": -4},
         "raw-fish": {"body": "<rect/>"},
         "unknown-thing": {"body": "<g/>"},
+        "automatedtellermachine": {"body": "<g/>"},
         "sushi": {"body": "<g/>", "hidden": True},
     }
     content = {"icons": icons, "aliases": {"turtle-2": {"parent": "tortoise"}}, "height": 36}
@@ -36,6 +39,16 @@ def icon_set(monkeypatch, tmp_path):
 def test_icons_are_matched_by_character_slug_and_flag_name(icon_set):
     names = {icon: drawing.emoji.name for icon, drawing in icon_set.items()}
     assert names == {"turtle": "turtle", "flag-for-japan": "flag: Japan", "raw-fish": "sushi"}
+
+
+def test_a_set_that_lists_no_characters_is_matched_by_letters_as_well(icon_set, tmp_path):
+    (tmp_path / "chars.json").write_text("{}")
+    names = {drawing.icon: drawing.emoji.name for drawing in emoji.drawings_of("fxemoji")}
+    assert names == {
+        "turtle": "turtle",
+        "flag-for-japan": "flag: Japan",
+        "automatedtellermachine": "ATM sign",
+    }
 
 
 def test_concepts_are_lower_case_names(icon_set):
