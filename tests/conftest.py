@@ -8,7 +8,8 @@ from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-REAL_CACHE = os.environ.get("MMLLM_DATA")
+# pytest-xdist's workers inherit this environment, where MMLLM_DATA is already the empty cache.
+REAL_CACHE = os.environ.setdefault("MMLLM_REAL_DATA", os.environ.get("MMLLM_DATA", ""))
 SESSION_CACHE = Path(tempfile.mkdtemp(prefix="mmllm-tests-"))
 os.environ["MMLLM_DATA"] = str(SESSION_CACHE)
 
@@ -36,11 +37,7 @@ def key() -> jax.Array:
 @pytest.fixture(autouse=True)
 def data_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points MMLLM_DATA to an empty folder, unless the test is marked `real_cache`."""
-    if request.node.get_closest_marker("real_cache") is None:
-        return
-    if REAL_CACHE is None:
-        monkeypatch.delenv("MMLLM_DATA")
-    else:
+    if request.node.get_closest_marker("real_cache") is not None:
         monkeypatch.setenv("MMLLM_DATA", REAL_CACHE)
 
 
