@@ -1,6 +1,8 @@
 """Where mmllm keeps what it downloads, builds and trains: one folder, set by MMLLM_DATA."""
 
 import os
+import platform
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +28,8 @@ def data_dir() -> Path:
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary file name beside `path`, renamed to `path` only if the block succeeds.
 
-    A reader therefore sees the old file or the whole new one, never a half-written one.
+    A reader therefore sees the old file or the whole new one, never a half-written one. What a
+    killed process left of an earlier attempt is removed first.
 
     Raises:
       ValueError: something that is no file stands there; it is left alone.
@@ -35,9 +38,30 @@ def written_whole(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} must be a file to write, but a folder or device stands there")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    _remove_abandoned(path)
+    writer = f"{platform.node()}-{os.getpid()}"
+    temporary = path.with_name(f".{writer}-{uuid.uuid4().hex[:8]}.{path.name}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes temporary files of `path` whose process, on this machine, is no more."""
+    machine, name = re.escape(platform.node()), re.escape(path.name)
+    pattern = re.compile(rf"\.{machine}-(\d+)-[0-9a-f]{{8}}\.{name}")
+    for file in path.parent.iterdir():
+        if (match := pattern.fullmatch(file.name)) and not _is_alive(int(match[1])):
+            file.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,38 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         write_half()
     assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mmllm.common import paths
+with paths.written_whole(Path(sys.argv[1])) as file:
+    file.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_write_of_that_file(tmp_path):
+    for name in ("cells.npy", "other.npy"):
+        subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name)])
+    assert len(list(tmp_path.iterdir())) == 2
+    with paths.written_whole(tmp_path / "cells.npy") as file:
+        file.write_text("whole")
+    (left,) = (path.name for path in tmp_path.iterdir() if path.name != "cells.npy")
+    assert left.startswith(".")
+    assert left.endswith(".other.npy")
+
+
+def test_two_living_writers_do_not_touch_each_others_files(tmp_path):
+    target = tmp_path / "cells.npy"
+    with paths.written_whole(target) as first:
+        first.write_text("first")
+        with paths.written_whole(target) as second:
+            second.write_text("second")
+        assert target.read_text() == "second"
+    assert target.read_text() == "first"
     assert list(tmp_path.iterdir()) == [target]
 
 
