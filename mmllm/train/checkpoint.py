@@ -2,12 +2,12 @@
 
 import errno
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
 import grain
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from mmllm.train.state import TrainState
@@ -45,7 +45,7 @@ class Checkpoints:
         self._check_room(state, step)
         try:
             self._saver.save_checkpointables(step, {"state": state, "data": iterator})
-        except Exception as error:
+        except BaseException as error:  # an interrupt as well
             self._failed = True
             raise _disk_error(error, self._folder, step) or error from error
 
@@ -102,12 +102,12 @@ def load_params(workdir: Path) -> Any:
     with ocp.training.Checkpointer(str(folder)) as saver:
         if saver.latest is None:
             raise FileNotFoundError(f"no finished checkpoint in {folder}")
-        with warnings.catch_warnings():  # Whatever devices it was saved on, it is read on one.
-            warnings.filterwarnings("ignore", message="Sharding info not provided")
-            state = saver.load_checkpointables(
-                saver.latest.step, abstract_checkpointables={"state": None}
-            )
-    return jax.device_get(state["state"]["params"])
+        step = saver.latest.step
+        # Shapes alone, without the devices it was saved on, which this machine may lack.
+        shapes: Any = saver.metadata(step).metadata
+        wanted = jax.tree.map(lambda _: ocp.PLACEHOLDER, shapes)  # not read
+        wanted["params"] = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), shapes["params"])
+        return saver.load_checkpointables(step, {"state": wanted})["state"]["params"]
 
 
 def first_line(error: BaseException) -> str:

@@ -2,8 +2,12 @@
 
 import contextlib
 import errno
+import os
 import resource
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +16,7 @@ import pytest
 
 from configs import tiny
 from mmllm.common import config as config_lib
+from mmllm.common import mesh as mesh_lib
 from mmllm.data import pipeline, synthetic
 from mmllm.train import checkpoint
 from mmllm.train import state as state_lib
@@ -129,6 +134,52 @@ def test_a_checkpoint_that_does_not_fit_the_disk_leaves_the_one_before_it(
     again.save(state.replace(step=jnp.int32(2)), iterator)
     assert again.latest_step == 2
     again.close()
+
+
+READER = """
+import sys
+from pathlib import Path
+import jax
+import numpy as np
+from mmllm.train import checkpoint
+assert jax.device_count() == 1
+np.savez(sys.argv[2], *jax.tree.leaves(checkpoint.load_params(Path(sys.argv[1]))))
+"""
+
+
+def test_a_run_of_eight_devices_is_read_on_one(tmp_path, state, iterator):
+    assert jax.device_count() == 8
+    state = jax.device_put(state, mesh_lib.state_sharding(mesh_lib.make_mesh(4, 2), state))
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state.replace(step=state.step + 1), iterator)
+    checkpoints.close()
+    command = [sys.executable, "-W", "error", "-c", READER, tmp_path, tmp_path / "params.npz"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "XLA_FLAGS": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    read = np.load(tmp_path / "params.npz")
+    for one, other in zip(jax.tree.leaves(state.params), read.values(), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), other)
+
+
+def test_an_interrupted_save_is_not_reported_as_a_failed_one(
+    tmp_path, state, iterator, monkeypatch
+):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    def complain():
+        raise RuntimeError("a write was cut off")
+
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=1)
+    saver = checkpoints._saver
+    with monkeypatch.context() as patch:
+        patch.setattr(saver, "save_checkpointables", interrupt)
+        patch.setattr(saver, "close", complain)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(state.replace(step=jnp.int32(1)), iterator)
+        checkpoints.close()
+    saver.close()
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
