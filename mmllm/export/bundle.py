@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 
 import mmllm
 from mmllm.common import config as config_lib
+from mmllm.common import tensors as tensors_lib
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -118,7 +119,7 @@ def save(
     if folder.exists() and not _replaceable(folder):
         raise ValueError(f"folder {folder} exists and is no bundle; choose another or remove it")
 
-    tensors = {path: _half(path, value) for path, value in flatten(params)}
+    tensors = {path: _half(path, value) for path, value in tensors_lib.flatten(params)}
     by_class = {
         label: {"parameters": count, "bytes": 2 * count, "bits": 16}
         for label, count in size.parameters_by_class(params).items()
@@ -126,7 +127,7 @@ def save(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write_weights(temporary / WEIGHTS, tensors)
+        tensors_lib.write(temporary / WEIGHTS, tensors_lib.unflatten(tensors))
         shutil.copyfile(tokenizer_path, temporary / TOKENIZER)
         manifest = {
             "schema_version": SCHEMA_VERSION,
@@ -166,7 +167,7 @@ def load(folder: Path | str) -> Bundle:
     config = config_lib.from_dict(config_lib.ModelConfig, manifest["config"], "model.")
     if config_lib.sha256(config) != manifest["config_sha256"]:
         raise ValueError(f"{folder / MANIFEST} is damaged: its config does not match config_sha256")
-    return Bundle(folder, manifest, config, _read_weights(folder / WEIGHTS), folder / TOKENIZER)
+    return Bundle(folder, manifest, config, tensors_lib.read(folder / WEIGHTS), folder / TOKENIZER)
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any]:
@@ -227,30 +228,6 @@ def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise ValueError(f"{path} is damaged: its sha256 is not the one in the manifest")
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Yields ("encoder/block_0/attention/query/kernel", array), sorted by name."""
-    for key in sorted(params):
-        value = params[key]
-        if "/" in key:
-            raise ValueError(f"parameter name {prefix}{key!r} must not contain '/'")
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", np.asarray(value)
-
-
-def unflatten(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Turns flat names back into nested dicts: the inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for path, value in tensors.items():
-        *parents, leaf = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree
-
-
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with path.open("rb") as file:
@@ -264,24 +241,6 @@ def _half(path: str, value: np.ndarray) -> np.ndarray:
     if not largest <= float(np.finfo(np.float16).max):
         raise ValueError(f"parameter {path} has a value float16 cannot hold: {largest}")
     return np.ascontiguousarray(value, dtype=np.float16)
-
-
-def _write_weights(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    from safetensors.numpy import save_file
-
-    save_file(dict(tensors), str(path))
-    path.chmod(0o644)  # safetensors leaves it readable by its owner alone
-
-
-def _read_weights(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        tensors = load_file(str(path))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    return unflatten({name: value.astype(np.float32) for name, value in tensors.items()})
 
 
 def _replaceable(folder: Path) -> bool:

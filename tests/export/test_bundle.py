@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmllm.common import tensors
 from mmllm.export import bundle
 from tests import tiny_bundle
 
@@ -47,7 +48,7 @@ def test_a_bundle_comes_back_as_it_was_saved(original: Path):
     assert loaded.manifest["languages"] == ["en", "de"]
     assert loaded.manifest["charset"] == tiny_bundle.CHARSET
     assert loaded.tokenizer_path.is_file()
-    flat = dict(bundle.flatten(loaded.params))
+    flat = dict(tensors.flatten(loaded.params))
     assert loaded.manifest["parameters"] == sum(value.size for value in flat.values())
     assert {value.dtype for value in flat.values()} == {np.dtype(np.float32)}
     classes = loaded.manifest["tensor_classes"]
@@ -65,13 +66,6 @@ def test_weights_are_rounded_to_float16_once(tmp_path: Path, original: Path):
     )
     again = bundle.load(path).params["embed"]["table"]
     np.testing.assert_array_equal(again, table.astype(np.float16).astype(np.float32))
-
-
-def test_flatten_and_unflatten_are_inverse():
-    tree = {"a": {"b": np.ones(2), "c": {"d": np.zeros(3)}}, "e": np.ones(1)}
-    flat = dict(bundle.flatten(tree))
-    assert list(flat) == ["a/b", "a/c/d", "e"]
-    assert str(bundle.unflatten(flat)) == str(tree)
 
 
 @pytest.mark.parametrize("file", [bundle.WEIGHTS, bundle.TOKENIZER])
