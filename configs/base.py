@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     model.encoder_blocks = 3
     model.decoder_blocks = 3
     model.text_blocks = 1  # blocks of the text tower
-    model.head_width = 512  # hidden width between stem features and image embedding
+    model.head_width = 640  # hidden width between stem features and image embedding
     model.embed_dim = 256  # shared image/text embedding
     model.vocab_size = 8000  # SentencePiece pieces, task and location tokens included
     model.max_text = 64  # text tokens the decoder can hold: prompt and answer together
@@ -38,39 +38,49 @@ def get_config() -> ConfigDict:
     model.feature_dropout = 0.25  # share of stem channels dropped per picture in training
 
     data = cfg.data = ConfigDict()
-    data.emoji_views = 6  # augmented views cached per picture, besides the plain one
-    data.stamp_views = 6
+    data.emoji_views = 8  # augmented views cached per picture, besides the plain one
+    data.stamp_views = 8
     data.scene_views = 0  # composites: colour and light only, the frame stays
     data.crowded_weight = 0.4  # sampling weight of flags and letters, which crowd out other names
     data.english_share = (
         0.5  # share of captions asked in English; the other languages share the rest
     )
-    data.decoder_tokens = 24  # longest caption, or question and answer, task tokens included
+    data.decoder_tokens = 20  # longest caption, or question and answer, task tokens included
+    data.name_tokens = 12  # longest caption of the pictures of mix.names
     data.targets_per_example = 8  # room for next-token targets: pictures in a step times this
-    data.text_tokens = 24  # longest text given to the text tower
+    data.text_tokens = 16  # longest text given to the text tower
     data.line_chars = 24  # longest training line, characters
     data.dictionary_words = 12_000  # WordNet nouns the text tower is distilled on
     data.limit = config_dict.placeholder(int)  # pictures per corpus, for smoke runs
 
     # Examples of one step, by task: the mixture. Zero leaves a task out.
     mix = cfg.mix = ConfigDict()
-    mix.emoji = 52
+    mix.emoji = 24
     mix.stamps = 6
+    mix.names = 128  # more emoji and stamps, on the short path alone: no encoder, so cheap
     mix.composites = 8  # composite pictures with their captions
-    mix.composites_vqa = 24
-    mix.easy_vqa = 6
+    mix.composites_vqa = 48
+    mix.easy_vqa = 12
     mix.lines = 48
-    mix.texts = 64  # captions and dictionary words for the text tower
+    mix.texts = 192  # captions and dictionary words for the text tower
 
     # Weight of each loss in the sum.
     loss = cfg.loss = ConfigDict()
     loss.caption = 1.0
+    loss.name = 1.0  # captions from the image embedding alone
     loss.vqa = 1.0
     loss.retrieval = 1.0
     loss.lines = 2.0
     loss.text_caption = 0.5  # text tower against the caption bank
     loss.text_teacher = 2.0  # text tower against the sentence teacher on dictionary words
-    loss.residual_keep = 0.5  # chance that a caption keeps its free residual in a step
+    loss.residual_keep = 0.75  # chance that a caption keeps its free residual in a step
+
+    # The stem's last blocks, tuned on the names of emoji and stamps before its cells are cached.
+    tune = cfg.tune = ConfigDict()
+    tune.steps = 0  # 0 leaves the stem as ImageNet left it
+    tune.head_steps = 1_500  # steps of the image embedding alone before that
+    tune.batch = 64  # pictures a step
+    tune.learning_rate = 3e-4  # peak
 
     train = cfg.train = ConfigDict()
     train.steps = 10_000

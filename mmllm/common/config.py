@@ -127,6 +127,7 @@ class DataConfig:
     crowded_weight: float
     english_share: float
     decoder_tokens: int
+    name_tokens: int
     targets_per_example: int
     text_tokens: int
     line_chars: int
@@ -140,15 +141,22 @@ class MixConfig:
 
     emoji: int
     stamps: int
+    names: int
     composites: int
     composites_vqa: int
     easy_vqa: int
     lines: int
     texts: int
 
+    def __post_init__(self) -> None:
+        counts = dataclasses.asdict(self)
+        for name, count in counts.items():
+            _check(count >= 0, f"mix.{name} must be 0 (left out) or more, got {count}")
+        _check(self.total > 0, f"one of mix.{', mix.'.join(counts)} must be above 0, got 0 for all")
+
     @property
     def pictures(self) -> int:
-        """Pictures in a step, captioned and asked about."""
+        """Pictures of a step that pass the encoder, captioned and asked about."""
         return self.emoji + self.stamps + self.composites + self.composites_vqa + self.easy_vqa
 
     @property
@@ -161,12 +169,23 @@ class LossConfig:
     """Weight of each loss in the sum."""
 
     caption: float
+    name: float
     vqa: float
     retrieval: float
     lines: float
     text_caption: float
     text_teacher: float
     residual_keep: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """How the stem's last blocks are tuned; units and meanings in configs/base.py."""
+
+    steps: int
+    head_steps: int
+    batch: int
+    learning_rate: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,7 +216,16 @@ class Config:
     data: DataConfig
     mix: MixConfig
     loss: LossConfig
+    tune: TuneConfig
     train: TrainConfig
+
+    def __post_init__(self) -> None:
+        tap = self.model.tap if self.model.stem != "patch" else self.model.stem
+        _check(
+            self.tune.steps == 0 or tap == "7x7x320",
+            f"tune.steps must be 0 unless the stem ends at tap 7x7x320, got {self.tune.steps} "
+            f"with {tap}",
+        )
 
 
 def _accepts(kind: Any, value: Any) -> bool:

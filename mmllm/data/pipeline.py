@@ -81,18 +81,21 @@ def _cells(
 
 
 def _captioned(
-    source: Captioned, count: int, english_share: float, rng: np.random.Generator
+    source: Captioned, count: int, english_share: float, longest: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells, token ids and labels of `count` pictures drawn by weight."""
-    picture = rng.choice(len(source.weight), count, p=source.weight / source.weight.sum())
+    """Cells, token ids and labels of `count` pictures drawn by weight.
+
+    Captions of more than `longest` tokens are not drawn: English stands in, or another picture.
+    """
+    fits = ~source.ids[np.minimum(source.first[:-1], len(source.ids) - 1), longest:].any(axis=1)
+    weight = source.weight * fits
+    picture = rng.choice(len(weight), count, p=weight / weight.sum())
     start, stop = source.first[picture], source.first[picture + 1]
-    other = start + 1 + np.floor(rng.random(count) * np.maximum(stop - start - 1, 1)).astype(int)
-    english = (rng.random(count) < english_share) | (stop - start == 1)
-    return (
-        _cells(source, picture, rng),
-        source.ids[np.where(english, start, other)],
-        source.label[picture],
-    )
+    other = start + np.floor(rng.random(count) * np.maximum(stop - start - 1, 0)).astype(int) + 1
+    other = np.minimum(other, stop - 1)
+    english = (rng.random(count) < english_share) | source.ids[other, longest:].any(axis=1)
+    ids = source.ids[np.where(english, start, other), :longest]
+    return _cells(source, picture, rng), ids, source.label[picture]
 
 
 def _questioned(
@@ -140,18 +143,25 @@ class BuildBatch(grain.transforms.RandomMap):
     # pyrefly: ignore[bad-override]  # The abstract method has no return type, so None is inferred.
     def random_map(self, element: Any, rng: np.random.Generator) -> Batch:
         del element  # The generator is already the step's own.
-        return {**self._pictures(rng), **self._lines(rng), **self._texts(rng)}
+        return {
+            **self._pictures(rng),
+            **self._names(rng),
+            **self._lines(rng),
+            **self._texts(rng),
+        }
 
     def _pictures(self, rng: np.random.Generator) -> Batch:
         mix, data, arrays = self.config.mix, self.config.data, self.arrays
-        cells, ids, label, start = [], [], [], []
+        none = np.zeros(0, int)  # so that a step without pictures has arrays of no rows
+        cells, label, start = [arrays.emoji.cells[0][:0]], [none], [none]
+        ids = [np.zeros((0, data.decoder_tokens), np.int32)]
         for source, count in (
             (arrays.emoji, mix.emoji),
             (arrays.stamps, mix.stamps),
             (arrays.composites, mix.composites),
         ):
             if count:
-                part = _captioned(source, count, data.english_share, rng)
+                part = _captioned(source, count, data.english_share, data.decoder_tokens, rng)
                 cells.append(part[0])
                 ids.append(part[1])
                 label.append(part[2])
@@ -173,6 +183,27 @@ class BuildBatch(grain.transforms.RandomMap):
             "ids": tokens.astype(np.int32),
             "label": np.concatenate(label).astype(np.int32),
             **_targets(tokens, np.concatenate(start), room),
+        }
+
+    def _names(self, rng: np.random.Generator) -> Batch:
+        """More pictures of the bank's names, for the short path: each with a short caption."""
+        mix, data = self.config.mix, self.config.data
+        if not mix.names:
+            return {}
+        emoji, stamps = self.arrays.emoji, self.arrays.stamps
+        drawn = int(mix.names * emoji.weight.sum() / (emoji.weight.sum() + stamps.weight.sum()))
+        parts = [
+            _captioned(source, count, data.english_share, data.name_tokens, rng)
+            for source, count in ((emoji, drawn), (stamps, mix.names - drawn))
+            if count
+        ]
+        cells, ids, label = (np.concatenate(part) for part in zip(*parts, strict=True))
+        targets = _targets(ids, np.zeros(mix.names, int), mix.names * data.targets_per_example)
+        return {
+            "name_cells": cells,
+            "name_ids": ids.astype(np.int32),
+            "name_label": label.astype(np.int32),
+            **{f"name_{field}": value for field, value in targets.items()},
         }
 
     def _lines(self, rng: np.random.Generator) -> Batch:

@@ -13,17 +13,25 @@ class ImageEmbedding(nn.Module):
 
     config: ModelConfig
 
-    @nn.compact
+    def setup(self) -> None:
+        c = self.config
+        self.short = layers.Mlp(c.head_width, c.embed_dim)
+        # Next to nothing at first: training starts from what the short path knows.
+        self.long = layers.Dense(c.embed_dim, use_bias=False, init_scale=1e-4)
+
+    def _short(self, cells: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
+        pooled = [jnp.mean(cells, axis=(1, 2)), jnp.max(cells, axis=(1, 2))]
+        return self.short(jnp.concatenate(pooled, axis=-1))
+
     def __call__(
         self, cells: Float[Array, "b y x c"], encoded: Float[Array, "b n d"]
     ) -> Float[Array, "b e"]:
-        c = self.config
-        pooled = jnp.concatenate(
-            [jnp.mean(cells, axis=(1, 2)), jnp.max(cells, axis=(1, 2))], axis=-1
-        )
-        short = layers.Mlp(c.head_width, c.embed_dim, name="short")(pooled)
-        long = layers.Dense(c.embed_dim, use_bias=False, name="long")(jnp.mean(encoded, axis=1))
-        return layers.unit_norm(short + long)
+        """Stem cells and encoded tokens -> unit vectors."""
+        return layers.unit_norm(self._short(cells) + self.long(jnp.mean(encoded, axis=1)))
+
+    def glance(self, cells: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
+        """The short path alone, which costs next to nothing: for training on many pictures."""
+        return layers.unit_norm(self._short(cells))
 
 
 class TextTower(nn.Module):

@@ -24,7 +24,8 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
         init = nn.initializers.variance_scaling(self.init_scale, "fan_in", "truncated_normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        y = jnp.dot(x, kernel)
+        # One flat matrix: XLA's CPU gradients of a product with several batch axes are slower.
+        y = jnp.dot(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], self.features)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + jnp.reshape(bias, (1,) * (y.ndim - 1) + (-1,))

@@ -47,17 +47,37 @@ class Mmllm(nn.Module):
         self, cells: Float[Array, "b i j c"], *, train: bool = False
     ) -> tuple[Float[Array, "b n d"], Float[Array, "b e"]]:
         """Stem cells -> (prefix tokens for the decoder, unit image embedding)."""
-        cells = self.stem_affine(cells)
-        if train and self.config.feature_dropout > 0:
-            keep = 1.0 - self.config.feature_dropout
-            shape = (cells.shape[0], 1, 1, cells.shape[-1])
-            kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
-            cells = cells * (kept / keep)
+        cells = self._standardise(cells, train)
         encoded = self.encoder(self.picture_tokens(cells))
         embedding = self.image_embedding(cells, encoded)
         # The embedding is a token of its own: what retrieval learns, the decoder may use.
-        token = self.embedding_token(embedding * self.config.embed_dim**0.5)[:, None]
-        return jnp.concatenate([encoded, token], axis=1), embedding
+        return jnp.concatenate([encoded, self._token(embedding)], axis=1), embedding
+
+    def glance(
+        self, cells: Float[Array, "b i j c"], *, train: bool = False
+    ) -> tuple[Float[Array, "b 1 d"], Float[Array, "b e"]]:
+        """As `encode_cells` without the encoder: the prefix is the embedding's token alone."""
+        embedding = self.glance_embedding(cells, train=train)
+        return self._token(embedding), embedding
+
+    def glance_embedding(
+        self, cells: Float[Array, "b i j c"], *, train: bool = False
+    ) -> Float[Array, "b e"]:
+        """The image embedding by the short path alone."""
+        return self.image_embedding.glance(self._standardise(cells, train))
+
+    def _standardise(self, cells: Float[Array, "b i j c"], train: bool) -> Float[Array, "b i j c"]:
+        """Scales the stem's channels, and in training drops some of each picture."""
+        cells = self.stem_affine(cells)
+        if not train or self.config.feature_dropout == 0:
+            return cells
+        keep = 1.0 - self.config.feature_dropout
+        shape = (cells.shape[0], 1, 1, cells.shape[-1])
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+        return cells * (kept / keep)
+
+    def _token(self, embedding: Float[Array, "b e"]) -> Float[Array, "b 1 d"]:
+        return self.embedding_token(embedding * self.config.embed_dim**0.5)[:, None]
 
     def encode_image(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b n d"]:
         """Pixels -> prefix tokens."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from mmllm.common.config import Config
-from mmllm.common.types import Array, Float, Params
+from mmllm.common.types import Array, Float, Int, Params
 from mmllm.models import layers
 from mmllm.models import mmllm as model_lib
 
@@ -44,6 +44,11 @@ class CaptionBank(nn.Module):
         """Unit vectors of all captions; `keep` is 1 where the residual takes part."""
         return layers.unit_norm(self.words(teacher) + 0.5 * self.residual * keep[:, None])
 
+    def touch(self, teacher: Float[Array, "v w"], keep: Float[Array, "v"]) -> None:
+        """Touches every parameter, for `init`."""
+        self(teacher, keep)
+        self.scale()
+
     def words(self, teacher: Float[Array, "b w"]) -> Float[Array, "b e"]:
         """Sentence embeddings -> unit vectors of the shared space."""
         return layers.unit_norm(self.project(teacher))
@@ -62,14 +67,22 @@ def _mean(loss: Float[Array, "b"], weight: Float[Array, "b"]) -> Float[Array, ""
     return jnp.sum(loss * weight) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
+def next_token(
+    model: model_lib.Mmllm, params: Params, prefix: jax.Array, batch: Any, kind: str = ""
+) -> Float[Array, "t"]:
+    """Cross entropy of each target of a batch; `kind` is the prefix of its fields' names."""
+    hidden = _apply(model, params, prefix, batch[f"{kind}ids"], method="decode_hidden")
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    wanted = jnp.take(flat, batch[f"{kind}position"], axis=0)
+    logits = _apply(model, params, wanted, method="logits")
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[f"{kind}target"])
+
+
 def decoder_losses(
     config: Config, model: model_lib.Mmllm, params: Params, prefix: jax.Array, batch: Any
 ) -> dict[str, Float[Array, ""]]:
     """Mean cross entropy over the caption tokens and over the answer tokens."""
-    hidden = _apply(model, params, prefix, batch["ids"], method="decode_hidden")
-    flat = hidden.reshape(-1, hidden.shape[-1])
-    logits = _apply(model, params, jnp.take(flat, batch["position"], axis=0), method="logits")
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["target"])
+    loss = next_token(model, params, prefix, batch)
     mix = config.mix
     is_caption = (batch["target_row"] < mix.emoji + mix.stamps + mix.composites).astype(loss.dtype)
     weight = batch["target_weight"]
@@ -79,26 +92,41 @@ def decoder_losses(
     }
 
 
+def bank_loss(
+    bank_params: Params,
+    embedding: Float[Array, "b e"],
+    label: Int[Array, "b"],
+    bank_teacher: Float[Array, "v w"],
+    residual_keep: float,
+    key: jax.Array,
+) -> Float[Array, "b"]:
+    """Cross entropy of each image embedding over the whole bank; a label below 0 counts as 0."""
+    bank = CaptionBank(bank_teacher.shape[0], embedding.shape[-1])
+    chance = jax.random.bernoulli(key, residual_keep, (bank_teacher.shape[0],))
+    vectors = _apply(bank, bank_params, bank_teacher, chance.astype(jnp.float32))
+    scale = _apply(bank, bank_params, method="scale")
+    return optax.softmax_cross_entropy_with_integer_labels(
+        scale * embedding @ vectors.T, jnp.maximum(label, 0)
+    )
+
+
 def retrieval_losses(
     config: Config,
     model: model_lib.Mmllm,
     params: Params,
     embedding: Float[Array, "b e"],
+    label: Int[Array, "b"],
     batch: Any,
     bank_teacher: Float[Array, "v w"],
     key: jax.Array,
 ) -> dict[str, Float[Array, ""]]:
-    """Image against the bank, and the text tower against bank and sentence teacher."""
+    """Image against the bank (label < 0: none), text tower against bank and sentence teacher."""
     bank = CaptionBank(bank_teacher.shape[0], config.model.embed_dim)
     bank_params = params["bank"]
-    chance = jax.random.bernoulli(key, config.loss.residual_keep, (bank_teacher.shape[0],))
-    vectors = _apply(bank, bank_params, bank_teacher, chance.astype(jnp.float32))
     scale = _apply(bank, bank_params, method="scale")
-    label = batch["label"]
     known = (label >= 0).astype(jnp.float32)
-    image = optax.softmax_cross_entropy_with_integer_labels(
-        scale * embedding @ vectors.T, jnp.maximum(label, 0)
-    )
+    keep = config.loss.residual_keep
+    image = bank_loss(bank_params, embedding, label, bank_teacher, keep, key)
     text = _apply(model, params["model"], batch["texts"], method="embed_text")
     full = _apply(bank, bank_params, bank_teacher, jnp.ones(bank_teacher.shape[0]))
     fixed, fixed_scale = jax.lax.stop_gradient(full), jax.lax.stop_gradient(scale)
@@ -123,7 +151,8 @@ def line_loss(model: model_lib.Mmllm, params: Params, batch: Any) -> Float[Array
     ids = batch["line_ids"]
     padding = (ids == 0).astype(jnp.float32)
     loss = optax.ctc_loss(logits, jnp.zeros(logits.shape[:2]), ids, padding)
-    return jnp.mean(loss / jnp.maximum(jnp.sum(1.0 - padding, axis=1), 1.0))
+    loss = loss / jnp.maximum(jnp.sum(1.0 - padding, axis=1), 1.0)
+    return _mean(loss, jnp.ones_like(loss))
 
 
 def total_loss(
@@ -135,7 +164,7 @@ def total_loss(
     key: jax.Array,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum of `cfg.loss` and each loss by name."""
-    dropout_key, bank_key = jax.random.split(key)
+    dropout_key, name_key, bank_key = jax.random.split(key, 3)
     prefix, embedding = _apply(
         model,
         params["model"],
@@ -145,7 +174,23 @@ def total_loss(
         method="encode_cells",
     )
     losses = decoder_losses(config, model, params["model"], prefix, batch)
-    losses |= retrieval_losses(config, model, params, embedding, batch, bank_teacher, bank_key)
+    label = batch["label"]
+    if config.mix.names:
+        prefix, seen = _apply(
+            model,
+            params["model"],
+            batch["name_cells"].astype(jnp.float32),
+            train=True,
+            rngs={"dropout": name_key},
+            method="glance",
+        )
+        loss = next_token(model, params["model"], prefix, batch, "name_")
+        losses["name"] = _mean(loss, batch["name_target_weight"])
+        embedding = jnp.concatenate([embedding, seen])
+        label = jnp.concatenate([label, batch["name_label"]])
+    losses |= retrieval_losses(
+        config, model, params, embedding, label, batch, bank_teacher, bank_key
+    )
     losses["lines"] = line_loss(model, params["model"], batch)
     weighted = (getattr(config.loss, name) * value for name, value in losses.items())
     total = sum(weighted, jnp.float32(0))

@@ -120,9 +120,27 @@ def test_sizes_that_follow_are_counted_by_hand():
 
 def test_the_mixture_is_summed_by_hand():
     mix = config_lib.MixConfig(
-        emoji=1, stamps=2, composites=3, composites_vqa=4, easy_vqa=5, lines=6, texts=7
+        emoji=1, stamps=2, names=8, composites=3, composites_vqa=4, easy_vqa=5, lines=6, texts=7
     )
-    assert (mix.pictures, mix.total) == (15, 28)
+    assert (mix.pictures, mix.total) == (15, 36)
+
+
+def test_a_task_is_left_out_by_zero_and_never_counted_below_it():
+    good = values()
+    good["mix"]["lines"] = 0
+    assert config_lib.resolve(good).mix.lines == 0
+    good["mix"]["lines"] = -1
+    with pytest.raises(ValueError, match=r"^mix.lines must be 0 \(left out\) or more, got -1$"):
+        config_lib.resolve(good)
+
+
+def test_a_mixture_of_nothing_is_refused():
+    wrong = values()
+    wrong["mix"] = dict.fromkeys(wrong["mix"], 0)
+    with pytest.raises(ValueError, match="^one of mix.emoji, .*mix.texts must be above 0, got 0"):
+        config_lib.resolve(wrong)
+    wrong["mix"]["texts"] = 1
+    assert config_lib.resolve(wrong).mix.total == 1
 
 
 def test_the_digest_depends_on_the_values_alone():

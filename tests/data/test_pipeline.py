@@ -37,9 +37,9 @@ def captioned(captions, weight=None):
     )
 
 
-def drawn(source, english_share=0.5, seed=0):
-    rng = np.random.default_rng(seed)
-    cells, ids, label = pipeline._captioned(source, DRAWS, english_share, rng)
+def drawn(source, english_share=0.5, longest=2):
+    rng = np.random.default_rng(0)
+    cells, ids, label = pipeline._captioned(source, DRAWS, english_share, longest, rng)
     return cells[:, 0, 0, 0].astype(int), ids, label
 
 
@@ -117,6 +117,20 @@ def test_a_caption_and_its_label_stay_with_their_picture():
     assert (ids[:, 1] <= np.array(captions)[picture % 100]).all()
 
 
+def test_a_caption_too_long_is_not_drawn():
+    ids = [[1, 1, 0], [1, 2, 9], [1, 3, 0], [2, 1, 9], [2, 2, 0], [3, 1, 0], [3, 2, 9]]
+    source = captioned([3, 2, 2])
+    source = dataclasses.replace(source, ids=np.array(ids, np.int32))
+    picture, rows, _ = drawn(source, english_share=0.0)
+    assert rows.shape == (DRAWS, 2)
+    # Picture 1 has no English that fits; picture 2 is named in English instead.
+    assert {tuple(row) for row in rows.tolist()} == {(1, 1), (1, 3), (3, 1)}
+    assert set(picture % 100) == {0, 2}
+    picture, rows, _ = drawn(source, english_share=0.0, longest=3)
+    assert set(picture % 100) == {0, 1, 2}
+    assert (2, 2, 0) in {tuple(row) for row in rows.tolist()}
+
+
 def test_a_question_keeps_its_picture_and_the_place_of_its_answer():
     picture = np.arange(30) % PICTURES
     source = pipeline.Questioned(
@@ -135,6 +149,7 @@ def test_a_batch_has_the_shapes_the_config_says():
     mix, data, model = CONFIG.mix, CONFIG.data, CONFIG.model
     batch = next(pipeline.batches(CONFIG, ARRAYS))
     room, half = mix.pictures * data.targets_per_example, mix.texts // 2
+    more = mix.names * data.targets_per_example
     grid, channels = model.stem_grid, model.stem_channels
     assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
         "cells": ((mix.pictures, grid, grid, channels), "float16"),
@@ -144,6 +159,13 @@ def test_a_batch_has_the_shapes_the_config_says():
         "target": ((room,), "int32"),
         "target_weight": ((room,), "float32"),
         "target_row": ((room,), "int32"),
+        "name_cells": ((mix.names, grid, grid, channels), "float16"),
+        "name_ids": ((mix.names, data.name_tokens), "int32"),
+        "name_label": ((mix.names,), "int32"),
+        "name_position": ((more,), "int32"),
+        "name_target": ((more,), "int32"),
+        "name_target_weight": ((more,), "float32"),
+        "name_target_row": ((more,), "int32"),
         "lines": ((mix.lines, model.line_height, model.line_width), "uint8"),
         "line_ids": ((mix.lines, data.line_chars), "int32"),
         "texts": ((mix.texts, data.text_tokens), "int32"),
@@ -153,6 +175,7 @@ def test_a_batch_has_the_shapes_the_config_says():
     asked = mix.composites_vqa + mix.easy_vqa
     assert (batch["label"][-asked:] == pipeline.NO_LABEL).all()
     assert (batch["label"][:-asked] >= 0).all()
+    assert (batch["name_label"] >= 0).all()
     assert (batch["text_label"][:half] >= 0).all()
     assert (batch["text_label"][half:] == pipeline.NO_LABEL).all()
 
@@ -161,6 +184,25 @@ def test_a_task_of_zero_examples_is_left_out():
     config = with_config(mix={"stamps": 0, "easy_vqa": 0})
     batch = next(pipeline.batches(config, ARRAYS))
     assert len(batch["cells"]) == config.mix.pictures == 10
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        dict.fromkeys(("emoji", "stamps", "composites", "composites_vqa", "easy_vqa"), 0),
+        {"lines": 0, "texts": 0},
+        {"names": 1},
+        {"names": 0},
+    ],
+    ids=["no pictures", "neither lines nor texts", "one name", "no names"],
+)
+def test_a_batch_without_a_task_has_no_rows_of_it(mix):
+    config = with_config(mix=mix)
+    batch = next(pipeline.batches(config, ARRAYS))
+    assert len(batch["cells"]) == len(batch["ids"]) == len(batch["label"]) == config.mix.pictures
+    assert len(batch["lines"]) == config.mix.lines
+    assert len(batch["texts"]) == config.mix.texts
+    assert len(batch.get("name_cells", ())) == config.mix.names
 
 
 def test_texts_are_drawn_by_weight_and_words_equally():

@@ -49,6 +49,16 @@ def test_an_image_embedding_joins_a_short_and_a_long_path():
     np.testing.assert_allclose(got, expected, atol=TOLERANCE)
 
 
+def test_a_glance_is_the_short_path_alone():
+    cells = jax.random.normal(jax.random.key(0), (2, 3, 3, 5))
+    module = heads.ImageEmbedding(CONFIG)
+    params = module.init(jax.random.key(2), cells, jnp.zeros((2, 4, CONFIG.width)))["params"]
+    glance: Any = module.apply({"params": params}, cells, method="glance")
+    whole = apply(module, params, cells, jnp.zeros((2, 4, CONFIG.width)))
+    np.testing.assert_allclose(glance, whole, atol=TOLERANCE)
+    np.testing.assert_allclose(np.linalg.norm(glance, axis=-1), 1.0, atol=TOLERANCE)
+
+
 def test_an_image_embedding_does_not_depend_on_where_a_cell_lies():
     cells = jax.random.normal(jax.random.key(0), (1, 3, 3, 5))
     encoded = jnp.zeros((1, 4, CONFIG.width))

@@ -145,7 +145,7 @@ def test_the_line_loss_is_ctc_per_character_averaged_over_lines(params):
 
 def retrieval(params, batch, bank_teacher, embedding, config: Config = CONFIG):
     run = jax.jit(lambda *inputs: losses.retrieval_losses(config, MODEL, *inputs))
-    return run(params, embedding, batch, bank_teacher, jax.random.key(0))
+    return run(params, embedding, batch["label"], batch, bank_teacher, jax.random.key(0))
 
 
 def test_retrieval_is_a_softmax_over_the_whole_bank_of_the_pictures_that_have_a_name(
@@ -189,3 +189,41 @@ def test_the_picture_loss_moves_map_residual_and_scale_of_the_bank(params, batch
     )(params)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(grads["bank"]))
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(grads["model"]))
+
+
+def test_names_are_classified_and_said_from_the_short_path_alone(params, batch, bank_teacher):
+    def name_loss(params):
+        held = {**batch, "cells": jnp.zeros_like(batch["cells"])}
+        return losses.total_loss(CONFIG, MODEL, params, held, bank_teacher, jax.random.key(0))[1][
+            "name"
+        ]
+
+    grads = jax.jit(jax.grad(name_loss))(params)["model"]
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(grads["image_embedding"]["short"]))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(grads["decoder"]))
+    assert not np.any(grads["image_embedding"]["long"]["kernel"])
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(grads["encoder"]))
+
+
+def test_the_name_loss_equals_a_naive_loop(params, batch):
+    ids = np.asarray(batch["name_ids"])
+    prefix = jax.random.normal(jax.random.key(1), (len(ids), 1, CONFIG.model.width))
+    terms = losses.next_token(MODEL, params["model"], prefix, batch, "name_")
+    result = losses._mean(terms, batch["name_target_weight"])
+    expected = naive_decoder_loss(params["model"], prefix, ids, [0] * len(ids))
+    assert result == pytest.approx(expected, rel=TOLERANCE)
+
+
+def test_without_names_there_is_no_name_loss(params, arrays, bank_teacher):
+    config = dataclasses.replace(CONFIG, mix=dataclasses.replace(CONFIG.mix, names=0))
+    batch = jax.tree.map(jnp.asarray, next(pipeline.batches(config, arrays)))
+    total, parts = losses.total_loss(config, MODEL, params, batch, bank_teacher, jax.random.key(0))
+    assert "name" not in parts
+    assert np.isfinite(total)
+
+
+def test_a_step_without_lines_has_a_line_loss_of_zero(params):
+    model = CONFIG.model
+    lines = jnp.zeros((0, model.line_height, model.line_width), jnp.uint8)
+    batch = {"lines": lines, "line_ids": jnp.zeros((0, CONFIG.data.line_chars), jnp.int32)}
+    assert losses.line_loss(MODEL, params["model"], batch) == 0.0

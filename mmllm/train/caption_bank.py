@@ -1,0 +1,53 @@
+"""The bank of captions that pictures are compared with in training, and the words around it.
+
+Made from the captions of several corpora by `train.cache`; the text tower learns from the same
+texts, and from WordNet's nouns, which pictures do not show.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmllm.data import tables, wordnet
+from mmllm.train import teacher
+
+
+def dictionary(words: int) -> list[tuple[str, str]]:
+    """WordNet's nouns for things one can draw, with a gloss: several senses first, then short."""
+    senses: dict[str, list[str]] = {}
+    for lemma, gloss in wordnet.noun_glosses(max_senses=2, categories=wordnet.PICTURABLE):
+        senses.setdefault(lemma, []).append(gloss)
+    plain = [lemma for lemma in senses if lemma.replace(" ", "").isalpha() and lemma.count(" ") < 2]
+    plain.sort(key=lambda lemma: (-len(senses[lemma]), lemma.count(" "), len(lemma), lemma))
+    return [(lemma, senses[lemma][0]) for lemma in plain[:words]]
+
+
+def join(
+    captioned: Sequence[tables.CaptionTable],
+) -> tuple[dict[str, str], list[np.ndarray], dict[tuple[str, str], int]]:
+    """Joins the captions of several corpora.
+
+    Returns:
+      Unique English captions in lower case with their keywords; for each corpus the place in the
+      bank of each picture's caption; and the place that a (language, caption) stands for.
+    """
+    bank: dict[str, str] = {}
+    for table in captioned:
+        for text, keywords in zip(table.english, table.keywords, strict=True):
+            bank.setdefault(text.lower(), ", ".join(keywords.split("|")))
+    index = {text: place for place, text in enumerate(bank)}
+    labels, spoken = [], {}
+    for table in captioned:
+        label = np.array([index[text.lower()] for text in table.english])
+        for place, others in zip(label, table.others, strict=True):
+            spoken |= {(language, text.lower()): int(place) for language, text in others}
+        labels.append(label)
+    return bank, labels, spoken
+
+
+def mean_embedding(model: teacher.SentenceTeacher, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Unit mean of the embeddings of "name" and "name: explanation", (n, 384)."""
+    names = np.asarray(model.embed([name for name, _ in pairs]))
+    full = np.asarray(model.embed([f"{name}: {more}" if more else name for name, more in pairs]))
+    total = names + full
+    return total / np.linalg.norm(total, axis=1, keepdims=True)
