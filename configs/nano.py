@@ -14,5 +14,6 @@ from configs import base
 def get_config() -> ConfigDict:
     cfg = base.get_config()
     cfg.name = "nano"
-    cfg.train.steps = 2_600
+    cfg.tune.steps = 1_200
+    cfg.train.steps = 4_700
     return cfg

@@ -3,6 +3,7 @@
 Stands after `mmllm.evaluate.benchmark`; `report` puts the tables into the documents.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ TITLES = {
     for k in (1, 5, 10)
 }
 ERRORS = ("cer", "wer")
+MOST_LICENCES = 8
 HEADLINES = {
     "retrieval/emoji/style_out": ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1"),
     "retrieval/emoji/concept_out": ("image_to_text_r1",),
@@ -170,9 +172,36 @@ def data_table(results: Sequence[Result]) -> str:
     return _markdown(
         ("corpus", "split", "examples", "licence"),
         [
-            (data["name"], split, f"{count:,}", ", ".join(data.get("licences", ())) or DASH)
+            (data["name"], split, f"{count:,}", _licences(data) if place == 0 else "")
             for data in rows
-            for split, count in data.get("splits", {}).items()
+            for place, (split, count) in enumerate(data.get("splits", {}).items())
+        ],
+    )
+
+
+def _licences(data: Mapping[str, Any]) -> str:
+    """The licences of a corpus, each once; only their number where there are many."""
+    joined = data.get("licences", ())
+    single = sorted({part for licence in joined for part in re.split(" AND | OR ", licence)})
+    if len(single) > MOST_LICENCES:
+        return f"{len(single)} free licences, see attribution.jsonl"
+    return ", ".join(single) or DASH
+
+
+def name_search_table(results: Sequence[Result]) -> str:
+    """PAPER: what the search for names gains from views, artists and tuning."""
+    found = [result for result in results if result["kind"] == "name_search"]
+    rows = found[-1]["rows"] if found else []
+    metrics = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")
+    return _markdown(
+        ("trained on", "drawings", *(title(metric) for metric in metrics)),
+        [
+            (
+                row["name"],
+                f"{row['pictures']:,}",
+                *(number(row["metrics"][metric], with_std=True) for metric in metrics),
+            )
+            for row in rows
         ],
     )
 
@@ -193,4 +222,5 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "main": main_table,
     "data": data_table,
     "parameters": parameters_table,
+    "name_search": name_search_table,
 }

@@ -10,7 +10,6 @@ from mmllm.data import pretrained, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.export import bundle
-from mmllm.models import efficientnet_lite0
 from mmllm.train import cache, checkpoint
 
 
@@ -49,8 +48,7 @@ def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -
     params = dict(checkpoint.load_params(workdir)["model"])
     origins = []
     if config.model.stem == "efficientnet_lite0":
-        weights = pretrained.efficientnet_lite0_weights()
-        params["stem"] = efficientnet_lite0.convert_weights(weights, config.model.tap)
+        params["stem"] = cache.stem_params(config, workdir)
         origins.append(pretrained.EFFICIENTNET_LITE0.manifest_entry())
     tokenizer = workdir / cache.TOKENIZER
     if not tokenizer.is_file():

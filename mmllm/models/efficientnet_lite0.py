@@ -55,6 +55,11 @@ def stages_of(tap: str) -> tuple[Stage, ...]:
     return STAGES[: TAP_STAGES[tap]]
 
 
+def block_names(tap: str) -> list[str]:
+    """Returns the names of the blocks that run before a tap, in order."""
+    return [f"block_{index}" for index in range(sum(stage.blocks for stage in stages_of(tap)))]
+
+
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Returns TensorFlow's SAME padding of one axis: the odd pixel goes to the end."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -150,16 +155,18 @@ class EfficientNetLite0(nn.Module):
 
     Attributes:
       tap: "7x7x320" or "14x14x112", where the features leave; their shape for a 224 px picture.
+      entry: None takes pixels; an earlier tap takes its features and runs the blocks behind it.
       depthwise: "shift" is fast on a CPU, "conv" on a GPU and in exported files; both give the
         same numbers but for rounding.
     """
 
     tap: str = "7x7x320"
+    entry: str | None = None
     depthwise: str = "shift"
 
     @nn.compact
-    def __call__(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b v u c"]:
-        """Turns RGB pixels in 0..255 into features.
+    def __call__(self, x: Float[Array, "b y x i"]) -> Float[Array, "b v u c"]:
+        """Turns RGB pixels in 0..255, or the features of `entry`, into features.
 
         A side becomes 32 times smaller at tap "7x7x320", 16 times at "14x14x112", rounded up.
         """
@@ -168,15 +175,15 @@ class EfficientNetLite0(nn.Module):
                 f"depthwise must be one of {sorted(DEPTHWISE)}, got {self.depthwise!r}."
             )
         stages = stages_of(self.tap)
-        mean = 255.0 * jnp.asarray(MEAN, pixels.dtype)[None, None, None, :]
-        scale = 1.0 / (255.0 * jnp.asarray(STD, pixels.dtype)[None, None, None, :])
-        x = (pixels - mean) * scale
-        x = relu6(nn.Conv(STEM_WIDTH, (3, 3), strides=(2, 2), padding="SAME", name="stem")(x))
-        index = 0
-        for stage in stages:
-            for repeat in range(stage.blocks):
-                x = Block(stage, repeat == 0, self.depthwise, name=f"block_{index}")(x)
-                index += 1
+        if self.entry is None:
+            mean = 255.0 * jnp.asarray(MEAN, x.dtype)[None, None, None, :]
+            scale = 1.0 / (255.0 * jnp.asarray(STD, x.dtype)[None, None, None, :])
+            x = (x - mean) * scale
+            x = relu6(nn.Conv(STEM_WIDTH, (3, 3), strides=(2, 2), padding="SAME", name="stem")(x))
+        before = 0 if self.entry is None else len(block_names(self.entry))
+        blocks = [(stage, repeat == 0) for stage in stages for repeat in range(stage.blocks)]
+        for name, (stage, first) in list(zip(block_names(self.tap), blocks, strict=True))[before:]:
+            x = Block(stage, first, self.depthwise, name=name)(x)
         return x
 
 

@@ -11,6 +11,8 @@ from ml_collections import config_flags
 from mmllm.common import config as config_lib
 from mmllm.common import paths
 
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; default <data folder>/runs/<name>.")
 _STOP_AT = flags.DEFINE_integer(
@@ -31,19 +33,22 @@ def main(_: list[str]) -> None:
     try:
         _run()
     except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError) as error:
-        _fail(error)
+        _fail(str(error))
+    except KeyboardInterrupt as interrupt:
+        message = str(interrupt) or "interrupted; what is finished stays, the same command goes on"
+        _fail(message, EXIT_INTERRUPTED)
 
 
-def _fail(error: Exception) -> NoReturn:
-    print(f"mmllm.train: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(1)
+def _fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
+    print(f"mmllm.train: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except (flags.Error, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
-        _fail(error)
+        _fail(str(error))
 
 
 def _run() -> None:
@@ -54,20 +59,21 @@ def _run() -> None:
 
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else paths.data_dir() / "runs" / config.name
     if _SYNTHETIC.value:
-        arrays, affine = synthetic.training_arrays(config), None
+        arrays, start = synthetic.training_arrays(config), None
     else:
         folder = cache.prepare(config, _say)
         if _PREPARE_ONLY.value:
             return
         arrays = cache.open_arrays(config, folder)
-        affine = cache.channel_statistics(arrays)
-        with paths.written_whole(workdir / cache.TOKENIZER) as partial:
-            shutil.copyfile(folder / cache.TOKENIZER, partial)
+        start = {"model": {"stem_affine": cache.channel_statistics(arrays.emoji.cells[0])}}
+        for name in cache.kept_files(config):  # what export needs beside the checkpoint
+            with paths.written_whole(workdir / name) as partial:
+                shutil.copyfile(folder / name, partial)
     loop.train(
         config,
         arrays,
         workdir,
-        affine=affine,
+        start=start,
         stop_at=_STOP_AT.value,
         tensorboard=_TENSORBOARD.value,
         report=_say,

@@ -7,18 +7,21 @@ preparation goes on where it stopped.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from mmllm.common import config as config_lib
-from mmllm.common import paths
+from mmllm.common import paths, tensors
 from mmllm.common.config import Config
-from mmllm.data import pipeline, sources, tables, wordnet
+from mmllm.common.types import Params
+from mmllm.data import pipeline, pretrained, sources, tables
 from mmllm.data.tokenizer import Tokenizer
-from mmllm.train import stem_cells, teacher
+from mmllm.models import efficientnet_lite0
+from mmllm.train import caption_bank, stem_cells, teacher, tune_stem
 
 CORPORA = ("emoji", "stamps", "ocr_lines", "composites", "easy_vqa")
 CAPTIONED = ("emoji", "stamps", "composites")
@@ -26,6 +29,8 @@ NAMED = ("emoji", "stamps")  # their captions are the names of the bank
 QUESTIONED = ("composites", "easy_vqa")
 TOKENIZER = "tokenizer.model"
 TEXTS = "texts.npz"
+TUNED = "tuned.safetensors"
+PARTS = ("cells", "trunk")
 TOKENIZER_LINES = 20_000
 STATISTICS_PICTURES = 4096
 REPORT_EVERY = 40  # batches
@@ -50,10 +55,19 @@ def cache_folder(config: Config) -> Path:
         "stem": [model.stem, model.tap, model.patch, model.image_side],
         "line": [model.line_height, model.line_width],
         "vocab_size": model.vocab_size,
+        "tune": tune_key(config),
         "corpora": {name: sources.data_hash(name) for name in CORPORA},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return paths.data_dir() / "tokens" / digest
+
+
+def tune_key(config: Config) -> list[Any]:
+    """What the tuned stem depends on, besides the data."""
+    if not config.tune.steps:
+        return []
+    model = config.model
+    return [config_lib.to_dict(config.tune), model.head_width, model.embed_dim]
 
 
 def prepare(config: Config, report: Report = print) -> Path:
@@ -69,6 +83,7 @@ def prepare(config: Config, report: Report = print) -> Path:
     builder.captions(tokenizer)
     builder.questions(tokenizer)
     builder.lines()
+    builder.stem()
     data = config.data
     for corpus, views in (
         ("composites", data.scene_views),
@@ -85,7 +100,7 @@ class _Builder:
 
     def __init__(self, config: Config, folder: Path, report: Report) -> None:
         self.config, self.folder, self.report = config, folder, report
-        self._stem: Callable[[np.ndarray], np.ndarray] | None = None
+        self._functions: dict[str | None, stem_cells.Function] = {}
 
     def elements(self, corpus: str, *, images: bool = False) -> Any:
         """The training split of a corpus; without images only its texts are read, which is fast."""
@@ -103,7 +118,7 @@ class _Builder:
             [element for corpus in CAPTIONED for element in self.elements(corpus)],
             [element for corpus in QUESTIONED for element in self.elements(corpus)],
             (lines[i]["text"] for i in range(min(TOKENIZER_LINES, len(lines)))),
-            dictionary(self.config.data.dictionary_words),
+            caption_bank.dictionary(self.config.data.dictionary_words),
         )
         return tables.train_tokenizer(texts, path, self.config.model.vocab_size)
 
@@ -124,16 +139,16 @@ class _Builder:
 
     def _texts(self, tokenizer: Tokenizer, captioned: Sequence[tables.CaptionTable]) -> None:
         """The caption bank with its sentence embeddings, and the text tower's inputs."""
-        bank, labels, spoken = caption_bank(captioned)
+        bank, labels, spoken = caption_bank.join(captioned)
         data = self.config.data
-        words = dictionary(data.dictionary_words)
+        words = caption_bank.dictionary(data.dictionary_words)
         self.report(f"embedding {len(bank)} captions and {len(words)} dictionary words")
         model = teacher.SentenceTeacher.load()
         known = len(bank) + len(spoken)
         rows = [*bank, *(text for _, text in spoken), *(lemma for lemma, _ in words)]
         # English and the other languages, all together, are drawn equally often.
         share = np.repeat([len(spoken) / len(bank), 1.0, 0.0], [len(bank), len(spoken), len(words)])
-        word_teacher = mean_embedding(model, words)
+        word_teacher = caption_bank.mean_embedding(model, words)
         caption_teacher = np.zeros((known, word_teacher.shape[1]))  # theirs is the bank's
         _save(
             self.folder / TEXTS,
@@ -143,7 +158,7 @@ class _Builder:
             ),
             weight=share.astype(np.float32),
             teacher=np.concatenate([caption_teacher, word_teacher]).astype(np.float16),
-            bank_teacher=mean_embedding(model, list(bank.items())).astype(np.float16),
+            bank_teacher=caption_bank.mean_embedding(model, list(bank.items())).astype(np.float16),
             **{f"{corpus}_label": label for corpus, label in zip(NAMED, labels, strict=True)},
         )
 
@@ -174,69 +189,104 @@ class _Builder:
             with paths.written_whole(path) as partial, partial.open("wb") as file:
                 np.save(file, array)
 
+    def stem(self) -> None:
+        """Tunes the stem's tail, if the config says so; leaves the trunk's features beside it."""
+        config, path = self.config, self.folder / TUNED
+        if not config.tune.steps or path.exists():
+            return
+        untuned = pretrained_stem(config)
+        trunk = stem_cells.part_function(untuned, tap=tune_stem.TRUNK)
+        tail = stem_cells.part_function(untuned, tap=config.model.tap, entry=tune_stem.TRUNK)
+        far: list[tune_stem.Named] = []
+        near: list[tune_stem.Named] = []
+        texts = np.load(self.folder / TEXTS)
+        for corpus, views in self._named_views():
+            paths_ = [self.folder / f"{corpus}_trunk_{view}.npy" for view in range(views + 1)]
+            for view, trunk_path in enumerate(paths_):
+                self._write(trunk_path, self._views(corpus, view), trunk, f"trunk of view {view}")
+            features = [np.load(trunk_path, mmap_mode="r") for trunk_path in paths_]
+            label = texts[f"{corpus}_label"]
+            weight = np.load(self.folder / f"{corpus}_captions.npz")["weight"]
+            far.append(tune_stem.Named(features, label, weight))
+            cells = [
+                np.concatenate([tail(part) for _, part in stem_cells.in_batches(view)])
+                for view in features[: tune_stem.HEAD_VIEWS]
+            ]
+            near.append(tune_stem.Named(cells, label, weight))
+        bank_teacher = texts["bank_teacher"].astype(np.float32)
+        affine = channel_statistics(near[0].cells[0])
+        tuned = tune_stem.tune(
+            config,
+            tune_stem.init_params(config, untuned, affine, bank_teacher),
+            near,
+            far,
+            bank_teacher,
+            self.folder / "tune",
+            self.report,
+        )
+        # The cells must come from the stem as it ships.
+        shipped = jax.tree.map(lambda value: value.astype(np.float16), tuned["tail"])
+        tensors.write(path, {**tuned, "tail": shipped})
+
+    def _named_views(self) -> tuple[tuple[str, int], ...]:
+        return (("emoji", self.config.data.emoji_views), ("stamps", self.config.data.stamp_views))
+
     def cells(self, corpus: str, views: int) -> None:
         """Stem cells of the plain view and `views` augmented ones, a file each."""
         for view in range(views + 1):
-            path = self.folder / f"{corpus}_cells_{view}.npy"
-            if not path.exists():
-                self.report(f"{corpus}: stem cells of view {view} of {views}")
-                with paths.written_whole(path) as partial:
-                    self._write_cells(partial, corpus, view)
+            path, trunk = (self.folder / f"{corpus}_{part}_{view}.npy" for part in PARTS)
+            if path.exists():
+                continue
+            if trunk.exists():
+                features = np.load(trunk, mmap_mode="r")
+                batches = len(features), stem_cells.in_batches(features)
+                entry = tune_stem.TRUNK
+            else:
+                batches, entry = self._views(corpus, view), None
+            self._write(path, batches, self._function(entry), f"stem cells of view {view}")
 
-    def _write_cells(self, path: Path, corpus: str, view: int) -> None:
-        model = self.config.model
-        self._stem = self._stem or stem_cells.stem_function(self.config)
+    def _function(self, entry: str | None) -> stem_cells.Function:
+        """Pictures, or features of tap `entry`, -> cells; compiled once."""
+        if entry not in self._functions:
+            stem = stem_params(self.config, self.folder)
+            if stem is None or entry is None:
+                self._functions[entry] = stem_cells.stem_function(self.config, stem)
+            else:
+                tap = self.config.model.tap
+                self._functions[entry] = stem_cells.part_function(stem, tap=tap, entry=entry)
+        return self._functions[entry]
+
+    def _views(self, corpus: str, view: int) -> tuple[int, Iterator[tuple[int, np.ndarray]]]:
+        """How many pictures a corpus has, and batches of a view of them."""
         source = self.elements(corpus, images=True)
-        shape = (len(source), model.stem_grid, model.stem_grid, model.stem_channels)
-        out = np.lib.format.open_memmap(path, "w+", np.float16, shape)
         key = (self.config.seed, CORPORA.index(corpus), view)
-        batches = stem_cells.view_batches(source, view, key, model.image_side)
-        for count, (start, pixels) in enumerate(batches):
-            out[start : start + len(pixels)] = self._stem(pixels)
-            if count and count % REPORT_EVERY == 0:
-                self.report(f"{corpus} view {view}: {start}/{len(source)} pictures")
-        out.flush()
+        side = self.config.model.image_side
+        return len(source), stem_cells.view_batches(source, view, key, side)
 
-
-def dictionary(words: int) -> list[tuple[str, str]]:
-    """WordNet's nouns for things one can draw, with a gloss: several senses first, then short."""
-    senses: dict[str, list[str]] = {}
-    for lemma, gloss in wordnet.noun_glosses(max_senses=2, categories=wordnet.PICTURABLE):
-        senses.setdefault(lemma, []).append(gloss)
-    plain = [lemma for lemma in senses if lemma.replace(" ", "").isalpha() and lemma.count(" ") < 2]
-    plain.sort(key=lambda lemma: (-len(senses[lemma]), lemma.count(" "), len(lemma), lemma))
-    return [(lemma, senses[lemma][0]) for lemma in plain[:words]]
-
-
-def caption_bank(
-    captioned: Sequence[tables.CaptionTable],
-) -> tuple[dict[str, str], list[np.ndarray], dict[tuple[str, str], int]]:
-    """Joins the captions of several corpora.
-
-    Returns:
-      Unique English captions in lower case with their keywords; for each corpus the place in the
-      bank of each picture's caption; and the place that a (language, caption) stands for.
-    """
-    bank: dict[str, str] = {}
-    for table in captioned:
-        for text, keywords in zip(table.english, table.keywords, strict=True):
-            bank.setdefault(text.lower(), ", ".join(keywords.split("|")))
-    index = {text: place for place, text in enumerate(bank)}
-    labels, spoken = [], {}
-    for table in captioned:
-        label = np.array([index[text.lower()] for text in table.english])
-        for place, others in zip(label, table.others, strict=True):
-            spoken |= {(language, text.lower()): int(place) for language, text in others}
-        labels.append(label)
-    return bank, labels, spoken
-
-
-def mean_embedding(model: teacher.SentenceTeacher, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Unit mean of the embeddings of "name" and "name: explanation", (n, 384)."""
-    names = np.asarray(model.embed([name for name, _ in pairs]))
-    full = np.asarray(model.embed([f"{name}: {more}" if more else name for name, more in pairs]))
-    total = names + full
-    return total / np.linalg.norm(total, axis=1, keepdims=True)
+    def _write(
+        self,
+        path: Path,
+        batches: tuple[int, Iterator[tuple[int, np.ndarray]]],
+        function: stem_cells.Function,
+        what: str,
+    ) -> None:
+        """Writes a function of all batches to a .npy file, unless it is there."""
+        if path.exists():
+            return
+        self.report(f"{path.stem.split('_')[0]}: {what}")
+        rows, parts = batches
+        out: np.memmap | None = None
+        with paths.written_whole(path) as partial:
+            for count, (start, part) in enumerate(parts):
+                features = function(part)
+                if out is None:
+                    shape = (rows, *features.shape[1:])
+                    out = np.lib.format.open_memmap(partial, "w+", features.dtype, shape)
+                out[start : start + len(features)] = features
+                if count and count % REPORT_EVERY == 0:
+                    self.report(f"{path.stem}: {start}/{rows} pictures")
+            if out is not None:
+                out.flush()
 
 
 def _save(path: Path, **arrays: Any) -> None:
@@ -279,9 +329,34 @@ def open_arrays(config: Config, folder: Path) -> pipeline.TrainingArrays:
     )
 
 
-def channel_statistics(arrays: pipeline.TrainingArrays) -> dict[str, np.ndarray]:
-    """Scale and bias that give the stem's channels mean 0 and deviation 1 over the emoji."""
-    plain = np.asarray(arrays.emoji.cells[0][:STATISTICS_PICTURES], np.float32)
+def pretrained_stem(config: Config) -> Params:
+    """The stem as ImageNet left it."""
+    weights = pretrained.efficientnet_lite0_weights()
+    return efficientnet_lite0.convert_weights(weights, config.model.tap)
+
+
+def stem_params(config: Config, folder: Path) -> Params | None:
+    """The stem of a run, its tuned part read from `folder`; None for the patch stem.
+
+    Raises:
+      FileNotFoundError: the stem is tuned, and the folder lacks it.
+    """
+    if config.model.stem == "patch":
+        return None
+    stem = pretrained_stem(config)
+    if config.tune.steps:
+        stem |= tensors.read(folder / TUNED)["tail"]
+    return stem
+
+
+def kept_files(config: Config) -> tuple[str, ...]:
+    """Files of the cache that a run keeps beside its checkpoints."""
+    return (TOKENIZER, TUNED) if config.tune.steps else (TOKENIZER,)
+
+
+def channel_statistics(cells: np.ndarray) -> dict[str, np.ndarray]:
+    """Scale and bias that give the stem's channels mean 0 and deviation 1 over pictures."""
+    plain = np.asarray(cells[:STATISTICS_PICTURES], np.float32)
     plain = plain.reshape(-1, plain.shape[-1])
     scale = 1.0 / (plain.std(axis=0) + 1e-3)
     bias = -plain.mean(axis=0) * scale

@@ -14,6 +14,7 @@ from mmllm.common import config as config_lib
 from mmllm.common import mesh as mesh_lib
 from mmllm.common import writers
 from mmllm.common.config import Config
+from mmllm.common.types import Params
 from mmllm.data import pipeline
 from mmllm.train import checkpoint, optimizer
 from mmllm.train import state as state_lib
@@ -86,7 +87,7 @@ def train(
     arrays: pipeline.TrainingArrays,
     workdir: Path,
     *,
-    affine: dict[str, np.ndarray] | None = None,
+    start: Params | None = None,
     stop_at: int | None = None,
     tensorboard: bool = False,
     report: Report = print,
@@ -97,7 +98,7 @@ def train(
       config: the experiment.
       arrays: what `train.cache` prepared.
       workdir: holds checkpoints, metrics.jsonl and config.json.
-      affine: statistics of the stem's channels, see `state.init_state`.
+      start: parameters to begin with, see `state.init_state`.
       stop_at: stop early after this step, with a checkpoint (a slice of a longer run).
       tensorboard: also write TensorBoard events through clu.
       report: takes the progress lines.
@@ -107,6 +108,7 @@ def train(
 
     Raises:
       FloatingPointError: a loss that is not finite.
+      KeyboardInterrupt: Ctrl-C; its message names the step and the checkpoint that stands.
       OSError: a checkpoint could not be written.
       ValueError: `workdir` holds a run of another config, or a corrupt checkpoint.
     """
@@ -114,7 +116,7 @@ def train(
     mesh = mesh_lib.make_mesh(config.train.mesh_data, config.train.mesh_model)
     bank_teacher = np.asarray(arrays.texts.bank_teacher, np.float32)
     with jax.set_mesh(mesh):
-        state = state_lib.init_state(config, len(bank_teacher), affine)
+        state = state_lib.init_state(config, len(bank_teacher), start)
         sharding = mesh_lib.state_sharding(mesh, state)
         state = jax.device_put(state, sharding)
         bank = jax.device_put(bank_teacher, jax.sharding.NamedSharding(mesh, jax.P()))
@@ -150,21 +152,31 @@ def _run(
     first, last = int(state.step), min(config.train.steps, stop_at or config.train.steps)
     progress = Progress(config, first, report)
     pending: tuple[int, Any] | None = None
-    for number in range(first + 1, last + 1):
-        state, metrics = step(state, _place(next(iterator), config, mesh), bank)
-        # The step before is read only now, while this one runs.
-        if pending is not None:
-            progress.add(jax.device_get(pending[1]), pending[0])
-        pending = (number, metrics)
-        logs = number % config.train.log_every == 0 or number == last
-        saves = number % config.train.checkpoint_every == 0 or number == last
-        if logs or saves:  # A checkpoint is only written once its own step is known to be finite.
-            progress.add(jax.device_get(metrics), number)
-            pending = None
-        if logs:
-            writer.write(number, progress.flush(number))
-        if saves:
-            checkpoints.save(state, iterator)
+    number = first
+    try:
+        for number in range(first + 1, last + 1):
+            state, metrics = step(state, _place(next(iterator), config, mesh), bank)
+            # The step before is read only now, while this one runs.
+            if pending is not None:
+                progress.add(jax.device_get(pending[1]), pending[0])
+            pending = (number, metrics)
+            logs = number % config.train.log_every == 0 or number == last
+            saves = number % config.train.checkpoint_every == 0 or number == last
+            # A checkpoint is only written once its own step is known to be finite.
+            if logs or saves:
+                progress.add(jax.device_get(metrics), number)
+                pending = None
+            if logs:
+                writer.write(number, progress.flush(number))
+            if saves:
+                checkpoints.save(state, iterator)
+    except KeyboardInterrupt as interrupt:
+        kept = checkpoints.latest_step
+        stands = f"the checkpoint of step {kept} stands, and" if kept else "no checkpoint yet, so"
+        raise KeyboardInterrupt(
+            f"interrupted at step {number}/{last}; {stands} the same command "
+            f"{'resumes there' if kept else 'starts anew'}"
+        ) from interrupt
     return state
 
 

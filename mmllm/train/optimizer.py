@@ -22,7 +22,8 @@ def learning_rate(config: TrainConfig) -> optax.Schedule:
     )
 
 
-def _decays(params: Any) -> Any:
+def decays(params: Any) -> Any:
+    """Whether each parameter takes part in weight decay: the matrices do."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: mesh.path_name(path).split("/")[-1] not in NO_DECAY, params
     )
@@ -37,6 +38,6 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
             b1=0.9,
             b2=config.b2,
             weight_decay=config.weight_decay,
-            mask=_decays,
+            mask=decays,
         ),
     )

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmllm.common.config import Config
-from mmllm.data import images, pretrained, tables, transforms
+from mmllm.common.types import Params
+from mmllm.data import images, tables, transforms
 from mmllm.models import efficientnet_lite0
 from mmllm.models import mmllm as model_lib
 
@@ -21,24 +22,31 @@ THREADS = 2
 AHEAD = 4  # batches drawn while the stem is busy; more would only fill memory
 
 
-def stem_function(config: Config) -> Callable[[np.ndarray], np.ndarray]:
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+def stem_function(config: Config, stem: Params | None) -> Function:
     """uint8 pictures (b, side, side, 3), at most BATCH -> float16 stem cells."""
-    model = model_lib.build(config.model)
-    params: dict[str, Any] = {}
-    if config.model.stem == "efficientnet_lite0":
-        weights = pretrained.efficientnet_lite0_weights()
-        params = {"stem": efficientnet_lite0.convert_weights(weights, config.model.tap)}
+    model, params = model_lib.build(config.model), {} if stem is None else {"stem": stem}
+    return _batched(lambda pixels: model.apply({"params": params}, pixels, method="stem_cells"))
+
+
+def part_function(stem: Params, *, tap: str, entry: str | None = None) -> Function:
+    """A part of the stem: pictures, or features of tap `entry`, -> float16 features of `tap`."""
+    part = efficientnet_lite0.EfficientNetLite0(tap=tap, entry=entry)
+    return _batched(lambda features: part.apply({"params": stem}, features))
+
+
+def _batched(function: Callable[[jax.Array], Any]) -> Function:
+    """Jits a function of float32 arrays; short batches are padded, so that it compiles once."""
 
     @jax.jit
-    def run(pixels: jax.Array) -> jax.Array:
-        floats = pixels.astype(jnp.float32)
-        cells: Any = model.apply({"params": params}, floats, method="stem_cells")
-        return cells.astype(jnp.float16)
+    def run(inputs: jax.Array) -> jax.Array:
+        return function(inputs.astype(jnp.float32)).astype(jnp.float16)
 
-    def apply(pixels: np.ndarray) -> np.ndarray:
-        room = BATCH - len(pixels)  # One shape, one compiled program.
-        padded = np.pad(pixels, ((0, room), (0, 0), (0, 0), (0, 0)))
-        return np.asarray(run(padded))[: len(pixels)]
+    def apply(inputs: np.ndarray) -> np.ndarray:
+        padded = np.pad(inputs, ((0, BATCH - len(inputs)), (0, 0), (0, 0), (0, 0)))
+        return np.asarray(run(padded))[: len(inputs)]
 
     return apply
 
@@ -92,3 +100,9 @@ def view_batches(
                 yield pending.pop(0).result()
         for future in pending:
             yield future.result()
+
+
+def in_batches(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields the place of the first row and up to BATCH rows, in order."""
+    for start in range(0, len(rows), BATCH):
+        yield start, np.asarray(rows[start : start + BATCH])

@@ -101,6 +101,34 @@ def test_data_and_parameters():
     ]
 
 
+def test_licences_stand_once_and_many_are_counted():
+    data = {
+        "name": "composites",
+        "splits": {"train": 12, "test": 3},
+        "licences": {"MIT AND CC0-1.0": 9, "MIT": 3, "CC0-1.0 OR OFL-1.1": 3},
+    }
+    written = tables.data_table([RESULT | {"data": [data]}]).splitlines()[2:]
+    assert written == [
+        "| composites | train | 12 | CC0-1.0, MIT, OFL-1.1 |",
+        "| composites | test | 3 |  |",
+    ]
+    data["licences"] = {f"LicenseRef-{n}": 1 for n in range(9)}
+    written = tables.data_table([RESULT | {"data": [data]}]).splitlines()[2:]
+    assert written[0].endswith("| 9 free licences, see attribution.jsonl |")
+
+
+def test_what_the_search_for_names_gains():
+    names = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")
+    metrics = {name: score(0.5) for name in names}
+    result = {
+        "kind": "name_search",
+        "date": "2026-01-01",
+        "rows": [{"name": "plain pictures only", "pictures": 8000, "metrics": metrics}],
+    }
+    written = tables.name_search_table([RESULT, result]).splitlines()[2:]
+    assert written == ["| plain pictures only | 8,000 |" + " .500 ± .010 |" * 3]
+
+
 @pytest.mark.parametrize("name", tables.TABLES)
 def test_without_results_a_table_is_one_row_of_dashes(name: str):
     header, rule, *rows = tables.TABLES[name]([]).splitlines()

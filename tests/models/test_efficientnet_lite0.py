@@ -266,3 +266,18 @@ def test_an_unknown_tap_and_a_missing_tensor_are_named(weights):
     without = {name: value for name, value in weights.items() if name != "_blocks.3._bn1.bias"}
     with pytest.raises(ValueError, match=r"_blocks\.3\._bn1\.bias"):
         efficientnet_lite0.convert_weights(without)
+
+
+def test_a_stem_cut_at_a_tap_and_joined_again_is_the_whole_stem():
+    whole = efficientnet_lite0.EfficientNetLite0()
+    trunk = efficientnet_lite0.EfficientNetLite0(tap="14x14x112")
+    tail = efficientnet_lite0.EfficientNetLite0(entry="14x14x112")
+    params = efficientnet_lite0.convert_weights(random_weights(np.random.default_rng(3)))
+    pixels = jnp.asarray(np.random.default_rng(4).uniform(0, 255, (1, 64, 64, 3)), jnp.float32)
+    middle = trunk.apply({"params": params}, pixels)
+    expected = np.asarray(whole.apply({"params": params}, pixels))
+    joined = np.asarray(tail.apply({"params": params}, middle))
+    np.testing.assert_allclose(joined, expected, atol=ROUNDING * np.abs(expected).max())
+    names = efficientnet_lite0.block_names("7x7x320")
+    assert names[: len(efficientnet_lite0.block_names("14x14x112"))] == names[:11]
+    assert set(params) == {"stem", *names}

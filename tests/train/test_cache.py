@@ -1,14 +1,13 @@
 """The cache of small corpora in memory: what is in it, and that it survives an interruption."""
 
 import dataclasses
-import zlib
 
 import numpy as np
 import pytest
 
 from mmllm.data import pipeline, sources, wordnet
 from mmllm.train import cache, stem_cells, teacher
-from tests import tiny_run
+from tests import tiny_run, tiny_teacher
 
 COLOURS = "red green blue yellow black white orange purple grey brown".split()
 THINGS = "bus cat dog house tree circle square triangle apple car boat star fox quilt".split()
@@ -52,18 +51,6 @@ def make_corpora():
     }
 
 
-class Teacher(teacher.SentenceTeacher):
-    """Gives every text a direction of its own."""
-
-    def __init__(self):
-        self.width = 384
-
-    def embed(self, texts, batch=128):
-        seeds = [zlib.crc32(text.encode()) for text in texts]
-        rows = np.array([np.random.default_rng(seed).standard_normal(384) for seed in seeds])
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
 @pytest.fixture
 def corpora(tmp_path, monkeypatch):
     """Small corpora, a small dictionary and a quick teacher instead of the real ones."""
@@ -74,7 +61,7 @@ def corpora(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "is_built", lambda name: True)
     monkeypatch.setattr(sources, "data_hash", lambda name: f"hash of {name}")
     monkeypatch.setattr(wordnet, "noun_glosses", lambda max_senses, categories: glosses)
-    monkeypatch.setattr(teacher.SentenceTeacher, "load", Teacher)
+    monkeypatch.setattr(teacher.SentenceTeacher, "load", tiny_teacher.Teacher)
     monkeypatch.setattr(stem_cells, "BATCH", 2)  # so that the last batch is not full
     return corpora
 
@@ -127,7 +114,7 @@ def test_a_caption_too_long_is_left_out_and_said(corpora):
 
 def test_cells_are_those_of_the_plain_picture_first_and_of_augmented_ones_after(corpora):
     arrays = cache.open_arrays(CONFIG, prepare())
-    stem = stem_cells.stem_function(CONFIG)
+    stem = stem_cells.stem_function(CONFIG, None)
     side = CONFIG.model.image_side
     plain = stem_cells.picture_view(corpora["emoji"][1], 0, np.random.default_rng(0), side)
     np.testing.assert_array_equal(arrays.emoji.cells[0][1], stem(plain[None])[0])
@@ -137,7 +124,7 @@ def test_cells_are_those_of_the_plain_picture_first_and_of_augmented_ones_after(
 
 def test_statistics_standardise_the_channels(corpora):
     arrays = cache.open_arrays(CONFIG, prepare())
-    affine = cache.channel_statistics(arrays)
+    affine = cache.channel_statistics(arrays.emoji.cells[0])
     cells = np.asarray(arrays.emoji.cells[0], np.float32) * affine["scale"] + affine["bias"]
     np.testing.assert_allclose(cells.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
     np.testing.assert_allclose(cells.std(axis=(0, 1, 2)), 1.0, atol=1e-2)
@@ -214,32 +201,3 @@ def test_missing_corpora_are_named_with_the_command_that_builds_them(corpora, mo
     monkeypatch.setattr(sources, "is_built", lambda name: name not in ("stamps", "easy_vqa"))
     with pytest.raises(FileNotFoundError, match="run: mmllm data build stamps easy_vqa"):
         prepare()
-
-
-def test_the_dictionary_takes_short_plain_words_with_several_senses_first(monkeypatch):
-    glosses = [
-        ("pear", "a fruit"),
-        ("bank", "a slope"),
-        ("bank", "a heap"),
-        ("fire engine", "a truck"),
-        ("cat-o'-nine-tails", "a whip"),
-        ("bird of paradise flower", "a plant"),
-        ("ox", "a beast"),
-    ]
-    monkeypatch.setattr(wordnet, "noun_glosses", lambda max_senses, categories: glosses)
-    words = [
-        ("bank", "a slope"),
-        ("ox", "a beast"),
-        ("pear", "a fruit"),
-        ("fire engine", "a truck"),
-    ]
-    assert cache.dictionary(9) == words
-    assert cache.dictionary(2) == words[:2]
-
-
-def test_a_mean_embedding_joins_a_name_with_its_explanation():
-    model = Teacher()
-    vectors = cache.mean_embedding(model, [("bus", "a vehicle"), ("cat", "")])
-    joined = model.embed(["bus"]) + model.embed(["bus: a vehicle"])
-    np.testing.assert_allclose(vectors[0], joined[0] / np.linalg.norm(joined[0]), atol=1e-6)
-    np.testing.assert_allclose(vectors[1], model.embed(["cat"])[0], atol=1e-6)

@@ -80,6 +80,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path):
         checkpoint.load_params(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (2, "interrupted at step 2/6; no checkpoint yet, so the same command starts anew"),
+        (4, "interrupted at step 4/6; the checkpoint of step 3 stands, .* resumes there"),
+    ],
+)
+def test_an_interrupt_names_the_step_and_the_checkpoint_that_stands(tmp_path, step, message):
+    def interrupt(line):
+        if line.startswith(f"step {step}/"):
+            raise KeyboardInterrupt
+
+    config = make_config()
+    with pytest.raises(KeyboardInterrupt, match=message):
+        loop.train(config, synthetic.training_arrays(config), tmp_path, report=interrupt)
+
+
 def test_parameters_of_the_newest_checkpoint_are_read_back(finished):
     params = checkpoint.load_params(finished[1])
     for one, other in zip(

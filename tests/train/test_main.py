@@ -1,6 +1,8 @@
 """`python -m mmllm.train` as a process: a run from start to end, and one line for every failure."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+
+
 def train(*arguments, shell_limit=""):
     command = [sys.executable, "-m", "mmllm.train", *map(str, arguments)]
     if shell_limit:
         command = ["/bin/sh", "-c", f'{shell_limit}; exec "$@"', "sh", *command]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
 
 
 def assert_one_line(done, *words):
@@ -44,6 +48,56 @@ def assert_one_line(done, *words):
 )
 def test_a_wrong_call_takes_one_line(arguments, words):
     assert_one_line(train(*arguments), *words)
+
+
+INTERRUPTED = """
+from mmllm.train import __main__ as command
+def interrupt():
+    raise KeyboardInterrupt
+command._run = interrupt
+command.main([])
+"""
+
+
+def test_an_interrupt_before_the_first_step_takes_one_line_and_exits_130():
+    command = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 130
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mmllm.train: interrupted; what is finished stays")
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_says_where_and_goes_on_from_its_checkpoint(tmp_path):
+    run = ["--config=configs/tiny.py", "--synthetic", f"--workdir={tmp_path}"]
+    run += ["--config.train.log_every=1", "--config.train.checkpoint_every=2"]
+    run += ["--config.train.steps=1000"]
+    # A shell may have started the tests with interrupts ignored, and children inherit that.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "mmllm.train", *run]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("step 3/"):
+                process.send_signal(signal.SIGINT)
+                break
+        _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    (line,) = errors.splitlines()
+    found = re.fullmatch(
+        r"mmllm.train: interrupted at step (\d+)/1000; the checkpoint of step (\d+) stands, "
+        "and the same command resumes there",
+        line,
+    )
+    step, kept = map(int, found.groups())
+    assert kept <= step
+    again = train(*run, f"--stop_at={step + 1}")
+    assert again.stdout.splitlines()[0] == f"resumed from step {kept}"
 
 
 @pytest.mark.slow

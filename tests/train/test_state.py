@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 
 from configs import nano
 from mmllm.common import config as config_lib
@@ -36,7 +37,8 @@ def test_the_seed_decides_every_bit():
 def test_statistics_of_the_stem_start_its_affine():
     channels = tiny_run.CONFIG.model.stem_channels
     affine = {"scale": np.full(channels, 2.0), "bias": np.full(channels, -1.0)}
-    params = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK, affine).params["model"]
+    start = {"model": {"stem_affine": affine}}
+    params = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK, start).params["model"]
     np.testing.assert_array_equal(params["stem_affine"]["scale"], affine["scale"])
     np.testing.assert_array_equal(params["stem_affine"]["bias"], affine["bias"])
 
@@ -47,3 +49,29 @@ def test_the_frozen_stem_is_not_trained():
     assert config.model.stem == "efficientnet_lite0"
     assert "stem" not in state.params["model"]
     assert state.params["model"]["stem_affine"]["scale"].shape == (config.model.stem_channels,)
+
+
+def test_a_start_takes_the_place_of_fresh_parameters():
+    shape = (tiny_run.CONFIG.model.width,)
+    start = {"model": {"encoder": {"norm": {"scale": np.full(shape, 3.0, np.float32)}}}}
+    fresh = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK).params
+    params = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK, start).params
+    np.testing.assert_array_equal(params["model"]["encoder"]["norm"]["scale"], 3.0)
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), fresh, params)
+    assert not same["model"]["encoder"]["norm"]["scale"]
+    same["model"]["encoder"]["norm"]["scale"] = True
+    assert all(jax.tree.leaves(same))
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        {"model": {"encoder": {"norm": {"scale": np.ones(7)}}}},
+        {"model": {"encoder": {"norm": {"gain": np.ones(32)}}}},
+        {"model": {"encoder": np.ones(32)}},
+    ],
+    ids=["shape", "name", "a leaf for a branch"],
+)
+def test_a_start_that_does_not_fit_is_refused(start):
+    with pytest.raises(ValueError, match="start parameter model/encoder.* does not fit the model"):
+        state_lib.init_state(tiny_run.CONFIG, synthetic.BANK, start)

@@ -30,7 +30,7 @@ def views(source, view):
 def test_cells_of_the_patch_stem_are_scaled_pixels():
     pixels = np.full((1, SIDE, SIDE, 3), 192, np.uint8)
     pixels[0, :8, :8] = 64  # the first patch
-    cells = stem_cells.stem_function(tiny_run.CONFIG)(pixels)
+    cells = stem_cells.stem_function(tiny_run.CONFIG, None)(pixels)
     assert cells.dtype == np.float16
     assert cells.shape == (1, 4, 4, 192)
     np.testing.assert_array_equal(cells[0, 0, 0], -1.0)

@@ -1,0 +1,161 @@
+"""What limits the search for names: views, artists, and whether the stem is tuned.
+
+Command:  python -m experiments.name_search
+Hardware: 2 CPU cores; needs the training cache of configs/nano.py.
+Time:     about 10 minutes.
+Writes:   experiments/results/name_search.json
+
+Each row trains the short path of the image embedding alone (pooled stem features, two dense layers
+and the bank of captions) and searches as `mmllm bench` does: drawings by unseen artists among 400
+names. Names are the bank's own vectors, so the text tower has no part in it.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from configs import nano
+from mmllm.common import config as config_lib
+from mmllm.common import paths
+from mmllm.common.types import Params
+from mmllm.data import images, sources, splits
+from mmllm.evaluate import benchmark, provenance, tasks
+from mmllm.evaluate import corpus as corpus_lib
+from mmllm.models import mmllm as model_lib
+from mmllm.train import cache, losses, stem_cells, tune_stem
+
+RESULT = Path(__file__).parent / "results" / "name_search.json"
+ARTISTS = ("google", "twitter", "microsoft", "joypixels", "mozilla")
+METRICS = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One change: how many cached views, whose drawings, and which stem."""
+
+    name: str
+    views: int
+    artists: Sequence[str] = ARTISTS
+    tuned: bool = False
+
+
+def rows(views: int) -> list[Row]:
+    """The rows of the table; `views` is how many the cache holds, the plain one included."""
+    some = [count for count in (1, 3, 5) if count < views]
+    return [
+        *(Row(f"{count - 1} augmented views" if count > 1 else "plain", count) for count in some),
+        *(
+            Row(f"{views - 1} augmented views, {n} artist{'s' * (n > 1)}", views, ARTISTS[:n])
+            for n in range(1, len(ARTISTS))
+        ),
+        Row(f"{views - 1} augmented views, all artists", views),
+        Row("the same with the tuned stem", views, tuned=True),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Searcher:
+    """Short path and bank as something the benchmark can measure."""
+
+    config: config_lib.Config
+    stem: stem_cells.Function
+    params: Params
+    vectors: np.ndarray
+    place: dict[str, int]
+
+    def embed_images(self, pictures: Sequence[Any]) -> np.ndarray:
+        side = self.config.model.image_side
+        pixels = np.stack([images.to_square(picture, side) for picture in pictures])
+        parts = [self.stem(part) for _, part in stem_cells.in_batches(pixels)]
+        held = {name: self.params[name] for name in ("stem_affine", "image_embedding")}
+        model = model_lib.build(self.config.model)
+        cells = np.concatenate(parts).astype(np.float32)
+        return np.asarray(model.apply({"params": held}, cells, method="glance_embedding"))
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        return self.vectors[[self.place[text] for text in texts]]
+
+
+class Search:
+    """The cached drawings of a config, and the training and measurement of one row."""
+
+    def __init__(self, config: config_lib.Config) -> None:
+        self.config, self.folder = config, cache.prepare(config)
+        texts = np.load(self.folder / cache.TEXTS)
+        records = sources.load("emoji", "train", images=False)
+        self.artists = np.array([splits.artist_of(str(record["family"])) for record in records])
+        self.label, self.teacher = texts["emoji_label"], texts["bank_teacher"].astype(np.float32)
+        self.weight = np.load(self.folder / "emoji_captions.npz")["weight"]
+        names = [corpus_lib.names(corpus_lib.captions(record))[0] for record in records]
+        self.place = dict(zip(names, self.label.tolist(), strict=True))
+        self.trunk = [
+            np.load(self.folder / f"emoji_trunk_{view}.npy", mmap_mode="r")
+            for view in range(config.data.emoji_views + 1)
+        ]
+        self._splits = benchmark.BuiltSplits(sources, None)
+        self._cells: dict[bool, list[np.ndarray]] = {}
+
+    def stem(self, *, tuned: bool) -> Params:
+        if tuned and (stem := cache.stem_params(self.config, self.folder)) is not None:
+            return stem
+        return cache.pretrained_stem(self.config)
+
+    def cells(self, *, tuned: bool) -> list[np.ndarray]:
+        """Stem cells of every view, kept for the next row."""
+        if tuned not in self._cells:
+            tap = self.config.model.tap
+            tail = stem_cells.part_function(self.stem(tuned=tuned), tap=tap, entry=tune_stem.TRUNK)
+            self._cells[tuned] = [
+                np.concatenate([tail(part) for _, part in stem_cells.in_batches(view)])
+                for view in self.trunk
+            ]
+        return self._cells[tuned]
+
+    def measure(self, row: Row) -> tuple[int, tasks.Outcome]:
+        """Trains a row's short path and searches with it; also returns how many drawings it saw."""
+        stem = self.stem(tuned=row.tuned)
+        drawn = np.isin(self.artists, row.artists)
+        views = self.cells(tuned=row.tuned)[: row.views]
+        named = tune_stem.Named(views, self.label, self.weight * drawn)
+        affine = cache.channel_statistics(views[0])
+        params = tune_stem.init_params(self.config, stem, affine, self.teacher)
+        params = tune_stem.train_head(self.config, params, [named], self.teacher)
+        bank = losses.CaptionBank(len(self.teacher), self.config.model.embed_dim)
+        keep = np.ones(len(self.teacher), np.float32)
+        vectors = np.asarray(bank.apply({"params": params["bank"]}, self.teacher, keep))
+        whole = stem_cells.stem_function(self.config, stem)
+        model: Any = Searcher(self.config, whole, params, vectors, self.place)
+        search = benchmark.ROWS[0]
+        return int(drawn.sum()), tasks.measure_retrieval(search, model, self._splits)
+
+
+def main() -> None:
+    """Measures every row and writes the result."""
+    config = config_lib.resolve(nano.get_config())
+    search, measured = Search(config), []
+    for row in rows(len(search.trunk)):
+        drawings, outcome = search.measure(row)
+        scores = {name: outcome.metrics[name].as_dict() for name in METRICS}
+        measured.append({"name": row.name, "pictures": drawings, "metrics": scores})
+        print(row.name, {name: round(score["value"], 3) for name, score in scores.items()})
+        jax.clear_caches()
+    result = {
+        "kind": "name_search",
+        "mode": "full",
+        "config": config.name,
+        "config_sha256": config_lib.sha256(config),
+        **provenance.record(),
+        "seeds": {"training": config.seed, "draw": corpus_lib.DRAW_SEED},
+        "rows": measured,
+    }
+    with paths.written_whole(RESULT) as partial:
+        partial.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
