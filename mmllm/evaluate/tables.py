@@ -172,9 +172,9 @@ def data_table(results: Sequence[Result]) -> str:
     return _markdown(
         ("corpus", "split", "examples", "licence"),
         [
-            (data["name"], split, f"{count:,}", _licences(data) if place == 0 else "")
+            (data["name"], split, f"{count:,}", _licences(data))
             for data in rows
-            for place, (split, count) in enumerate(data.get("splits", {}).items())
+            for split, count in data.get("splits", {}).items()
         ],
     )
 

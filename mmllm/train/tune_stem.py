@@ -98,7 +98,9 @@ def init_params(
     model_key, bank_key = jax.random.split(jax.random.key(config.seed))
     model = model_lib.init_params(config.model, model_key)
     bank = losses.CaptionBank(len(bank_teacher), config.model.embed_dim)
-    params = bank.init(bank_key, bank_teacher, jnp.ones(len(bank_teacher)), method="touch")
+    params = bank.init(
+        bank_key, jnp.asarray(bank_teacher), jnp.ones(len(bank_teacher)), method="touch"
+    )
     return {
         "tail": split_stem(stem)[1],
         "stem_affine": {name: jnp.asarray(value) for name, value in affine.items()},

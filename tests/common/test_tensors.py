@@ -1,5 +1,6 @@
 """Trees of arrays come back from a file as they were, and damage is named."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,7 +12,8 @@ TREE = {"a": {"b": np.ones(2, np.float16), "c": {"d": np.zeros((3, 1))}}, "e": n
 def test_flatten_and_unflatten_are_inverse():
     flat = dict(tensors.flatten(TREE))
     assert list(flat) == ["a/b", "a/c/d", "e"]
-    assert str(tensors.unflatten(flat)) == str(TREE)
+    assert jax.tree.structure(tensors.unflatten(flat)) == jax.tree.structure(TREE)
+    assert dict(tensors.flatten(tensors.unflatten(flat))) == flat
 
 
 def test_a_name_with_a_slash_is_refused():

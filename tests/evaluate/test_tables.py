@@ -110,7 +110,7 @@ def test_licences_stand_once_and_many_are_counted():
     written = tables.data_table([RESULT | {"data": [data]}]).splitlines()[2:]
     assert written == [
         "| composites | train | 12 | CC0-1.0, MIT, OFL-1.1 |",
-        "| composites | test | 3 |  |",
+        "| composites | test | 3 | CC0-1.0, MIT, OFL-1.1 |",
     ]
     data["licences"] = {f"LicenseRef-{n}": 1 for n in range(9)}
     written = tables.data_table([RESULT | {"data": [data]}]).splitlines()[2:]
