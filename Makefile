@@ -60,7 +60,7 @@ train: setup ## train CONFIG (configs/nano.py), going on where it stopped
 	$(BIN)/python -m mmllm.train --config=$(CONFIG)
 
 bench: setup ## score the shipped model on every held-out split
-	$(BIN)/mmllm bench
+	$(BIN)/mmllm bench --out experiments/results/nano.json
 
 tables: setup ## rewrite the tables of README.md and PAPER.md from the results
 	$(BIN)/python -m mmllm.evaluate.report

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from configs import nano
@@ -106,10 +107,11 @@ class Search:
         return cache.pretrained_stem(self.config)
 
     def cells(self, *, tuned: bool) -> list[np.ndarray]:
-        """Stem cells of every view, kept for the next row."""
+        """Stem cells of every view, kept for the next row of the same stem."""
         if tuned not in self._cells:
             tap = self.config.model.tap
             tail = stem_cells.part_function(self.stem(tuned=tuned), tap=tap, entry=tune_stem.TRUNK)
+            self._cells = {}  # one stem's cells fill two gigabytes
             self._cells[tuned] = [
                 np.concatenate([tail(part) for _, part in stem_cells.in_batches(view)])
                 for view in self.trunk
@@ -126,8 +128,10 @@ class Search:
         params = tune_stem.init_params(self.config, stem, affine, self.teacher)
         params = tune_stem.train_head(self.config, params, [named], self.teacher)
         bank = losses.CaptionBank(len(self.teacher), self.config.model.embed_dim)
-        keep = np.ones(len(self.teacher), np.float32)
-        vectors = np.asarray(bank.apply({"params": params["bank"]}, self.teacher, keep))
+        keep = jnp.ones(len(self.teacher))
+        vectors = np.asarray(
+            bank.apply({"params": params["bank"]}, jnp.asarray(self.teacher), keep)
+        )
         whole = stem_cells.stem_function(self.config, stem)
         model: Any = Searcher(self.config, whole, params, vectors, self.place)
         search = benchmark.ROWS[0]

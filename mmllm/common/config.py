@@ -187,6 +187,12 @@ class TuneConfig:
     batch: int
     learning_rate: float
 
+    def __post_init__(self) -> None:
+        _check(self.steps >= 0, f"tune.steps must be 0 (no tuning) or more, got {self.steps}")
+        for name in ("head_steps", "batch"):
+            value = getattr(self, name)
+            _check(value > 0, f"tune.{name} must be positive, got {value}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -220,6 +226,11 @@ class Config:
     train: TrainConfig
 
     def __post_init__(self) -> None:
+        short, long = self.data.name_tokens, self.data.decoder_tokens
+        _check(
+            2 < short <= long,
+            f"data.name_tokens must be 3 to data.decoder_tokens ({long}), got {short}",
+        )
         tap = self.model.tap if self.model.stem != "patch" else self.model.stem
         _check(
             self.tune.steps == 0 or tap == "7x7x320",

@@ -53,7 +53,8 @@ def _remove_abandoned(path: Path) -> None:
     machine, name = re.escape(platform.node()), re.escape(path.name)
     pattern = re.compile(rf"\.{machine}-(\d+)-[0-9a-f]{{8}}\.{name}")
     for file in path.parent.iterdir():
-        if (match := pattern.fullmatch(file.name)) and not _is_alive(int(match[1])):
+        match = pattern.fullmatch(file.name)
+        if match and not _is_alive(int(match[1])):
             file.unlink(missing_ok=True)
 
 

@@ -63,10 +63,11 @@ def build(
     """
     done = []
     for name in expand(names):
-        if sources.is_built(name):
+        module = module_of(name)
+        version = str(getattr(module, CORPORA[name].builder).VERSION)
+        if sources.is_built(name) and sources.folder_of(name).name == version:
             progress(f"{name}: already built, {total(sources.describe(name))} examples")
             continue
-        module = module_of(name)
         missing = packages.missing_clients(packages_of(module), getattr(module, "PROGRAMS", ()))
         if missing and skip_missing_clients:
             progress(f"{name}: left out, {', '.join(missing)} not installed")

@@ -1,4 +1,4 @@
-"""Training run -> bundle: the parameters of the newest checkpoint joined with the frozen stem."""
+"""Training run -> bundle: the parameters of the newest checkpoint joined with the stem."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from mmllm.data import pretrained, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.export import bundle
-from mmllm.train import cache, checkpoint
+from mmllm.train import cache, checkpoint, tune_stem
 
 
 def run_config(workdir: Path) -> config_lib.Config:
@@ -49,7 +49,10 @@ def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -
     origins = []
     if config.model.stem == "efficientnet_lite0":
         params["stem"] = cache.stem_params(config, workdir)
-        origins.append(pretrained.EFFICIENTNET_LITE0.manifest_entry())
+        origin = pretrained.EFFICIENTNET_LITE0.manifest_entry()
+        if config.tune.steps:
+            origin["tuned"] = f"the blocks behind tap {tune_stem.TRUNK}"
+        origins.append(origin)
     tokenizer = workdir / cache.TOKENIZER
     if not tokenizer.is_file():
         raise FileNotFoundError(f"no vocabulary at {tokenizer}: was this run trained on corpora?")

@@ -16,7 +16,7 @@ class ImageEmbedding(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.short = layers.Mlp(c.head_width, c.embed_dim)
-        # Next to nothing at first: training starts from what the short path knows.
+        # Next to nothing at first: the short path, which most pictures take alone, learns first.
         self.long = layers.Dense(c.embed_dim, use_bias=False, init_scale=1e-4)
 
     def _short(self, cells: Float[Array, "b y x c"]) -> Float[Array, "b e"]:

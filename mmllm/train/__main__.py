@@ -66,6 +66,7 @@ def _run() -> None:
             return
         arrays = cache.open_arrays(config, folder)
         start = {"model": {"stem_affine": cache.channel_statistics(arrays.emoji.cells[0])}}
+        loop.claim(workdir, config)
         for name in cache.kept_files(config):  # what export needs beside the checkpoint
             with paths.written_whole(workdir / name) as partial:
                 shutil.copyfile(folder / name, partial)

@@ -5,8 +5,10 @@ a pixel of a picture. Each file is written whole and skipped when it is there, s
 preparation goes on where it stopped.
 """
 
+import errno
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +69,8 @@ def tune_key(config: Config) -> list[Any]:
     if not config.tune.steps:
         return []
     model = config.model
-    return [config_lib.to_dict(config.tune), model.head_width, model.embed_dim]
+    sizes = [model.head_width, model.embed_dim, model.feature_dropout]
+    return [config_lib.to_dict(config.tune), *sizes]
 
 
 def prepare(config: Config, report: Report = print) -> Path:
@@ -226,7 +229,7 @@ class _Builder:
         )
         # The cells must come from the stem as it ships.
         shipped = jax.tree.map(lambda value: value.astype(np.float16), tuned["tail"])
-        tensors.write(path, {**tuned, "tail": shipped})
+        tensors.write(path, {"tail": shipped})
 
     def _named_views(self) -> tuple[tuple[str, int], ...]:
         return (("emoji", self.config.data.emoji_views), ("stamps", self.config.data.stamp_views))
@@ -273,7 +276,7 @@ class _Builder:
         """Writes a function of all batches to a .npy file, unless it is there."""
         if path.exists():
             return
-        self.report(f"{path.stem.split('_')[0]}: {what}")
+        self.report(f"{path.stem}: {what}")
         rows, parts = batches
         out: np.memmap | None = None
         with paths.written_whole(path) as partial:
@@ -281,12 +284,24 @@ class _Builder:
                 features = function(part)
                 if out is None:
                     shape = (rows, *features.shape[1:])
+                    _check_room(path, rows * features[0].nbytes)
                     out = np.lib.format.open_memmap(partial, "w+", features.dtype, shape)
                 out[start : start + len(features)] = features
                 if count and count % REPORT_EVERY == 0:
                     self.report(f"{path.stem}: {start}/{rows} pictures")
             if out is not None:
                 out.flush()
+
+
+def _check_room(path: Path, size_bytes: int) -> None:
+    """Refuses before a memory map is made: on a full disk, writing to one ends the process."""
+    free = shutil.disk_usage(path.parent).free
+    if free < size_bytes:
+        raise OSError(
+            errno.ENOSPC,
+            f"{path} needs {size_bytes / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; free space "
+            "and run again: what is finished stays",
+        )
 
 
 def _save(path: Path, **arrays: Any) -> None:

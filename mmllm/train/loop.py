@@ -112,7 +112,7 @@ def train(
       OSError: a checkpoint could not be written.
       ValueError: `workdir` holds a run of another config, or a corrupt checkpoint.
     """
-    _claim(workdir, config)
+    claim(workdir, config)
     mesh = mesh_lib.make_mesh(config.train.mesh_data, config.train.mesh_model)
     bank_teacher = np.asarray(arrays.texts.bank_teacher, np.float32)
     with jax.set_mesh(mesh):
@@ -180,8 +180,12 @@ def _run(
     return state
 
 
-def _claim(workdir: Path, config: Config) -> None:
-    """Binds a work folder to one config; resuming with another one is refused."""
+def claim(workdir: Path, config: Config) -> None:
+    """Binds a work folder to one config; resuming with another one is refused.
+
+    Raises:
+      ValueError: `workdir` holds a run of another config.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
     values = config_lib.to_dict(config)

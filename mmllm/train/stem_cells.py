@@ -1,6 +1,7 @@
 """Pictures -> stem cells of several views each: the slow part of `train.cache`.
 
-The pretrained stem is frozen, so it runs here, once for each view, and never in the training loop.
+The stem, pretrained and perhaps tuned, does not change any more: it runs here, once for each view,
+and never in the training loop.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -159,12 +159,14 @@ def train_head(
 ) -> Params:
     """Trains all but the tail on cells of a frozen stem: `config.tune.head_steps`, seconds."""
     tx = _adam(HEAD_LEARNING_RATE, config.tune.head_steps)
-    # Donated: the caller's arrays must outlive the steps.
-    state = TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.array, params), tx.init(params))
+    # Copied, as the steps donate them; without the tail, which weight decay would shrink.
+    head = {name: jax.tree.map(jnp.array, params[name]) for name in params if name != "tail"}
+    state = TrainState(jnp.zeros((), jnp.int32), head, tx.init(head))
     step = jax.jit(make_step(config, tx, from_trunk=False), donate_argnums=0)
     iterator = draws(cells, HEAD_BATCH, config.seed)
     steps = config.tune.head_steps
-    return _loop(state, step, iterator, bank_teacher, steps, report, "head").params
+    head = _loop(state, step, iterator, bank_teacher, steps, report, "head").params
+    return {**head, "tail": params["tail"]}
 
 
 def tune(

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import tensorflow_datasets as tfds
 
 from mmllm.data import build, packages, sources
 from tests.data.toy_corpus import SIZES, Toy
@@ -28,6 +29,14 @@ def test_a_second_build_does_nothing(toy):
     assert build.build(["all"], progress=lines.append) == []
     assert lines == ["toy: already built, 7 examples"]
     assert sources.folder_of("toy").stat().st_mtime_ns == before
+
+
+def test_a_build_of_an_older_version_is_made_anew(toy, monkeypatch):
+    build.build(["toy"], progress=quiet)
+    older = sources.folder_of("toy")
+    monkeypatch.setattr(Toy, "VERSION", tfds.core.Version("9.0.0"))
+    assert build.build(["toy"], progress=quiet) == ["toy"]
+    assert sources.folder_of("toy").name == "9.0.0" != older.name
 
 
 def test_two_builds_from_the_same_packages_have_the_same_hash(toy, tmp_path, monkeypatch):

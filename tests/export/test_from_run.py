@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from mmllm.common import tensors
 from mmllm.data import pretrained
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
@@ -61,6 +62,23 @@ def test_the_frozen_stem_joins_the_trained_parameters(workdir, tmp_path, monkeyp
     np.testing.assert_array_equal(loaded.params["stem"]["first"]["kernel"], 0.5)
     assert {"stem", "encoder", "text_tower"} <= set(loaded.params)
     assert loaded.manifest["pretrained"][0] == pretrained.EFFICIENTNET_LITE0.manifest_entry()
+
+
+def test_a_tuned_stem_takes_the_place_of_the_pretrained_blocks(workdir, tmp_path, monkeypatch):
+    model = dataclasses.replace(tiny_run.CONFIG.model, stem="efficientnet_lite0", image_side=224)
+    tune = dataclasses.replace(tiny_run.CONFIG.tune, steps=1)
+    tiny_run.make(workdir, dataclasses.replace(tiny_run.CONFIG, model=model, tune=tune))
+    blocks = {name: {"kernel": np.zeros((2, 2), np.float32)} for name in ("block_0", "block_15")}
+    monkeypatch.setattr(pretrained, "efficientnet_lite0_weights", dict)
+    monkeypatch.setattr(efficientnet_lite0, "convert_weights", lambda weights, tap: dict(blocks))
+    with pytest.raises(FileNotFoundError, match=cache.TUNED):
+        from_run.save(workdir, tmp_path / "bundle")
+    tail = {"block_15": {"kernel": np.full((2, 2), 0.25, np.float16)}}
+    tensors.write(workdir / cache.TUNED, {"tail": tail})
+    loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle"))
+    np.testing.assert_array_equal(loaded.params["stem"]["block_0"]["kernel"], 0.0)
+    np.testing.assert_array_equal(loaded.params["stem"]["block_15"]["kernel"], 0.25)
+    assert loaded.manifest["pretrained"][0]["tuned"] == "the blocks behind tap 14x14x112"
 
 
 def test_what_a_run_lacks_is_named(workdir, tmp_path):

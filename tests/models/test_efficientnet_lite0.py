@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from mmllm.common import paths
 from mmllm.data import packages, pretrained
 from mmllm.models import efficientnet_lite0
+from tests import tiny_stem
 
 # The bound the model promises against a reference run; the outputs are of order 10.
 TOLERANCE = 1e-4
@@ -20,39 +21,6 @@ TAPS = ("14x14x112", "7x7x320")
 # Source: PyTorch Image Models, results-imagenet.csv, tf_efficientnet_lite0 (classifier included).
 PUBLISHED_MILLIONS = 4.65
 CLASSIFIER_PARAMETERS = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
-
-
-def random_weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Returns a PyTorch state dict of the right shapes with batch norms that do something."""
-    weights: dict[str, np.ndarray] = {}
-
-    def convolution(name: str, outputs: int, inputs: int, kernel: int) -> None:
-        scale = np.sqrt(2.0 / (inputs * kernel * kernel))
-        shape = (outputs, inputs, kernel, kernel)
-        weights[f"{name}.weight"] = (scale * rng.standard_normal(shape)).astype(np.float32)
-
-    def norm(name: str, width: int) -> None:
-        weights[f"{name}.weight"] = rng.uniform(0.5, 1.5, width).astype(np.float32)
-        weights[f"{name}.bias"] = rng.normal(0, 0.3, width).astype(np.float32)
-        weights[f"{name}.running_mean"] = rng.normal(0, 0.3, width).astype(np.float32)
-        weights[f"{name}.running_var"] = rng.uniform(0.2, 2.0, width).astype(np.float32)
-        weights[f"{name}.num_batches_tracked"] = np.array(7)
-
-    convolution("_conv_stem", 32, 3, 3)
-    norm("_bn0", 32)
-    width, index = 32, 0
-    for stage in efficientnet_lite0.STAGES:
-        for _ in range(stage.blocks):
-            block, inner = f"_blocks.{index}", width * stage.expansion
-            if stage.expansion != 1:
-                convolution(f"{block}._expand_conv", inner, width, 1)
-                norm(f"{block}._bn0", inner)
-            convolution(f"{block}._depthwise_conv", inner, 1, stage.kernel)
-            norm(f"{block}._bn1", inner)
-            convolution(f"{block}._project_conv", stage.width, inner, 1)
-            norm(f"{block}._bn2", stage.width)
-            width, index = stage.width, index + 1
-    return weights
 
 
 def naive_convolution(x: np.ndarray, kernel: np.ndarray, stride: int, groups: int) -> np.ndarray:
@@ -169,7 +137,7 @@ def apply(weights: dict[str, np.ndarray], tap: str, depthwise: str, pixels: np.n
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, np.ndarray]:
-    return random_weights(np.random.default_rng(0))
+    return tiny_stem.random_weights(np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +240,7 @@ def test_a_stem_cut_at_a_tap_and_joined_again_is_the_whole_stem():
     whole = efficientnet_lite0.EfficientNetLite0()
     trunk = efficientnet_lite0.EfficientNetLite0(tap="14x14x112")
     tail = efficientnet_lite0.EfficientNetLite0(entry="14x14x112")
-    params = efficientnet_lite0.convert_weights(random_weights(np.random.default_rng(3)))
+    params = efficientnet_lite0.convert_weights(tiny_stem.random_weights(np.random.default_rng(3)))
     pixels = jnp.asarray(np.random.default_rng(4).uniform(0, 255, (1, 64, 64, 3)), jnp.float32)
     middle = trunk.apply({"params": params}, pixels)
     expected = np.asarray(whole.apply({"params": params}, pixels))

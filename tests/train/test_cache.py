@@ -1,13 +1,15 @@
 """The cache of small corpora in memory: what is in it, and that it survives an interruption."""
 
 import dataclasses
+import shutil
 
+import jax
 import numpy as np
 import pytest
 
-from mmllm.data import pipeline, sources, wordnet
+from mmllm.data import pipeline, pretrained, sources, wordnet
 from mmllm.train import cache, stem_cells, teacher
-from tests import tiny_run, tiny_teacher
+from tests import tiny_run, tiny_stem, tiny_teacher
 
 COLOURS = "red green blue yellow black white orange purple grey brown".split()
 THINGS = "bus cat dog house tree circle square triangle apple car boat star fox quilt".split()
@@ -201,3 +203,46 @@ def test_missing_corpora_are_named_with_the_command_that_builds_them(corpora, mo
     monkeypatch.setattr(sources, "is_built", lambda name: name not in ("stamps", "easy_vqa"))
     with pytest.raises(FileNotFoundError, match="run: mmllm data build stamps easy_vqa"):
         prepare()
+
+
+@pytest.mark.slow
+def test_cells_of_a_tuned_stem_come_from_the_stem_that_ships(corpora, monkeypatch):
+    weights = tiny_stem.random_weights(np.random.default_rng(0))
+    monkeypatch.setattr(pretrained, "efficientnet_lite0_weights", lambda: weights)
+    model = dataclasses.replace(CONFIG.model, stem="efficientnet_lite0", image_side=224)
+    tune = dataclasses.replace(CONFIG.tune, steps=2, head_steps=2, batch=2)
+    config = dataclasses.replace(CONFIG, model=model, tune=tune)
+    folder = prepare(config)
+    stem = cache.stem_params(config, folder)
+    untuned = cache.pretrained_stem(config)
+    assert stem["block_10"] is untuned["block_10"] or same(stem["block_10"], untuned["block_10"])
+    assert not same(stem["block_15"], untuned["block_15"])
+
+    arrays = cache.open_arrays(config, folder)
+    trunk = np.load(folder / "emoji_trunk_1.npy")
+    tail = stem_cells.part_function(stem, tap="7x7x320", entry="14x14x112")
+    np.testing.assert_array_equal(arrays.emoji.cells[1][:2], tail(trunk[:2]))
+    pixels = stem_cells.picture_view(corpora["composites"][0], 0, np.random.default_rng(0), 224)
+    whole = stem_cells.stem_function(config, stem)
+    np.testing.assert_array_equal(arrays.composites.cells[0][0], whole(pixels[None])[0])
+
+    def refuse(*_, **__):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(stem_cells, "part_function", refuse)
+    assert prepare(config) == folder
+
+
+def same(one, other):
+    return all(
+        np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True)
+    )
+
+
+def test_a_full_disk_is_refused_before_cells_are_written(corpora, monkeypatch):
+    usage = shutil.disk_usage("/")._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match="needs 0 MB, 0 MB are free; free space and run again"):
+        prepare()
+    names = [path.name for path in cache.cache_folder(CONFIG).iterdir()]
+    assert not [name for name in names if "cells" in name]

@@ -63,6 +63,15 @@ def test_pictures_are_drawn_by_weight_over_all_sources():
     assert {tuple(cell.ravel()) for cell in batch["cells"][:50]} <= known
 
 
+def test_the_head_learns_and_the_tail_stays(params):
+    said: list[str] = []
+    trained = tune_stem.train_head(CONFIG, params, [named(1, 7, 7, 320)], TEACHER, said.append)
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), params, jax.device_get(trained))
+    assert all(jax.tree.leaves(same.pop("tail")))
+    assert not any(jax.tree.leaves(same))
+    assert said[-1].startswith("head: step 30/30")
+
+
 @pytest.mark.slow
 def test_tuning_moves_every_part_and_an_interruption_changes_nothing(params, tmp_path, monkeypatch):
     monkeypatch.setattr(tune_stem, "CHECKPOINT_EVERY", 3)

@@ -53,7 +53,7 @@ PLANS = {
 class Composites(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of the composites corpus."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")  # of emoji 1.1.0
 
     def _info(self) -> tfds.core.DatasetInfo:
         text, side = tfds.features.Text, scenes.SIDE
