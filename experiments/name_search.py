@@ -47,7 +47,7 @@ class Row:
 
 def rows(views: int) -> list[Row]:
     """The rows of the table; `views` is how many the cache holds, the plain one included."""
-    some = [count for count in (1, 3, 5) if count < views]
+    some = [count for count in (1, 3) if count < views]
     return [
         *(Row(f"{count - 1} augmented views" if count > 1 else "plain", count) for count in some),
         *(
