@@ -95,4 +95,11 @@ def get_config() -> ConfigDict:
     train.mesh_data = 1  # devices along the batch
     train.mesh_model = 1  # devices along the width
     train.prefetch = 4  # batches built ahead
+
+    # The text tower alone, against the finished bank, after the last step.
+    align = cfg.align = ConfigDict()
+    align.steps = 0  # 0 leaves the tower as the run left it
+    align.batch = 512  # texts a step: half captions, half dictionary words
+    align.learning_rate = 2e-3  # peak
+    align.word_weight = 0.5  # of the words' distance against the captions'
     return cfg

@@ -16,4 +16,5 @@ def get_config() -> ConfigDict:
     cfg.name = "nano"
     cfg.tune.steps = 1_200
     cfg.train.steps = 4_700
+    cfg.align.steps = 1_500
     return cfg

@@ -195,6 +195,20 @@ class TuneConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class AlignConfig:
+    """How the text tower is aligned at the end; units and meanings in configs/base.py."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    word_weight: float
+
+    def __post_init__(self) -> None:
+        _check(self.steps >= 0, f"align.steps must be 0 (left out) or more, got {self.steps}")
+        _check(self.batch > 1, f"align.batch must be at least 2, got {self.batch}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Steps, optimizer, mesh and checkpoints; units and meanings in configs/base.py."""
 
@@ -224,6 +238,7 @@ class Config:
     loss: LossConfig
     tune: TuneConfig
     train: TrainConfig
+    align: AlignConfig
 
     def __post_init__(self) -> None:
         short, long = self.data.name_tokens, self.data.decoder_tokens

@@ -213,17 +213,21 @@ class BuildBatch(grain.transforms.RandomMap):
         return {"lines": transforms.augment_line(source.pixels[pick], rng), "line_ids": ids}
 
     def _texts(self, rng: np.random.Generator) -> Batch:
-        source = self.arrays.texts
-        words = np.nonzero(source.label < 0)[0]
-        half = self.config.mix.texts // 2
-        weight = np.where(source.label >= 0, source.weight, 0.0)
-        captions = rng.choice(len(weight), half, p=weight / weight.sum())
-        pick = np.concatenate([captions, rng.choice(words, self.config.mix.texts - half)])
-        return {
-            "texts": source.ids[pick].astype(np.int32),
-            "text_label": source.label[pick].astype(np.int32),
-            "text_teacher": source.teacher[pick],
-        }
+        return draw_texts(self.arrays.texts, self.config.mix.texts, rng)
+
+
+def draw_texts(source: Texts, count: int, rng: np.random.Generator) -> Batch:
+    """Half captions of the bank, drawn by weight, and half dictionary words."""
+    words = np.nonzero(source.label < 0)[0]
+    half = count // 2
+    weight = np.where(source.label >= 0, source.weight, 0.0)
+    captions = rng.choice(len(weight), half, p=weight / weight.sum())
+    pick = np.concatenate([captions, rng.choice(words, count - half)])
+    return {
+        "texts": source.ids[pick].astype(np.int32),
+        "text_label": source.label[pick].astype(np.int32),
+        "text_teacher": source.teacher[pick],
+    }
 
 
 def batches(config: Config, arrays: TrainingArrays) -> grain.DatasetIterator:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mmllm.common import config as config_lib
+from mmllm.common import tensors
 from mmllm.data import pretrained, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.export import bundle
-from mmllm.train import cache, checkpoint, tune_stem
+from mmllm.train import align_text, cache, checkpoint, tune_stem
 
 
 def run_config(workdir: Path) -> config_lib.Config:
@@ -53,6 +54,11 @@ def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -
         if config.tune.steps:
             origin["tuned"] = f"the blocks behind tap {tune_stem.TRUNK}"
         origins.append(origin)
+    tower = workdir / align_text.TOWER
+    if config.align.steps:
+        if not tower.is_file():
+            raise FileNotFoundError(f"no aligned text tower at {tower}: finish the training first")
+        params["text_tower"] = tensors.read(tower)
     tokenizer = workdir / cache.TOKENIZER
     if not tokenizer.is_file():
         raise FileNotFoundError(f"no vocabulary at {tokenizer}: was this run trained on corpora?")

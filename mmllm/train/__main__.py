@@ -55,7 +55,7 @@ def _run() -> None:
     config = config_lib.resolve(_CONFIG.value)  # before the slow imports
 
     from mmllm.data import synthetic
-    from mmllm.train import cache, loop
+    from mmllm.train import align_text, cache, loop
 
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else paths.data_dir() / "runs" / config.name
     if _SYNTHETIC.value:
@@ -70,7 +70,7 @@ def _run() -> None:
         for name in cache.kept_files(config):  # what export needs beside the checkpoint
             with paths.written_whole(workdir / name) as partial:
                 shutil.copyfile(folder / name, partial)
-    loop.train(
+    state = loop.train(
         config,
         arrays,
         workdir,
@@ -79,6 +79,8 @@ def _run() -> None:
         tensorboard=_TENSORBOARD.value,
         report=_say,
     )
+    if config.align.steps and int(state.step) == config.train.steps and not _SYNTHETIC.value:
+        align_text.align(config, state.params, arrays, workdir / align_text.TOWER, _say)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.export import bundle, from_run
 from mmllm.models import efficientnet_lite0
-from mmllm.train import cache
+from mmllm.train import align_text, cache
 from tests import tiny_run
 
 
@@ -79,6 +79,18 @@ def test_a_tuned_stem_takes_the_place_of_the_pretrained_blocks(workdir, tmp_path
     np.testing.assert_array_equal(loaded.params["stem"]["block_0"]["kernel"], 0.0)
     np.testing.assert_array_equal(loaded.params["stem"]["block_15"]["kernel"], 0.25)
     assert loaded.manifest["pretrained"][0]["tuned"] == "the blocks behind tap 14x14x112"
+
+
+def test_an_aligned_tower_takes_the_place_of_the_runs(workdir, tmp_path):
+    align = dataclasses.replace(tiny_run.CONFIG.align, steps=1)
+    state = tiny_run.make(workdir, dataclasses.replace(tiny_run.CONFIG, align=align))
+    with pytest.raises(FileNotFoundError, match="no aligned text tower at .*finish the training"):
+        from_run.save(workdir, tmp_path / "bundle")
+    tower = jax.tree.map(np.zeros_like, jax.device_get(state.params["model"]["text_tower"]))
+    tensors.write(workdir / align_text.TOWER, tower)
+    loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle"))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(loaded.params["text_tower"]))
+    assert any(leaf.any() for leaf in jax.tree.leaves(loaded.params["decoder"]))
 
 
 def test_what_a_run_lacks_is_named(workdir, tmp_path):

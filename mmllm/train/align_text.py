@@ -1,0 +1,141 @@
+"""Aligns the text tower with the finished bank: the last stage of a run, minutes long.
+
+While bank and pictures move, the tower learns to tell captions apart; here it learns to lie where
+the bank's vectors lie, which is what pictures are compared with. Everything else is frozen, the
+token embeddings included, since the decoder shares them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mmllm.common import tensors
+from mmllm.common.config import Config
+from mmllm.common.types import Array, Float, Params
+from mmllm.data import pipeline
+from mmllm.models import mmllm as model_lib
+from mmllm.train import losses, optimizer
+
+TOWER = "tower.safetensors"
+REPORT_EVERY = 250  # steps
+Report = Callable[[str], None]
+
+
+def distances(
+    model: model_lib.Mmllm, params: Params, bank: Float[Array, "v e"], batch: Any
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean 1 - cosine of captions to their bank vectors, and of words to their mapped sentences.
+
+    `batch` holds "texts", "text_label" and "text_target", unit vectors for the words.
+    """
+    text: Any = model.apply({"params": params}, batch["texts"], method="embed_text")
+    label = batch["text_label"]
+    known = (label >= 0)[:, None]
+    target = jnp.where(known, jnp.take(bank, jnp.maximum(label, 0), axis=0), batch["text_target"])
+    distance = 1.0 - jnp.sum(text * target, axis=-1)
+    is_caption = known[:, 0].astype(distance.dtype)
+    return (
+        jnp.sum(distance * is_caption) / jnp.maximum(jnp.sum(is_caption), 1.0),
+        jnp.sum(distance * (1.0 - is_caption)) / jnp.maximum(jnp.sum(1.0 - is_caption), 1.0),
+    )
+
+
+def align(
+    config: Config,
+    params: Params,
+    arrays: pipeline.TrainingArrays,
+    path: Path,
+    report: Report = print,
+) -> Params:
+    """Trains the tower for `config.align.steps` and writes it to `path`, unless it is there.
+
+    Args:
+      config: the experiment.
+      params: {"model", "bank"} of the finished run.
+      arrays: of the run; only `texts` is read.
+      path: safetensors file for the tower.
+      report: takes the progress lines.
+
+    Returns:
+      The tower's parameters.
+
+    Raises:
+      FloatingPointError: a loss that is not finite.
+      OSError: the file could not be written.
+    """
+    if path.exists():
+        return tensors.read(path)
+    model, texts, setting = model_lib.build(config.model), arrays.texts, config.align
+    size = len(texts.bank_teacher)
+    bank = losses.CaptionBank(size, config.model.embed_dim)
+    teacher = jnp.asarray(texts.bank_teacher, jnp.float32)
+    vectors: Any = bank.apply({"params": params["bank"]}, teacher, jnp.ones(size))
+    tx = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(
+            optax.warmup_cosine_decay_schedule(
+                0.0, setting.learning_rate, max(1, setting.steps // 20), max(setting.steps, 2)
+            ),
+            b2=0.98,
+            weight_decay=0.01,
+            mask=optimizer.decays,
+        ),
+    )
+    frozen = {name: params["model"][name] for name in ("embed",)}
+
+    @jax.jit
+    def step(tower: Params, state: Any, batch: Any) -> tuple[Params, Any, Array, Array]:
+        mapped: Any = bank.apply(
+            {"params": params["bank"]}, batch["text_teacher"].astype(jnp.float32), method="words"
+        )
+        batch = {**batch, "text_target": mapped}
+
+        def loss_of(tower: Params) -> tuple[Array, tuple[Array, Array]]:
+            parts = distances(model, {**frozen, "text_tower": tower}, vectors, batch)
+            return parts[0] + setting.word_weight * parts[1], parts
+
+        (_, parts), grads = jax.value_and_grad(loss_of, has_aux=True)(tower)
+        updates, state = tx.update(grads, state, tower)
+        return optax.apply_updates(tower, updates), state, *parts
+
+    tower = params["model"]["text_tower"]
+    state, iterator = tx.init(tower), _draws(config, arrays)
+    for number in range(1, setting.steps + 1):
+        tower, state, captions, words = step(tower, state, next(iterator))
+        if number % REPORT_EVERY == 0 or number == setting.steps:
+            if not np.isfinite(float(captions) + float(words)):
+                raise FloatingPointError(
+                    f"text step {number}: the loss is not finite; lower align.learning_rate"
+                )
+            report(
+                f"text: step {number}/{setting.steps}  captions {float(captions):.3f}  "
+                f"words {float(words):.3f}"
+            )
+    tower = jax.device_get(tower)
+    tensors.write(path, tower)
+    return tower
+
+
+def _draws(config: Config, arrays: pipeline.TrainingArrays) -> grain.DatasetIterator:
+    """An endless iterator over texts: half captions, half words."""
+    dataset = grain.MapDataset.range(1).repeat().seed(config.seed + 3)
+    dataset = dataset.random_map(DrawTexts(arrays.texts, config.align.batch))
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+
+class DrawTexts(grain.transforms.RandomMap):
+    """Step number + generator -> texts, labels and sentence embeddings of one batch."""
+
+    def __init__(self, texts: pipeline.Texts, count: int) -> None:
+        self._texts, self._count = texts, count
+
+    # pyrefly: ignore[bad-override]  # The abstract method has no return type, so None is inferred.
+    def random_map(self, element: Any, rng: np.random.Generator) -> pipeline.Batch:
+        del element  # The generator is already the step's own.
+        return pipeline.draw_texts(self._texts, self._count, rng)
