@@ -1,9 +1,10 @@
 """nano: the model that ships in the package, trained on two CPU cores.
 
 Command:  mmllm data build all && python -m mmllm.train --config=configs/nano.py
-Hardware: 2 CPU cores, 8 GiB of memory.
-Time:     see LOG.md.
-Scores:   the score table in README.md.
+Hardware: 2 CPU cores, 10 GiB of memory, 8 GB of disk for cached features.
+Time:     20 min to cache, 18 to tune the stem, 7 to cache again, 58 to train, 5 to align the
+          text tower.
+Scores:   style-out R@1 .652, captions exact .451, CER .055, composites .543; all in README.md.
 """
 
 from ml_collections import ConfigDict
