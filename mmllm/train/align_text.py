@@ -46,6 +46,42 @@ def distances(
     )
 
 
+def make_step(
+    config: Config, params: Params, bank_teacher: np.ndarray
+) -> tuple[optax.GradientTransformation, Callable[..., tuple[Params, Any, Array, Array]]]:
+    """The optimizer, and a step: tower x optimizer state x batch -> the same and both distances."""
+    model, setting = model_lib.build(config.model), config.align
+    bank = losses.CaptionBank(len(bank_teacher), config.model.embed_dim)
+    teacher = jnp.asarray(bank_teacher, jnp.float32)
+    vectors: Any = bank.apply({"params": params["bank"]}, teacher, jnp.ones(len(bank_teacher)))
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, setting.learning_rate, max(1, setting.steps // 20), max(setting.steps, 2)
+    )
+    tx = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(schedule, b2=0.98, weight_decay=0.01, mask=optimizer.decays),
+    )
+    embed = params["model"]["embed"]
+
+    @jax.jit
+    def step(tower: Params, state: Any, batch: Any) -> tuple[Params, Any, Array, Array]:
+        mapped: Any = bank.apply(
+            {"params": params["bank"]}, batch["text_teacher"].astype(jnp.float32), method="words"
+        )
+
+        def loss_of(tower: Params) -> tuple[Array, tuple[Array, Array]]:
+            held = {"embed": embed, "text_tower": tower}
+            parts = distances(model, held, vectors, {**batch, "text_target": mapped})
+            return parts[0] + setting.word_weight * parts[1], parts
+
+        (_, parts), grads = jax.value_and_grad(loss_of, has_aux=True)(tower)
+        updates, state = tx.update(grads, state, tower)
+        moved: Any = optax.apply_updates(tower, updates)
+        return moved, state, parts[0], parts[1]
+
+    return tx, step
+
+
 def align(
     config: Config,
     params: Params,
@@ -71,39 +107,8 @@ def align(
     """
     if path.exists():
         return tensors.read(path)
-    model, texts, setting = model_lib.build(config.model), arrays.texts, config.align
-    size = len(texts.bank_teacher)
-    bank = losses.CaptionBank(size, config.model.embed_dim)
-    teacher = jnp.asarray(texts.bank_teacher, jnp.float32)
-    vectors: Any = bank.apply({"params": params["bank"]}, teacher, jnp.ones(size))
-    tx = optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adamw(
-            optax.warmup_cosine_decay_schedule(
-                0.0, setting.learning_rate, max(1, setting.steps // 20), max(setting.steps, 2)
-            ),
-            b2=0.98,
-            weight_decay=0.01,
-            mask=optimizer.decays,
-        ),
-    )
-    frozen = {name: params["model"][name] for name in ("embed",)}
-
-    @jax.jit
-    def step(tower: Params, state: Any, batch: Any) -> tuple[Params, Any, Array, Array]:
-        mapped: Any = bank.apply(
-            {"params": params["bank"]}, batch["text_teacher"].astype(jnp.float32), method="words"
-        )
-        batch = {**batch, "text_target": mapped}
-
-        def loss_of(tower: Params) -> tuple[Array, tuple[Array, Array]]:
-            parts = distances(model, {**frozen, "text_tower": tower}, vectors, batch)
-            return parts[0] + setting.word_weight * parts[1], parts
-
-        (_, parts), grads = jax.value_and_grad(loss_of, has_aux=True)(tower)
-        updates, state = tx.update(grads, state, tower)
-        return optax.apply_updates(tower, updates), state, *parts
-
+    setting = config.align
+    tx, step = make_step(config, params, arrays.texts.bank_teacher)
     tower = params["model"]["text_tower"]
     state, iterator = tx.init(tower), _draws(config, arrays)
     for number in range(1, setting.steps + 1):
