@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmllm.common import config as config_lib
@@ -360,7 +361,7 @@ def stem_params(config: Config, folder: Path) -> Params | None:
         return None
     stem = pretrained_stem(config)
     if config.tune.steps:
-        stem |= tensors.read(folder / TUNED)["tail"]
+        stem |= jax.tree.map(jnp.asarray, tensors.read(folder / TUNED)["tail"])
     return stem
 
 
