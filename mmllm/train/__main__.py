@@ -1,6 +1,5 @@
 """`python -m mmllm.train --config=configs/nano.py`: prepares the cache, trains and resumes."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -67,9 +66,7 @@ def _run() -> None:
         arrays = cache.open_arrays(config, folder)
         start = {"model": {"stem_affine": cache.channel_statistics(arrays.emoji.cells[0])}}
         loop.claim(workdir, config)
-        for name in cache.kept_files(config):  # what export needs beside the checkpoint
-            with paths.written_whole(workdir / name) as partial:
-                shutil.copyfile(folder / name, partial)
+        cache.keep_files(config, folder, workdir)
     state = loop.train(
         config,
         arrays,

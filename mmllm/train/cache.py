@@ -6,6 +6,7 @@ preparation goes on where it stopped.
 """
 
 import errno
+import filecmp
 import hashlib
 import json
 import shutil
@@ -365,9 +366,22 @@ def stem_params(config: Config, folder: Path) -> Params | None:
     return stem
 
 
-def kept_files(config: Config) -> tuple[str, ...]:
-    """Files of the cache that a run keeps beside its checkpoints."""
-    return (TOKENIZER, TUNED) if config.tune.steps else (TOKENIZER,)
+def keep_files(config: Config, folder: Path, workdir: Path) -> None:
+    """Copies what export needs beside the checkpoints from a cache to a run's folder.
+
+    Raises:
+      ValueError: the run began with another cache.
+    """
+    for name in (TOKENIZER, TUNED) if config.tune.steps else (TOKENIZER,):
+        source, target = folder / name, workdir / name
+        if not target.exists():
+            with paths.written_whole(target) as partial:
+                shutil.copyfile(source, partial)
+        elif not filecmp.cmp(source, target, shallow=False):
+            raise ValueError(
+                f"{target} is not the {name} of {folder}: the data changed since this run began; "
+                "use another --workdir"
+            )
 
 
 def channel_statistics(cells: np.ndarray) -> dict[str, np.ndarray]:

@@ -246,3 +246,17 @@ def test_a_full_disk_is_refused_before_cells_are_written(corpora, monkeypatch):
         prepare()
     names = [path.name for path in cache.cache_folder(CONFIG).iterdir()]
     assert not [name for name in names if "cells" in name]
+
+
+def test_a_run_keeps_its_vocabulary_and_refuses_another(tmp_path):
+    folder, workdir = tmp_path / "cache", tmp_path / "run"
+    folder.mkdir()
+    workdir.mkdir()
+    (folder / "tokenizer.model").write_bytes(b"one")
+    for _ in range(2):
+        cache.keep_files(CONFIG, folder, workdir)
+        assert (workdir / "tokenizer.model").read_bytes() == b"one"
+    (folder / "tokenizer.model").write_bytes(b"two")
+    with pytest.raises(ValueError, match=r"data changed since this run began; use another --wo"):
+        cache.keep_files(CONFIG, folder, workdir)
+    assert (workdir / "tokenizer.model").read_bytes() == b"one"
