@@ -206,6 +206,22 @@ def name_search_table(results: Sequence[Result]) -> str:
     )
 
 
+def limits_table(results: Sequence[Result]) -> str:
+    """PAPER: what each part of the model costs, by putting something better in its place."""
+    found = [result for result in results if result["kind"] == "limits"]
+    rows = found[-1]["rows"] if found else []
+    shown = ("image_to_text_r1", "image_to_text_r5", "exact", "accuracy")
+    return _markdown(
+        ("test", "from", "metric", "score", "n"),
+        [
+            (place(row), row["part"], title(metric), number(score, with_std=True), str(score["n"]))
+            for row in rows
+            for metric, score in row["metrics"].items()
+            if metric in shown
+        ],
+    )
+
+
 def parameters_table(results: Sequence[Result]) -> str:
     """PAPER: parameters and bytes by part of the measured model."""
     result = latest_benchmark(results)
@@ -223,4 +239,5 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "data": data_table,
     "parameters": parameters_table,
     "name_search": name_search_table,
+    "limits": limits_table,
 }

@@ -129,6 +129,15 @@ def test_what_the_search_for_names_gains():
     assert written == ["| plain pictures only | 8,000 |" + " .500 ± .010 |" * 3]
 
 
+def test_where_the_model_loses():
+    row = RESULT["rows"][0] | {"task": "caption", "part": "vector of the true name"}
+    row["metrics"] = {"exact": score(0.5), "bleu4": score(0.1)}
+    result = {"kind": "limits", "date": "2026-01-01", "rows": [row]}
+    written = tables.limits_table([RESULT, result]).splitlines()[2:]
+    assert len(written) == 1
+    assert written[0].endswith("| vector of the true name | exact match | .500 ± .010 | 7 |")
+
+
 @pytest.mark.parametrize("name", tables.TABLES)
 def test_without_results_a_table_is_one_row_of_dashes(name: str):
     header, rule, *rows = tables.TABLES[name]([]).splitlines()
