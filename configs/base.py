@@ -42,36 +42,39 @@ def get_config() -> ConfigDict:
     data.stamp_views = 8
     data.scene_views = 0  # composites: colour and light only, the frame stays
     data.crowded_weight = 0.4  # sampling weight of flags and letters, which crowd out other names
-    data.english_share = (
-        0.5  # share of captions asked in English; the other languages share the rest
-    )
     data.decoder_tokens = 20  # longest caption, or question and answer, task tokens included
-    data.name_tokens = 12  # longest caption of the pictures of mix.names
-    data.targets_per_example = 8  # room for next-token targets: pictures in a step times this
+    data.row_tokens = (
+        40  # room for the texts about one picture, packed: English first, or questions
+    )
+    data.name_tokens = 12  # the same for the pictures of mix.names
+    data.answer_tokens = 12  # most answer tokens of a row of questions, on average over a step
     data.text_tokens = 16  # longest text given to the text tower
     data.line_chars = 24  # longest training line, characters
     data.dictionary_words = 12_000  # WordNet nouns the text tower is distilled on
     data.limit = config_dict.placeholder(int)  # pictures per corpus, for smoke runs
 
-    # Examples of one step, by task: the mixture. Zero leaves a task out.
+    # Pictures, lines and texts of one step, by task: the mixture. Zero leaves a task out.
     mix = cfg.mix = ConfigDict()
-    mix.emoji = 24
-    mix.stamps = 6
-    mix.names = 128  # more emoji and stamps, on the short path alone: no encoder, so cheap
-    mix.composites = 8  # composite pictures with their captions
-    mix.composites_vqa = 48
+    mix.emoji = 16
+    mix.stamps = 4
+    mix.names = 128  # more emoji and stamps, by their embedding alone: no encoder, so cheap
+    mix.spoken = 32  # names without a picture: captions said from the bank's vectors
+    mix.composites = 6  # composite pictures with their captions
+    mix.composites_vqa = 32
     mix.easy_vqa = 12
-    mix.lines = 48
-    mix.texts = 192  # captions and dictionary words for the text tower
+    mix.lines = 40
+    mix.texts = 128  # captions and dictionary words for the text tower
 
     # Weight of each loss in the sum.
     loss = cfg.loss = ConfigDict()
     loss.caption = 1.0
     loss.name = 1.0  # captions from the image embedding alone
-    loss.vqa = 1.0
+    loss.spoken = 1.0  # captions from the bank's vectors
+    loss.spoken_noise = 0.5  # most noise on such a vector, of length 1
+    loss.vqa = 2.0
     loss.retrieval = 1.0
     loss.lines = 2.0
-    loss.text_caption = 0.5  # text tower against the caption bank
+    loss.text_caption = 2.0  # text tower against the caption bank
     loss.text_teacher = 2.0  # text tower against the sentence teacher on dictionary words
     loss.residual_keep = 0.75  # chance that a caption keeps its free residual in a step
 

@@ -15,7 +15,7 @@ from configs import base
 def get_config() -> ConfigDict:
     cfg = base.get_config()
     cfg.name = "nano"
-    cfg.tune.steps = 1_200
+    cfg.tune.steps = 2_400
     cfg.train.steps = 4_700
     cfg.align.steps = 1_500
     return cfg

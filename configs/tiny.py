@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     cfg.mix.emoji = 4
     cfg.mix.stamps = 2
     cfg.mix.names = 4
+    cfg.mix.spoken = 2
     cfg.mix.composites = 2
     cfg.mix.composites_vqa = 4
     cfg.mix.easy_vqa = 4

@@ -76,7 +76,7 @@ class Searcher:
         held = {name: self.params[name] for name in ("stem_affine", "image_embedding")}
         model = model_lib.build(self.config.model)
         cells = np.concatenate(parts).astype(np.float32)
-        return np.asarray(model.apply({"params": held}, cells, method="glance_embedding"))
+        return np.asarray(model.apply({"params": held}, cells, method="embed_cells"))
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         return self.vectors[[self.place[text] for text in texts]]

@@ -125,10 +125,10 @@ class DataConfig:
     stamp_views: int
     scene_views: int
     crowded_weight: float
-    english_share: float
     decoder_tokens: int
+    row_tokens: int
     name_tokens: int
-    targets_per_example: int
+    answer_tokens: int
     text_tokens: int
     line_chars: int
     dictionary_words: int
@@ -137,11 +137,12 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixConfig:
-    """Examples of one step, by task."""
+    """Pictures, lines and texts of one step, by task; several texts share a picture."""
 
     emoji: int
     stamps: int
     names: int
+    spoken: int
     composites: int
     composites_vqa: int
     easy_vqa: int
@@ -157,7 +158,12 @@ class MixConfig:
     @property
     def pictures(self) -> int:
         """Pictures of a step that pass the encoder, captioned and asked about."""
-        return self.emoji + self.stamps + self.composites + self.composites_vqa + self.easy_vqa
+        return self.captioned + self.composites_vqa + self.easy_vqa
+
+    @property
+    def captioned(self) -> int:
+        """Those of them that are captioned; they come first."""
+        return self.emoji + self.stamps + self.composites
 
     @property
     def total(self) -> int:
@@ -170,6 +176,8 @@ class LossConfig:
 
     caption: float
     name: float
+    spoken: float
+    spoken_noise: float
     vqa: float
     retrieval: float
     lines: float
@@ -241,10 +249,15 @@ class Config:
     align: AlignConfig
 
     def __post_init__(self) -> None:
-        short, long = self.data.name_tokens, self.data.decoder_tokens
+        longest, row = self.data.decoder_tokens, self.data.row_tokens
         _check(
-            2 < short <= long,
-            f"data.name_tokens must be 3 to data.decoder_tokens ({long}), got {short}",
+            longest <= row,
+            f"data.row_tokens must be at least data.decoder_tokens ({longest}), got {row}",
+        )
+        short = self.data.name_tokens
+        _check(
+            2 < short <= longest,
+            f"data.name_tokens must be 3 to data.decoder_tokens ({longest}), got {short}",
         )
         tap = self.model.tap if self.model.stem != "patch" else self.model.stem
         _check(

@@ -2,15 +2,16 @@
 
 Each batch is drawn from a generator seeded with (seed, step), so the order is the same whatever the
 number of workers, and resuming needs nothing but the step. The mixture over tasks is the number of
-examples of each task in a step (`cfg.mix`).
+examples of each task in a step (`cfg.mix`). Several texts about one picture share a row.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
+from jaxtyping import Int
 
 from mmllm.common.config import Config
 from mmllm.data import transforms
@@ -73,6 +74,76 @@ class TrainingArrays:
     texts: Texts
 
 
+class Rows(NamedTuple):
+    """Rows of packed texts.
+
+    Attributes:
+      ids: token ids, padded with 0.
+      start: the column where the token's text begins; of padding, its own column.
+      first: the column of the token from which on its text has a loss.
+    """
+
+    ids: Int[np.ndarray, "n t"]
+    start: Int[np.ndarray, "n t"]
+    first: Int[np.ndarray, "n t"]
+
+
+def pack(
+    texts: Sequence[Sequence[np.ndarray]], firsts: Sequence[Sequence[int]], width: int
+) -> Rows:
+    """Lays the texts of each row one behind the other; one that no longer fits is left out.
+
+    Args:
+      texts: per row, token ids of each text, padded with 0, in order of preference.
+      firsts: per row and text, the place of the token from which on it has a loss.
+      width: tokens of a row.
+    """
+    ids = np.zeros((len(texts), width), np.int32)
+    start = np.tile(np.arange(width, dtype=np.int32), (len(texts), 1))
+    first = start.copy()
+    for row, (wanted, places) in enumerate(zip(texts, firsts, strict=True)):
+        column = 0
+        for text, place in zip(wanted, places, strict=True):
+            stop = column + np.count_nonzero(text)
+            if stop > width:
+                continue
+            ids[row, column:stop] = text[: stop - column]
+            start[row, column:stop] = column
+            first[row, column:stop] = column + place
+            column = stop
+    return Rows(ids, start, first)
+
+
+def targets(rows: Rows, room: int) -> Batch:
+    """The tokens of rows, and the next-token targets among them, flattened over the batch.
+
+    Returns:
+      ids and start of `rows`; position (room,): index into the flattened (rows * tokens) hidden
+      states; target (room,): the next token; target_weight (room,): 1 for a real target, 0 for
+      padding; target_row (room,).
+
+    Raises:
+      ValueError: more targets than room.
+    """
+    ids, start, first = rows
+    column = np.arange(ids.shape[1] - 1)[None]
+    wanted = (column >= first[:, :-1]) & (start[:, 1:] == start[:, :-1]) & (ids[:, 1:] != 0)
+    row, place = np.nonzero(wanted)
+    if len(row) > room:
+        raise ValueError(
+            f"data.answer_tokens leaves room for {room} targets a step, got {len(row)}: raise it"
+        )
+    fill = (0, room - len(row))
+    return {
+        "ids": ids,
+        "start": start,
+        "position": np.pad(row * ids.shape[1] + place, fill).astype(np.int32),
+        "target": np.pad(ids[row, place + 1], fill).astype(np.int32),
+        "target_weight": np.pad(np.ones(len(row), np.float32), fill),
+        "target_row": np.pad(row, fill).astype(np.int32),
+    }
+
+
 def _cells(
     source: Captioned | Questioned, picture: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
@@ -80,57 +151,30 @@ def _cells(
     return np.stack([source.cells[v][p] for v, p in zip(view, picture, strict=True)])
 
 
-def _captioned(
-    source: Captioned, count: int, english_share: float, longest: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells, token ids and labels of `count` pictures drawn by weight.
-
-    Captions of more than `longest` tokens are not drawn: English stands in, or another picture.
-    """
-    fits = ~source.ids[np.minimum(source.first[:-1], len(source.ids) - 1), longest:].any(axis=1)
-    weight = source.weight * fits
-    picture = rng.choice(len(weight), count, p=weight / weight.sum())
-    start, stop = source.first[picture], source.first[picture + 1]
-    other = start + np.floor(rng.random(count) * np.maximum(stop - start - 1, 0)).astype(int) + 1
-    other = np.minimum(other, stop - 1)
-    english = (rng.random(count) < english_share) | source.ids[other, longest:].any(axis=1)
-    ids = source.ids[np.where(english, start, other), :longest]
-    return _cells(source, picture, rng), ids, source.label[picture]
+def draw_captioned(
+    source: Captioned, count: int, width: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Pictures drawn by weight, of those whose English caption has at most `width` tokens."""
+    english = np.minimum(source.first[:-1], len(source.ids) - 1)
+    weight = source.weight * ~source.ids[english, width:].any(axis=1)
+    if not weight.any():
+        raise ValueError(f"no caption has at most {width} tokens; raise data.name_tokens")
+    return rng.choice(len(weight), count, p=weight / weight.sum())
 
 
-def _questioned(
-    source: Questioned, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    question = rng.integers(0, len(source.picture), count)
-    return (
-        _cells(source, source.picture[question], rng),
-        source.ids[question],
-        source.answer[question],
-    )
+def captions_of(
+    source: Captioned, picture: np.ndarray, rng: np.random.Generator
+) -> list[list[np.ndarray]]:
+    """The captions of each picture: English first, then the other languages in any order."""
+    texts = []
+    for start, stop in zip(source.first[picture], source.first[picture + 1], strict=True):
+        others = start + 1 + rng.permutation(stop - start - 1)
+        texts.append([source.ids[start], *source.ids[others]])
+    return texts
 
 
-def _targets(ids: np.ndarray, start: np.ndarray, room: int) -> Batch:
-    """Next-token targets from position `start` of each row on, flattened over the batch.
-
-    Returns:
-      position (room,): index into the flattened (rows * tokens) hidden states; target (room,): the
-      next token; target_weight (room,): 1 for a real target, 0 for padding.
-    """
-    column = np.arange(ids.shape[1] - 1)[None]
-    wanted = (column >= start[:, None]) & (ids[:, 1:] != 0)
-    row, place = np.nonzero(wanted)
-    if len(row) > room:
-        raise ValueError(
-            f"data.targets_per_example leaves room for {room} targets a step, got {len(row)}: "
-            "raise it"
-        )
-    fill = (0, room - len(row))
-    return {
-        "position": np.pad(row * ids.shape[1] + place, fill).astype(np.int32),
-        "target": np.pad(ids[row, place + 1], fill).astype(np.int32),
-        "target_weight": np.pad(np.ones(len(row), np.float32), fill),
-        "target_row": np.pad(row, fill).astype(np.int32),
-    }
+def _without_question(texts: Sequence[Sequence[np.ndarray]]) -> list[list[int]]:
+    return [[0] * len(row) for row in texts]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,64 +190,90 @@ class BuildBatch(grain.transforms.RandomMap):
         return {
             **self._pictures(rng),
             **self._names(rng),
+            **self._spoken(rng),
             **self._lines(rng),
             **self._texts(rng),
         }
 
     def _pictures(self, rng: np.random.Generator) -> Batch:
         mix, data, arrays = self.config.mix, self.config.data, self.arrays
-        none = np.zeros(0, int)  # so that a step without pictures has arrays of no rows
-        cells, label, start = [arrays.emoji.cells[0][:0]], [none], [none]
-        ids = [np.zeros((0, data.decoder_tokens), np.int32)]
-        for source, count in (
+        cells, label = [arrays.emoji.cells[0][:0]], [np.zeros(0, int)]
+        texts: list[list[np.ndarray]] = []
+        firsts: list[list[int]] = []
+        for captioned, count in (
             (arrays.emoji, mix.emoji),
             (arrays.stamps, mix.stamps),
             (arrays.composites, mix.composites),
         ):
             if count:
-                part = _captioned(source, count, data.english_share, data.decoder_tokens, rng)
-                cells.append(part[0])
-                ids.append(part[1])
-                label.append(part[2])
-                start.append(np.zeros(count, int))
+                picture = draw_captioned(captioned, count, data.row_tokens, rng)
+                captions = captions_of(captioned, picture, rng)
+                texts += captions
+                firsts += _without_question(captions)
+                cells.append(_cells(captioned, picture, rng))
+                label.append(captioned.label[picture])
         for asked, count in (
             (arrays.composites_vqa, mix.composites_vqa),
             (arrays.easy_vqa, mix.easy_vqa),
         ):
             if count:
-                part = _questioned(asked, count, rng)
-                cells.append(part[0])
-                ids.append(part[1])
-                start.append(part[2])
+                # Each question is drawn equally often, and brings others about its picture along.
+                question = rng.integers(0, len(asked.picture), count)
+                picture = asked.picture[question]
+                for one, about in zip(question, picture, strict=True):
+                    rest = np.nonzero(asked.picture == about)[0]
+                    order = [one, *rng.permutation(rest[rest != one])]
+                    texts.append(list(asked.ids[order]))
+                    firsts.append(asked.answer[order].tolist())
+                cells.append(_cells(asked, picture, rng))
                 label.append(np.full(count, NO_LABEL))
-        tokens = np.concatenate(ids)
-        room = self.config.mix.pictures * data.targets_per_example
+        room = mix.captioned * (data.row_tokens - 1)
+        room += (mix.pictures - mix.captioned) * data.answer_tokens
         return {
             "cells": np.concatenate(cells),
-            "ids": tokens.astype(np.int32),
             "label": np.concatenate(label).astype(np.int32),
-            **_targets(tokens, np.concatenate(start), room),
+            **targets(pack(texts, firsts, data.row_tokens), room),
         }
 
     def _names(self, rng: np.random.Generator) -> Batch:
-        """More pictures of the bank's names, for the short path: each with a short caption."""
-        mix, data = self.config.mix, self.config.data
+        """More pictures of the bank's names, each with its English caption and what fits beside."""
+        mix, width = self.config.mix, self.config.data.name_tokens
         if not mix.names:
             return {}
         emoji, stamps = self.arrays.emoji, self.arrays.stamps
         drawn = int(mix.names * emoji.weight.sum() / (emoji.weight.sum() + stamps.weight.sum()))
-        parts = [
-            _captioned(source, count, data.english_share, data.name_tokens, rng)
-            for source, count in ((emoji, drawn), (stamps, mix.names - drawn))
-            if count
-        ]
-        cells, ids, label = (np.concatenate(part) for part in zip(*parts, strict=True))
-        targets = _targets(ids, np.zeros(mix.names, int), mix.names * data.targets_per_example)
+        cells, texts, label = [], [], []
+        for source, count in ((emoji, drawn), (stamps, mix.names - drawn)):
+            if count:
+                picture = draw_captioned(source, count, width, rng)
+                cells.append(_cells(source, picture, rng))
+                texts += captions_of(source, picture, rng)
+                label.append(source.label[picture])
+        rows = pack(texts, _without_question(texts), width)
         return {
-            "name_cells": cells,
-            "name_ids": ids.astype(np.int32),
-            "name_label": label.astype(np.int32),
-            **{f"name_{field}": value for field, value in targets.items()},
+            "name_cells": np.concatenate(cells),
+            "name_label": np.concatenate(label).astype(np.int32),
+            **_prefixed("name_", targets(rows, mix.names * (width - 1))),
+        }
+
+    def _spoken(self, rng: np.random.Generator) -> Batch:
+        """Names without a picture, each drawn equally often, in English and other languages."""
+        mix, width = self.config.mix, self.config.data.row_tokens
+        if not mix.spoken:
+            return {}
+        sources = (self.arrays.emoji, self.arrays.stamps)
+        label = np.concatenate([source.label for source in sources])
+        usable = np.concatenate([source.weight for source in sources]) > 0
+        weight = usable / np.maximum(np.bincount(label, usable), 1)[label]
+        pick = rng.choice(len(weight), mix.spoken, p=weight / weight.sum())
+        before, texts = len(sources[0].label), []
+        for place in pick:
+            source, place = (sources[0], place) if place < before else (sources[1], place - before)
+            texts += captions_of(source, np.array([place]), rng)
+        rows = pack(texts, _without_question(texts), width)
+        return {
+            "spoken_label": label[pick].astype(np.int32),
+            **_prefixed("spoken_", targets(rows, mix.spoken * (width - 1))),
         }
 
     def _lines(self, rng: np.random.Generator) -> Batch:
@@ -214,6 +284,10 @@ class BuildBatch(grain.transforms.RandomMap):
 
     def _texts(self, rng: np.random.Generator) -> Batch:
         return draw_texts(self.arrays.texts, self.config.mix.texts, rng)
+
+
+def _prefixed(kind: str, batch: Batch) -> Batch:
+    return {f"{kind}{name}": value for name, value in batch.items()}
 
 
 def draw_texts(source: Texts, count: int, rng: np.random.Generator) -> Batch:

@@ -1,6 +1,7 @@
 """The causal text decoder with the image tokens as prefix and a KV cache of plain arrays.
 
-The prefix is seen by every position; text sees the prefix and the text before it. A cache is a
+The prefix is seen by every position; text sees the prefix and the text before it. In training
+several texts about one picture share a row and its prefix, unseen by each other. A cache is a
 tuple with one `KeyValue` a block, each (b, g, prefix + max_text, k).
 """
 
@@ -24,14 +25,25 @@ class Decoder(nn.Module):
         self.norm = layers.Norm()
 
     def __call__(
-        self, prefix: Float[Array, "b n d"], text: Float[Array, "b t d"]
+        self,
+        prefix: Float[Array, "b n d"],
+        text: Float[Array, "b t d"],
+        start: Int[Array, "b t"] | None = None,
     ) -> tuple[Float[Array, "b t d"], Cache]:
-        """Hidden states of the text positions, and every block's keys and values."""
+        """Hidden states of the text positions, and every block's keys and values.
+
+        `start` is the column where each token's text begins; without it a row is one text.
+        """
         x = jnp.concatenate([prefix, text], axis=1)
         n, s = prefix.shape[1], x.shape[1]
         column, row = jnp.arange(s)[None, :], jnp.arange(s)[:, None]
         mask = ((column <= row) | (column < n))[None, None]
         position = jnp.broadcast_to(jnp.arange(s)[None], x.shape[:2])
+        if start is not None:
+            text_of = jnp.pad(start + n, ((0, 0), (n, 0)))
+            same = text_of[:, :, None] == text_of[:, None, :]
+            mask = mask & (same | (column < n)[None])[:, None]
+            position = position - jnp.pad(start, ((0, 0), (n, 0)))
         pairs = []
         for block in self.block:
             x, pair = block(x, mask, position)

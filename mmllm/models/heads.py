@@ -9,29 +9,21 @@ from mmllm.models import attention, layers
 
 
 class ImageEmbedding(nn.Module):
-    """Retrieval embedding: a short path from the pooled stem features plus the pooled encoder."""
+    """Retrieval embedding: two dense layers over the stem's features, pooled by mean and maximum.
+
+    The encoder has no part in it: pooled and added, it changed nothing (LOG.md, 2026-11-25).
+    """
 
     config: ModelConfig
 
     def setup(self) -> None:
         c = self.config
         self.short = layers.Mlp(c.head_width, c.embed_dim)
-        # Next to nothing at first: the short path, which most pictures take alone, learns first.
-        self.long = layers.Dense(c.embed_dim, use_bias=False, init_scale=1e-4)
 
-    def _short(self, cells: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
+    def __call__(self, cells: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
+        """Stem cells -> unit vectors."""
         pooled = [jnp.mean(cells, axis=(1, 2)), jnp.max(cells, axis=(1, 2))]
-        return self.short(jnp.concatenate(pooled, axis=-1))
-
-    def __call__(
-        self, cells: Float[Array, "b y x c"], encoded: Float[Array, "b n d"]
-    ) -> Float[Array, "b e"]:
-        """Stem cells and encoded tokens -> unit vectors."""
-        return layers.unit_norm(self._short(cells) + self.long(jnp.mean(encoded, axis=1)))
-
-    def glance(self, cells: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
-        """The short path alone, which costs next to nothing: for training on many pictures."""
-        return layers.unit_norm(self._short(cells))
+        return layers.unit_norm(self.short(jnp.concatenate(pooled, axis=-1)))
 
 
 class TextTower(nn.Module):

@@ -49,22 +49,19 @@ class Mmllm(nn.Module):
         """Stem cells -> (prefix tokens for the decoder, unit image embedding)."""
         cells = self._standardise(cells, train)
         encoded = self.encoder(self.picture_tokens(cells))
-        embedding = self.image_embedding(cells, encoded)
+        embedding = self.image_embedding(cells)
         # The embedding is a token of its own: what retrieval learns, the decoder may use.
-        return jnp.concatenate([encoded, self._token(embedding)], axis=1), embedding
+        return jnp.concatenate([encoded, self.name_prefix(embedding)], axis=1), embedding
 
-    def glance(
-        self, cells: Float[Array, "b i j c"], *, train: bool = False
-    ) -> tuple[Float[Array, "b 1 d"], Float[Array, "b e"]]:
-        """As `encode_cells` without the encoder: the prefix is the embedding's token alone."""
-        embedding = self.glance_embedding(cells, train=train)
-        return self._token(embedding), embedding
-
-    def glance_embedding(
+    def embed_cells(
         self, cells: Float[Array, "b i j c"], *, train: bool = False
     ) -> Float[Array, "b e"]:
-        """The image embedding by the short path alone."""
-        return self.image_embedding.glance(self._standardise(cells, train))
+        """Stem cells -> unit image embedding; without the encoder, so next to free."""
+        return self.image_embedding(self._standardise(cells, train))
+
+    def name_prefix(self, embedding: Float[Array, "b e"]) -> Float[Array, "b 1 d"]:
+        """An embedding as a prefix of one token: enough to name what it shows."""
+        return self.embedding_token(embedding * self.config.embed_dim**0.5)[:, None]
 
     def _standardise(self, cells: Float[Array, "b i j c"], train: bool) -> Float[Array, "b i j c"]:
         """Scales the stem's channels, and in training drops some of each picture."""
@@ -76,16 +73,13 @@ class Mmllm(nn.Module):
         kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
         return cells * (kept / keep)
 
-    def _token(self, embedding: Float[Array, "b e"]) -> Float[Array, "b 1 d"]:
-        return self.embedding_token(embedding * self.config.embed_dim**0.5)[:, None]
-
     def encode_image(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b n d"]:
         """Pixels -> prefix tokens."""
         return self.encode_cells(self.stem_cells(pixels))[0]
 
     def embed_image(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b e"]:
         """Pixels -> unit embedding."""
-        return self.encode_cells(self.stem_cells(pixels))[1]
+        return self.embed_cells(self.stem_cells(pixels))
 
     def embed_text(self, ids: Int[Array, "b t"]) -> Float[Array, "b e"]:
         """Token ids, `[<emb>] text <eos>` padded with 0 -> unit embedding."""
@@ -96,10 +90,16 @@ class Mmllm(nn.Module):
         return self.line_reader(self.encoder(self.line_tokens(lines)))
 
     def decode_hidden(
-        self, prefix: Float[Array, "b n d"], ids: Int[Array, "b t"]
+        self,
+        prefix: Float[Array, "b n d"],
+        ids: Int[Array, "b t"],
+        start: Int[Array, "b t"] | None = None,
     ) -> Float[Array, "b t d"]:
-        """Hidden states of all text positions: training takes logits only where there is a loss."""
-        return self.decoder(prefix, self.embed(ids))[0]
+        """Hidden states of all text positions: training takes logits only where there is a loss.
+
+        `start` parts the texts that share a row, see `Decoder`.
+        """
+        return self.decoder(prefix, self.embed(ids), start)[0]
 
     def logits(self, hidden: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
         """Hidden states -> vocabulary logits, by the tied embedding."""

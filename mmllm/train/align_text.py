@@ -17,7 +17,7 @@ import optax
 
 from mmllm.common import tensors
 from mmllm.common.config import Config
-from mmllm.common.types import Array, Float, Params
+from mmllm.common.types import Array, Params
 from mmllm.data import pipeline
 from mmllm.models import mmllm as model_lib
 from mmllm.train import losses, optimizer
@@ -27,33 +27,13 @@ REPORT_EVERY = 250  # steps
 Report = Callable[[str], None]
 
 
-def distances(
-    model: model_lib.Mmllm, params: Params, bank: Float[Array, "v e"], batch: Any
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean 1 - cosine of captions to their bank vectors, and of words to their mapped sentences.
-
-    `batch` holds "texts", "text_label" and "text_target", unit vectors for the words.
-    """
-    text: Any = model.apply({"params": params}, batch["texts"], method="embed_text")
-    label = batch["text_label"]
-    known = (label >= 0)[:, None]
-    target = jnp.where(known, jnp.take(bank, jnp.maximum(label, 0), axis=0), batch["text_target"])
-    distance = 1.0 - jnp.sum(text * target, axis=-1)
-    is_caption = known[:, 0].astype(distance.dtype)
-    return (
-        jnp.sum(distance * is_caption) / jnp.maximum(jnp.sum(is_caption), 1.0),
-        jnp.sum(distance * (1.0 - is_caption)) / jnp.maximum(jnp.sum(1.0 - is_caption), 1.0),
-    )
-
-
 def make_step(
     config: Config, params: Params, bank_teacher: np.ndarray
 ) -> tuple[optax.GradientTransformation, Callable[..., tuple[Params, Any, Array, Array]]]:
     """The optimizer, and a step: tower x optimizer state x batch -> the same and both distances."""
     model, setting = model_lib.build(config.model), config.align
     bank = losses.CaptionBank(len(bank_teacher), config.model.embed_dim)
-    teacher = jnp.asarray(bank_teacher, jnp.float32)
-    vectors: Any = bank.apply({"params": params["bank"]}, teacher, jnp.ones(len(bank_teacher)))
+    vectors = losses.bank_vectors(params["bank"], jnp.asarray(bank_teacher, jnp.float32))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, setting.learning_rate, max(1, setting.steps // 20), max(setting.steps, 2)
     )
@@ -71,7 +51,7 @@ def make_step(
 
         def loss_of(tower: Params) -> tuple[Array, tuple[Array, Array]]:
             held = {"embed": embed, "text_tower": tower}
-            parts = distances(model, held, vectors, {**batch, "text_target": mapped})
+            parts = losses.text_distances(model, held, vectors, {**batch, "text_target": mapped})
             return parts[0] + setting.word_weight * parts[1], parts
 
         (_, parts), grads = jax.value_and_grad(loss_of, has_aux=True)(tower)

@@ -71,7 +71,8 @@ def next_token(
     model: model_lib.Mmllm, params: Params, prefix: jax.Array, batch: Any, kind: str = ""
 ) -> Float[Array, "t"]:
     """Cross entropy of each target of a batch; `kind` is the prefix of its fields' names."""
-    hidden = _apply(model, params, prefix, batch[f"{kind}ids"], method="decode_hidden")
+    texts = batch[f"{kind}ids"], batch[f"{kind}start"]
+    hidden = _apply(model, params, prefix, *texts, method="decode_hidden")
     flat = hidden.reshape(-1, hidden.shape[-1])
     wanted = jnp.take(flat, batch[f"{kind}position"], axis=0)
     logits = _apply(model, params, wanted, method="logits")
@@ -83,8 +84,7 @@ def decoder_losses(
 ) -> dict[str, Float[Array, ""]]:
     """Mean cross entropy over the caption tokens and over the answer tokens."""
     loss = next_token(model, params, prefix, batch)
-    mix = config.mix
-    is_caption = (batch["target_row"] < mix.emoji + mix.stamps + mix.composites).astype(loss.dtype)
+    is_caption = (batch["target_row"] < config.mix.captioned).astype(loss.dtype)
     weight = batch["target_weight"]
     return {
         "caption": _mean(loss, weight * is_caption),
@@ -121,27 +121,70 @@ def retrieval_losses(
     key: jax.Array,
 ) -> dict[str, Float[Array, ""]]:
     """Image against the bank (label < 0: none), text tower against bank and sentence teacher."""
-    bank = CaptionBank(bank_teacher.shape[0], config.model.embed_dim)
-    bank_params = params["bank"]
-    scale = _apply(bank, bank_params, method="scale")
     known = (label >= 0).astype(jnp.float32)
     keep = config.loss.residual_keep
-    image = bank_loss(bank_params, embedding, label, bank_teacher, keep, key)
-    text = _apply(model, params["model"], batch["texts"], method="embed_text")
-    full = _apply(bank, bank_params, bank_teacher, jnp.ones(bank_teacher.shape[0]))
-    fixed, fixed_scale = jax.lax.stop_gradient(full), jax.lax.stop_gradient(scale)
-    text_label = batch["text_label"]
-    is_caption = (text_label >= 0).astype(jnp.float32)
-    tower = optax.softmax_cross_entropy_with_integer_labels(
-        fixed_scale * text @ fixed.T, jnp.maximum(text_label, 0)
+    image = bank_loss(params["bank"], embedding, label, bank_teacher, keep, key)
+    bank = CaptionBank(bank_teacher.shape[0], config.model.embed_dim)
+    words = _apply(bank, params["bank"], batch["text_teacher"].astype(jnp.float32), method="words")
+    captions, nouns = text_distances(
+        model,
+        params["model"],
+        jax.lax.stop_gradient(bank_vectors(params["bank"], bank_teacher)),
+        {**batch, "text_target": jax.lax.stop_gradient(words)},
     )
-    words = _apply(bank, bank_params, batch["text_teacher"].astype(jnp.float32), method="words")
-    distance = 1.0 - jnp.sum(text * jax.lax.stop_gradient(words), axis=-1)
     return {
         "retrieval": _mean(image, known),
-        "text_caption": _mean(tower, is_caption),
-        "text_teacher": _mean(distance, 1.0 - is_caption),
+        "text_caption": captions,
+        "text_teacher": nouns,
     }
+
+
+def bank_vectors(bank_params: Params, bank_teacher: Float[Array, "v w"]) -> Float[Array, "v e"]:
+    """Unit vectors of all captions, residuals included."""
+    bank = CaptionBank(*bank_params["residual"].shape)
+    return _apply(bank, bank_params, bank_teacher, jnp.ones(bank_teacher.shape[0]))
+
+
+def text_distances(
+    model: model_lib.Mmllm, params: Params, bank: Float[Array, "v e"], batch: Any
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean 1 - cosine of captions to their bank vectors, and of words to their mapped sentences.
+
+    A softmax over the bank would only tell captions apart: trained so, the tower lay beside the
+    bank (LOG.md, 2026-11-25). `batch` holds "texts", "text_label" and "text_target", unit vectors
+    for the words.
+    """
+    text = _apply(model, params, batch["texts"], method="embed_text")
+    label = batch["text_label"]
+    known = (label >= 0)[:, None]
+    target = jnp.where(known, jnp.take(bank, jnp.maximum(label, 0), axis=0), batch["text_target"])
+    distance = 1.0 - jnp.sum(text * target, axis=-1)
+    is_caption = known[:, 0].astype(distance.dtype)
+    return _mean(distance, is_caption), _mean(distance, 1.0 - is_caption)
+
+
+def spoken_loss(
+    config: Config,
+    model: model_lib.Mmllm,
+    params: Params,
+    batch: Any,
+    bank_teacher: Float[Array, "v w"],
+    key: jax.Array,
+) -> Float[Array, ""]:
+    """Cross entropy of captions said from their bank vectors, without a picture.
+
+    The vectors get noise of a random length up to `loss.spoken_noise`, as pictures only come near
+    their name's vector. Source: CapDec (Nukrai et al., 2022), with noise of one fixed length.
+    """
+    direction_key, length_key = jax.random.split(key)
+    vectors = jax.lax.stop_gradient(bank_vectors(params["bank"], bank_teacher))
+    vectors = jnp.take(vectors, batch["spoken_label"], axis=0)
+    noise = jax.random.normal(direction_key, vectors.shape) * vectors.shape[1] ** -0.5
+    length = jax.random.uniform(length_key, (len(vectors), 1)) * config.loss.spoken_noise
+    embedding = layers.unit_norm(vectors + length * noise)
+    prefix = _apply(model, params["model"], embedding, method="name_prefix")
+    loss = next_token(model, params["model"], prefix, batch, "spoken_")
+    return _mean(loss, batch["spoken_target_weight"])
 
 
 def line_loss(model: model_lib.Mmllm, params: Params, batch: Any) -> Float[Array, ""]:
@@ -164,7 +207,7 @@ def total_loss(
     key: jax.Array,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum of `cfg.loss` and each loss by name."""
-    dropout_key, name_key, bank_key = jax.random.split(key, 3)
+    dropout_key, name_key, bank_key, spoken_key = jax.random.split(key, 4)
     prefix, embedding = _apply(
         model,
         params["model"],
@@ -176,18 +219,21 @@ def total_loss(
     losses = decoder_losses(config, model, params["model"], prefix, batch)
     label = batch["label"]
     if config.mix.names:
-        prefix, seen = _apply(
+        seen = _apply(
             model,
             params["model"],
             batch["name_cells"].astype(jnp.float32),
             train=True,
             rngs={"dropout": name_key},
-            method="glance",
+            method="embed_cells",
         )
+        prefix = _apply(model, params["model"], seen, method="name_prefix")
         loss = next_token(model, params["model"], prefix, batch, "name_")
         losses["name"] = _mean(loss, batch["name_target_weight"])
         embedding = jnp.concatenate([embedding, seen])
         label = jnp.concatenate([label, batch["name_label"]])
+    if config.mix.spoken:
+        losses["spoken"] = spoken_loss(config, model, params, batch, bank_teacher, spoken_key)
     losses |= retrieval_losses(
         config, model, params, embedding, label, batch, bank_teacher, bank_key
     )

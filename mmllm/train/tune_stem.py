@@ -134,7 +134,7 @@ def make_step(
                 cells,
                 train=True,
                 rngs={"dropout": dropout_key},
-                method="glance_embedding",
+                method="embed_cells",
             )
             return jnp.mean(
                 losses.bank_loss(

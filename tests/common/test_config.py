@@ -120,9 +120,25 @@ def test_sizes_that_follow_are_counted_by_hand():
 
 def test_the_mixture_is_summed_by_hand():
     mix = config_lib.MixConfig(
-        emoji=1, stamps=2, names=8, composites=3, composites_vqa=4, easy_vqa=5, lines=6, texts=7
+        emoji=1,
+        stamps=2,
+        names=8,
+        spoken=9,
+        composites=3,
+        composites_vqa=4,
+        easy_vqa=5,
+        lines=6,
+        texts=7,
     )
-    assert (mix.pictures, mix.total) == (15, 36)
+    assert (mix.captioned, mix.pictures, mix.total) == (6, 15, 45)
+
+
+def test_a_row_holds_the_longest_text():
+    good = values()
+    good["data"]["row_tokens"] = good["data"]["decoder_tokens"] - 1
+    message = r"^data.row_tokens must be at least data.decoder_tokens \(20\), got 19$"
+    with pytest.raises(ValueError, match=message):
+        config_lib.resolve(good)
 
 
 def test_a_task_is_left_out_by_zero_and_never_counted_below_it():

@@ -37,10 +37,9 @@ def captioned(captions, weight=None):
     )
 
 
-def drawn(source, english_share=0.5, longest=2):
+def drawn(source, longest=2):
     rng = np.random.default_rng(0)
-    cells, ids, label = pipeline._captioned(source, DRAWS, english_share, longest, rng)
-    return cells[:, 0, 0, 0].astype(int), ids, label
+    return pipeline.draw_captioned(source, DRAWS, longest, rng)
 
 
 def with_config(**sections):
@@ -50,25 +49,38 @@ def with_config(**sections):
     return config_lib.resolve(cfg)
 
 
-def test_targets_are_the_next_tokens_from_the_answer_on():
-    ids = np.array([[5, 11, 3, 0], [7, 8, 12, 3], [6, 0, 0, 0]])
-    targets = pipeline._targets(ids, np.array([0, 1, 0]), room=6)
-    # Row 0 predicts 11 and 3 from places 0 and 1; row 1 starts at its <ans>; row 2 is empty.
+def rows_of(texts, firsts, width):
+    return pipeline.pack([[np.array(text) for text in row] for row in texts], firsts, width)
+
+
+def test_texts_are_packed_behind_one_another_and_what_does_not_fit_is_left_out():
+    rows = rows_of([[[5, 6, 0], [7, 8, 9], [4, 3, 0]], [[2, 1, 0]]], [[0, 1, 0], [1]], 4)
+    assert rows.ids.tolist() == [[5, 6, 4, 3], [2, 1, 0, 0]]
+    assert rows.start.tolist() == [[0, 0, 2, 2], [0, 0, 2, 3]]
+    assert rows.first.tolist() == [[0, 0, 2, 2], [1, 1, 2, 3]]
+
+
+def test_targets_are_the_next_tokens_of_the_same_text_from_the_answer_on():
+    rows = rows_of([[[5, 11, 3], [7, 8, 12, 3]], [[6]]], [[0, 1], [0]], 7)
+    got = pipeline.targets(rows, room=5)
+    # 11 and 3 from places 0 and 1; the second text starts at its <ans>; the last is too short.
     expected = {
-        "position": [0, 1, 5, 6, 0, 0],
-        "target": [11, 3, 12, 3, 0, 0],
-        "target_weight": [1, 1, 1, 1, 0, 0],
-        "target_row": [0, 0, 1, 1, 0, 0],
+        "position": [0, 1, 4, 5, 0],
+        "target": [11, 3, 12, 3, 0],
+        "target_weight": [1, 1, 1, 1, 0],
+        "target_row": [0, 0, 0, 0, 0],
     }
-    assert {name: value.tolist() for name, value in targets.items()} == expected
+    assert {name: got[name].tolist() for name in expected} == expected
+    np.testing.assert_array_equal(got["ids"], rows.ids)
+    np.testing.assert_array_equal(got["start"], rows.start)
 
 
 def test_more_targets_than_room_are_refused_with_the_field_to_raise():
-    ids = np.ones((2, 4), np.int32)
-    assert pipeline._targets(ids, np.zeros(2, int), room=6)["target_weight"].all()
-    message = "data.targets_per_example leaves room for 5 targets a step, got 6: raise it"
+    rows = rows_of([[[1, 1, 1, 1]], [[1, 1, 1, 1]]], [[0], [0]], 4)
+    assert pipeline.targets(rows, room=6)["target_weight"].all()
+    message = "data.answer_tokens leaves room for 5 targets a step, got 6: raise it"
     with pytest.raises(ValueError, match=message):
-        pipeline._targets(ids, np.zeros(2, int), room=5)
+        pipeline.targets(rows, room=5)
 
 
 def test_targets_of_a_batch_equal_a_naive_loop():
@@ -80,80 +92,99 @@ def test_targets_of_a_batch_equal_a_naive_loop():
     np.testing.assert_array_equal(
         batch["position"][real] // batch["ids"].shape[1], batch["target_row"][real]
     )
-    # Synthetic captions have two targets, questions two from their <ans> on.
-    assert real.sum() == 2 * config.mix.pictures
+    # Synthetic pictures have two captions or one question, each with two targets.
+    asked = config.mix.pictures - config.mix.captioned
+    assert real.sum() == 4 * config.mix.captioned + 2 * asked
 
 
 def test_pictures_are_drawn_by_weight_and_never_with_weight_zero():
-    picture, _, _ = drawn(captioned([1, 1, 1], weight=[1, 0, 3]))
-    share = np.bincount(picture % 100, minlength=3) / DRAWS
+    picture = drawn(captioned([1, 1, 1], weight=[1, 0, 3]))
+    share = np.bincount(picture, minlength=3) / DRAWS
     assert share[1] == 0
     assert share[2] == pytest.approx(0.75, abs=SHARE_TOLERANCE)
 
 
 def test_every_view_is_drawn_equally_often():
-    view = drawn(captioned([1]))[0] // 100
+    cells = pipeline._cells(captioned([1]), np.zeros(DRAWS, int), np.random.default_rng(0))
+    view = cells[:, 0, 0, 0].astype(int) // 100
     assert np.mean(view == 1) == pytest.approx(0.5, abs=SHARE_TOLERANCE)
 
 
-@pytest.mark.parametrize("english_share", [0.0, 0.3, 1.0])
-def test_english_has_its_share_and_the_other_languages_share_the_rest(english_share):
-    place = drawn(captioned([4]), english_share)[1][:, 1]
-    share = np.bincount(place, minlength=5)[1:] / DRAWS
-    rest = (1 - english_share) / 3
-    np.testing.assert_allclose(share, [english_share, rest, rest, rest], atol=SHARE_TOLERANCE)
-    assert (share[0] == 0) == (english_share == 0)
+def test_english_comes_first_and_the_other_languages_in_any_order():
+    picture = np.zeros(DRAWS, int)
+    texts = pipeline.captions_of(captioned([4]), picture, np.random.default_rng(0))
+    place = np.array(texts)[:, :, 1]
+    assert (place[:, 0] == 1).all()
+    assert (np.sort(place, axis=1) == [1, 2, 3, 4]).all()
+    for column in (1, 2, 3):
+        share = np.bincount(place[:, column], minlength=5)[2:] / DRAWS
+        np.testing.assert_allclose(share, 1 / 3, atol=SHARE_TOLERANCE)
 
 
-def test_a_picture_with_english_alone_is_captioned_in_english():
-    assert (drawn(captioned([1, 1]), english_share=0.0)[1][:, 1] == 1).all()
+def test_captions_stay_with_their_picture():
+    counts = [1 + i % 4 for i in range(PICTURES)]
+    source = captioned(counts)
+    picture = drawn(source)
+    for about, texts in zip(
+        picture, pipeline.captions_of(source, picture, np.random.default_rng(0)), strict=True
+    ):
+        assert [text[0] for text in texts] == [1 + about] * counts[about]
 
 
-def test_a_caption_and_its_label_stay_with_their_picture():
-    captions = [1 + i % 4 for i in range(PICTURES)]
-    picture, ids, label = drawn(captioned(captions))
-    np.testing.assert_array_equal(ids[:, 0], 1 + picture % 100)
-    np.testing.assert_array_equal(label, 50 + picture % 100)
-    assert (ids[:, 1] <= np.array(captions)[picture % 100]).all()
+def test_a_picture_whose_english_caption_is_too_long_is_not_drawn():
+    ids = [[1, 1, 0], [1, 2, 9], [2, 1, 9], [2, 2, 0], [3, 1, 0], [3, 2, 9]]
+    source = dataclasses.replace(captioned([2, 2, 2]), ids=np.array(ids, np.int32))
+    assert set(drawn(source)) == {0, 2}
+    assert set(drawn(source, longest=3)) == {0, 1, 2}
+    with pytest.raises(ValueError, match=r"no caption has at most 1 tokens; raise data.name_token"):
+        drawn(source, longest=1)
 
 
-def test_a_caption_too_long_is_not_drawn():
-    ids = [[1, 1, 0], [1, 2, 9], [1, 3, 0], [2, 1, 9], [2, 2, 0], [3, 1, 0], [3, 2, 9]]
-    source = captioned([3, 2, 2])
-    source = dataclasses.replace(source, ids=np.array(ids, np.int32))
-    picture, rows, _ = drawn(source, english_share=0.0)
-    assert rows.shape == (DRAWS, 2)
-    # Picture 1 has no English that fits; picture 2 is named in English instead.
-    assert {tuple(row) for row in rows.tolist()} == {(1, 1), (1, 3), (3, 1)}
-    assert set(picture % 100) == {0, 2}
-    picture, rows, _ = drawn(source, english_share=0.0, longest=3)
-    assert set(picture % 100) == {0, 1, 2}
-    assert (2, 2, 0) in {tuple(row) for row in rows.tolist()}
+def test_questions_share_a_row_with_others_about_their_picture():
+    asked = np.array([0, 0, 0, 1])
+    ids = np.array([[30 + i, 8, 40 + i, 3] for i in range(4)], np.int32)
+    shape = (1, *ARRAYS.emoji.cells[0].shape[1:])
+    cells = tuple(np.tile(view, shape) for view in cells_of(2))
+    questioned = pipeline.Questioned(cells, ids, np.full(4, 1), asked)
+    arrays = dataclasses.replace(ARRAYS, composites_vqa=questioned)
+    mix = dict.fromkeys(("emoji", "stamps", "composites", "easy_vqa"), 0)
+    config = with_config(mix={**mix, "composites_vqa": 400}, data={"row_tokens": 20})
+    batch = pipeline.BuildBatch(config, arrays)._pictures(np.random.default_rng(0))
+    first = np.bincount(batch["ids"][:, 0] - 30, minlength=4) / 400
+    np.testing.assert_allclose(first, 0.25, atol=4 * (0.25 * 0.75 / 400) ** 0.5)
+    for row, cells in zip(batch["ids"], batch["cells"][:, 0, 0, 0], strict=True):
+        about = {0: {30, 31, 32}, 1: {33}}[int(cells) % 100]
+        assert set(row[::4].tolist()) - {0} == about
+    assert (batch["start"][:, :4] == 0).all()
+    # From <ans> on: the answer and the end.
+    assert set(batch["target"][batch["target_weight"] == 1]) == {3, 40, 41, 42, 43}
 
 
-def test_a_question_keeps_its_picture_and_the_place_of_its_answer():
-    picture = np.arange(30) % PICTURES
-    source = pipeline.Questioned(
-        cells=cells_of(PICTURES),
-        ids=np.stack([np.arange(30), picture], axis=1),
-        answer=2 * np.arange(30),
-        picture=picture,
-    )
-    cells, ids, answer = pipeline._questioned(source, DRAWS, np.random.default_rng(0))
-    np.testing.assert_array_equal(cells[:, 0, 0, 0].astype(int) % 100, ids[:, 1])
-    np.testing.assert_array_equal(answer, 2 * ids[:, 0])
-    assert set(ids[:, 0]) == set(range(30))
+def test_every_name_is_spoken_equally_often():
+    # Picture 2 shows what picture 0 shows; picture 1 is never drawn.
+    emoji = dataclasses.replace(captioned([2, 2, 2]), label=np.array([4, 5, 4]))
+    emoji = dataclasses.replace(emoji, weight=np.array([1.0, 0.0, 1.0]))
+    stamps = dataclasses.replace(captioned([1]), label=np.array([6]))
+    arrays = dataclasses.replace(ARRAYS, emoji=emoji, stamps=stamps)
+    config = with_config(mix={"spoken": 400})
+    batch = pipeline.BuildBatch(config, arrays)._spoken(np.random.default_rng(0))
+    share = np.bincount(batch["spoken_label"], minlength=7) / 400
+    assert set(batch["spoken_label"]) == {4, 6}
+    assert share[4] == pytest.approx(0.5, abs=4 * 0.5 / 400**0.5)
+    assert (batch["spoken_ids"][batch["spoken_label"] == 6][:, :2] == [1, 1]).all()
 
 
 def test_a_batch_has_the_shapes_the_config_says():
     mix, data, model = CONFIG.mix, CONFIG.data, CONFIG.model
     batch = next(pipeline.batches(CONFIG, ARRAYS))
-    room, half = mix.pictures * data.targets_per_example, mix.texts // 2
-    more = mix.names * data.targets_per_example
+    half, asked = mix.texts // 2, mix.pictures - mix.captioned
+    room = mix.captioned * (data.row_tokens - 1) + asked * data.answer_tokens
+    more, most = mix.names * (data.name_tokens - 1), mix.spoken * (data.row_tokens - 1)
     grid, channels = model.stem_grid, model.stem_channels
     assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
         "cells": ((mix.pictures, grid, grid, channels), "float16"),
-        "ids": ((mix.pictures, data.decoder_tokens), "int32"),
+        "ids": ((mix.pictures, data.row_tokens), "int32"),
+        "start": ((mix.pictures, data.row_tokens), "int32"),
         "label": ((mix.pictures,), "int32"),
         "position": ((room,), "int32"),
         "target": ((room,), "int32"),
@@ -161,18 +192,25 @@ def test_a_batch_has_the_shapes_the_config_says():
         "target_row": ((room,), "int32"),
         "name_cells": ((mix.names, grid, grid, channels), "float16"),
         "name_ids": ((mix.names, data.name_tokens), "int32"),
+        "name_start": ((mix.names, data.name_tokens), "int32"),
         "name_label": ((mix.names,), "int32"),
         "name_position": ((more,), "int32"),
         "name_target": ((more,), "int32"),
         "name_target_weight": ((more,), "float32"),
         "name_target_row": ((more,), "int32"),
+        "spoken_label": ((mix.spoken,), "int32"),
+        "spoken_ids": ((mix.spoken, data.row_tokens), "int32"),
+        "spoken_start": ((mix.spoken, data.row_tokens), "int32"),
+        "spoken_position": ((most,), "int32"),
+        "spoken_target": ((most,), "int32"),
+        "spoken_target_weight": ((most,), "float32"),
+        "spoken_target_row": ((most,), "int32"),
         "lines": ((mix.lines, model.line_height, model.line_width), "uint8"),
         "line_ids": ((mix.lines, data.line_chars), "int32"),
         "texts": ((mix.texts, data.text_tokens), "int32"),
         "text_label": ((mix.texts,), "int32"),
         "text_teacher": ((mix.texts, synthetic.TEACHER_WIDTH), "float16"),
     }
-    asked = mix.composites_vqa + mix.easy_vqa
     assert (batch["label"][-asked:] == pipeline.NO_LABEL).all()
     assert (batch["label"][:-asked] >= 0).all()
     assert (batch["name_label"] >= 0).all()
@@ -192,7 +230,7 @@ def test_a_task_of_zero_examples_is_left_out():
         dict.fromkeys(("emoji", "stamps", "composites", "composites_vqa", "easy_vqa"), 0),
         {"lines": 0, "texts": 0},
         {"names": 1},
-        {"names": 0},
+        {"names": 0, "spoken": 0},
     ],
     ids=["no pictures", "neither lines nor texts", "one name", "no names"],
 )
@@ -203,6 +241,7 @@ def test_a_batch_without_a_task_has_no_rows_of_it(mix):
     assert len(batch["lines"]) == config.mix.lines
     assert len(batch["texts"]) == config.mix.texts
     assert len(batch.get("name_cells", ())) == config.mix.names
+    assert len(batch.get("spoken_ids", ())) == config.mix.spoken
 
 
 def test_texts_are_drawn_by_weight_and_words_equally():

@@ -45,6 +45,17 @@ def test_hidden_states_are_those_of_the_text_alone(params, sequence):
     assert cache[0].key.shape == (1, CONFIG.kv_heads, PREFIX + TEXT, CONFIG.head_dim)
 
 
+def test_texts_that_share_a_row_are_decoded_as_if_alone(params, sequence):
+    prefix, text = sequence
+    packed, _ = apply(params, prefix, text, jnp.array([[0, 0, 2, 3]]))
+    for start, stop in ((0, 2), (2, 3), (3, 4)):
+        alone, _ = apply(params, prefix, text[:, start:stop])
+        np.testing.assert_allclose(packed[:, start:stop], alone, atol=TOLERANCE)
+    whole, _ = apply(params, prefix, text)
+    one, _ = apply(params, prefix, text, jnp.zeros((1, TEXT), jnp.int32))
+    np.testing.assert_array_equal(whole, one)
+
+
 def test_a_changed_token_leaves_the_earlier_ones_bit_for_bit(params, sequence):
     prefix, text = sequence
     before, _ = apply(params, prefix, text)

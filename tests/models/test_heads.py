@@ -34,38 +34,24 @@ def embed(params, text, real) -> Any:
     return apply(TOWER, params, text, jnp.asarray(real))
 
 
-def test_an_image_embedding_joins_a_short_and_a_long_path():
+def test_an_image_embedding_is_two_layers_over_the_mean_and_the_maximum_of_the_cells():
     cells = jax.random.normal(jax.random.key(0), (2, 3, 3, 5))
-    encoded = jax.random.normal(jax.random.key(1), (2, 4, CONFIG.width))
     module = heads.ImageEmbedding(CONFIG)
-    params = module.init(jax.random.key(2), cells, encoded)["params"]
+    params = module.init(jax.random.key(2), cells)["params"]
     flat = np.asarray(cells).reshape(2, 9, 5)
     pooled = jnp.asarray(np.concatenate([flat.mean(1), flat.max(1)], axis=-1))
     mlp = layers.Mlp(CONFIG.head_width, CONFIG.embed_dim)
-    short = apply(mlp, params["short"], pooled)
-    total = np.asarray(short + np.asarray(encoded).mean(1) @ params["long"]["kernel"])
+    total = np.asarray(apply(mlp, params["short"], pooled))
     expected = total / np.linalg.norm(total, axis=-1, keepdims=True)
-    got = apply(module, params, cells, encoded)
-    np.testing.assert_allclose(got, expected, atol=TOLERANCE)
-
-
-def test_a_glance_is_the_short_path_alone():
-    cells = jax.random.normal(jax.random.key(0), (2, 3, 3, 5))
-    module = heads.ImageEmbedding(CONFIG)
-    params = module.init(jax.random.key(2), cells, jnp.zeros((2, 4, CONFIG.width)))["params"]
-    glance: Any = module.apply({"params": params}, cells, method="glance")
-    whole = apply(module, params, cells, jnp.zeros((2, 4, CONFIG.width)))
-    np.testing.assert_allclose(glance, whole, atol=TOLERANCE)
-    np.testing.assert_allclose(np.linalg.norm(glance, axis=-1), 1.0, atol=TOLERANCE)
+    np.testing.assert_allclose(apply(module, params, cells), expected, atol=TOLERANCE)
 
 
 def test_an_image_embedding_does_not_depend_on_where_a_cell_lies():
     cells = jax.random.normal(jax.random.key(0), (1, 3, 3, 5))
-    encoded = jnp.zeros((1, 4, CONFIG.width))
     module = heads.ImageEmbedding(CONFIG)
-    params = module.init(jax.random.key(2), cells, encoded)["params"]
-    mirrored = apply(module, params, cells[:, ::-1, ::-1], encoded)
-    np.testing.assert_allclose(apply(module, params, cells, encoded), mirrored, atol=TOLERANCE)
+    params = module.init(jax.random.key(2), cells)["params"]
+    mirrored = apply(module, params, cells[:, ::-1, ::-1])
+    np.testing.assert_allclose(apply(module, params, cells), mirrored, atol=TOLERANCE)
 
 
 def test_a_text_embedding_has_unit_length_and_depends_on_every_real_token(tower_params, text):

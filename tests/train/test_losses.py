@@ -80,16 +80,26 @@ def test_a_fresh_bank_starts_at_the_initial_scale(params):
     assert jnp.exp(params["bank"]["log_scale"]) == pytest.approx(losses.INITIAL_SCALE, rel=1e-5)
 
 
-def naive_decoder_loss(params, prefix, ids, start) -> float:
-    """Mean loss of the tokens after `start` of each row, one position at a time."""
-    hidden = MODEL.apply({"params": params}, prefix, jnp.asarray(ids), method="decode_hidden")
-    logits = np.asarray(MODEL.apply({"params": params}, hidden, method="logits"), np.float64)
+def naive_decoder_loss(params, prefix, ids, start, asking: int | None = None) -> float:
+    """Mean loss of the next tokens of each packed text, one text at a time.
+
+    With `asking` only of those from that token on.
+    """
     terms = []
-    for row, first in enumerate(start):
-        for place in range(first, ids.shape[1] - 1):
-            if ids[row, place + 1]:
-                scores = logits[row, place]
-                terms.append(np.log(np.exp(scores).sum()) - scores[ids[row, place + 1]])
+    for row, (tokens, starts) in enumerate(zip(ids, start, strict=True)):
+        for column in np.unique(starts[tokens != 0]):
+            text = tokens[(starts == column) & (tokens != 0)]
+            hidden = MODEL.apply(
+                {"params": params},
+                prefix[row][None],
+                jnp.asarray(text)[None],
+                method="decode_hidden",
+            )
+            logits = np.asarray(MODEL.apply({"params": params}, hidden, method="logits"))[0]
+            first = 0 if asking is None else text.tolist().index(asking)
+            for place in range(first, len(text) - 1):
+                scores = logits[place].astype(np.float64)
+                terms.append(np.log(np.exp(scores).sum()) - scores[text[place + 1]])
     return float(np.mean(terms))
 
 
@@ -99,15 +109,13 @@ def test_caption_and_answer_losses_equal_a_naive_loop(params, batch):
         jax.random.key(1), (len(batch["ids"]), CONFIG.model.prefix_length, CONFIG.model.width)
     )
     result = losses.decoder_losses(CONFIG, MODEL, model_params, prefix, batch)
-    mix = CONFIG.mix
-    captions = mix.emoji + mix.stamps + mix.composites
-    ids = np.asarray(batch["ids"])
-    asked = np.argmax(ids == 8, axis=1)[captions:]  # 8 stands for <ans> there
-    for name, rows, start in (
-        ("caption", slice(0, captions), [0] * captions),
-        ("vqa", slice(captions, None), asked),
+    captions = CONFIG.mix.captioned
+    ids, start = np.asarray(batch["ids"]), np.asarray(batch["start"])
+    for name, rows, asking in (
+        ("caption", slice(0, captions), None),
+        ("vqa", slice(captions, None), 8),  # stands for <ans> there
     ):
-        expected = naive_decoder_loss(model_params, prefix[rows], ids[rows], start)
+        expected = naive_decoder_loss(model_params, prefix[rows], ids[rows], start[rows], asking)
         assert result[name] == pytest.approx(expected, rel=TOLERANCE), name
 
 
@@ -191,7 +199,7 @@ def test_the_picture_loss_moves_map_residual_and_scale_of_the_bank(params, batch
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(grads["model"]))
 
 
-def test_names_are_classified_and_said_from_the_short_path_alone(params, batch, bank_teacher):
+def test_names_are_classified_and_said_from_the_embedding_alone(params, batch, bank_teacher):
     def name_loss(params):
         held = {**batch, "cells": jnp.zeros_like(batch["cells"])}
         return losses.total_loss(CONFIG, MODEL, params, held, bank_teacher, jax.random.key(0))[1][
@@ -201,24 +209,41 @@ def test_names_are_classified_and_said_from_the_short_path_alone(params, batch, 
     grads = jax.jit(jax.grad(name_loss))(params)["model"]
     assert any(np.any(leaf) for leaf in jax.tree.leaves(grads["image_embedding"]["short"]))
     assert any(np.any(leaf) for leaf in jax.tree.leaves(grads["decoder"]))
-    assert not np.any(grads["image_embedding"]["long"]["kernel"])
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(grads["encoder"]))
 
 
 def test_the_name_loss_equals_a_naive_loop(params, batch):
-    ids = np.asarray(batch["name_ids"])
+    ids, start = np.asarray(batch["name_ids"]), np.asarray(batch["name_start"])
     prefix = jax.random.normal(jax.random.key(1), (len(ids), 1, CONFIG.model.width))
     terms = losses.next_token(MODEL, params["model"], prefix, batch, "name_")
     result = losses._mean(terms, batch["name_target_weight"])
-    expected = naive_decoder_loss(params["model"], prefix, ids, [0] * len(ids))
+    expected = naive_decoder_loss(params["model"], prefix, ids, start)
     assert result == pytest.approx(expected, rel=TOLERANCE)
 
 
+def test_names_are_spoken_from_their_bank_vectors(params, batch, bank_teacher):
+    config = dataclasses.replace(CONFIG, loss=dataclasses.replace(CONFIG.loss, spoken_noise=0.0))
+    arguments = MODEL, params, batch, bank_teacher, jax.random.key(0)
+    vectors = losses.bank_vectors(params["bank"], bank_teacher)[batch["spoken_label"]]
+    prefix = MODEL.apply({"params": params["model"]}, vectors, method="name_prefix")
+    ids, start = np.asarray(batch["spoken_ids"]), np.asarray(batch["spoken_start"])
+    expected = naive_decoder_loss(params["model"], prefix, ids, start)
+    assert losses.spoken_loss(config, *arguments) == pytest.approx(expected, rel=TOLERANCE)
+    # Noise changes it, and neither the bank nor a picture's path learns from it.
+    assert losses.spoken_loss(CONFIG, *arguments) != losses.spoken_loss(config, *arguments)
+    grads = jax.grad(lambda params: losses.spoken_loss(CONFIG, MODEL, params, *arguments[2:]))(
+        params
+    )
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(grads["bank"]))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(grads["model"]["decoder"]))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads["model"]["image_embedding"]))
+
+
 def test_without_names_there_is_no_name_loss(params, arrays, bank_teacher):
-    config = dataclasses.replace(CONFIG, mix=dataclasses.replace(CONFIG.mix, names=0))
+    config = dataclasses.replace(CONFIG, mix=dataclasses.replace(CONFIG.mix, names=0, spoken=0))
     batch = jax.tree.map(jnp.asarray, next(pipeline.batches(config, arrays)))
     total, parts = losses.total_loss(config, MODEL, params, batch, bank_teacher, jax.random.key(0))
-    assert "name" not in parts
+    assert not {"name", "spoken"} & set(parts)
     assert np.isfinite(total)
 
 

@@ -59,7 +59,8 @@ def test_the_same_seed_twice_is_equal_bit_for_bit(first, run):
 def test_the_total_is_the_weighted_sum_of_the_parts(first):
     metrics = first[1]
     weights = CONFIG.loss
-    names = ("caption", "name", "vqa", "retrieval", "lines", "text_caption", "text_teacher")
+    names = ("caption", "name", "spoken", "vqa", "retrieval", "lines")
+    names += ("text_caption", "text_teacher")
     expected = sum(getattr(weights, name) * metrics[f"loss/{name}"] for name in names)
     assert metrics["loss/total"] == pytest.approx(expected, rel=1e-5)
     assert set(metrics) == {f"loss/{name}" for name in (*names, "total")} | {"gradient_norm"}
