@@ -8,9 +8,9 @@ y x          rows and columns of a picture     c channels       l text lines
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int, Int8, Int32, UInt8
 
 Params = Mapping[str, Any]
 """A nested mapping of names to arrays."""
 
-__all__ = ["Array", "Bool", "Float", "Float32", "Int", "Int32", "Params", "UInt8"]
+__all__ = ["Array", "Bool", "Float", "Float32", "Int", "Int8", "Int32", "Params", "UInt8"]

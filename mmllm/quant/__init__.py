@@ -1,0 +1,1 @@
+"""Quantization: arithmetic only. Nothing here knows a model, a file or a training run."""

@@ -1,0 +1,109 @@
+"""Quantization as training sees it: the forward pass rounds, the backward pass looks through.
+
+Weights come out on their grid as floats, activations as the int8 that the runtimes compute with.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from mmllm.common.types import Array, Float
+from mmllm.quant import grid as grid_lib
+from mmllm.quant.grid import Grid
+
+ACTIVATION_LOW, ACTIVATION_HIGH = -128, 127
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def fake_quant(
+    weight: Float[Array, "*w o"], scale: Float[Array, "o"], grid: Grid
+) -> Float[Array, "*w o"]:
+    """Weights rounded to their grid.
+
+    The gradient of a weight passes where weight / scale lies between the outermost levels and is
+    0 outside. The gradient of a scale is level - weight / scale inside and the outermost level
+    outside, summed over its channel and divided by sqrt(N * Qp), N weights a channel.
+    Source: Learned Step Size Quantization (Esser et al., 2020), equations 2, 3 and section 2.2.
+    """
+    return _round(weight, scale, grid)[0]
+
+
+def _round(
+    weight: Float[Array, "*w o"], scale: Float[Array, "o"], grid: Grid
+) -> tuple[Float[Array, "*w o"], Float[Array, "*w o"], Float[Array, "*w o"]]:
+    """Rounded weights, their levels at scale 1, and weight / scale."""
+    wide = grid_lib.wide(scale, weight.ndim)
+    ratio = weight / wide
+    level = grid_lib.nearest(ratio, grid) + grid.offset
+    return level * wide, level, ratio
+
+
+def _forward(
+    weight: Float[Array, "*w o"], scale: Float[Array, "o"], grid: Grid
+) -> tuple[Float[Array, "*w o"], tuple[Float[Array, "*w o"], Float[Array, "o"]]]:
+    return _round(weight, scale, grid)[0], (weight, scale)
+
+
+def _backward(
+    grid: Grid,
+    saved: tuple[Float[Array, "*w o"], Float[Array, "o"]],
+    gradient: Float[Array, "*w o"],
+) -> tuple[Float[Array, "*w o"], Float[Array, "o"]]:
+    weight, scale = saved
+    _, level, ratio = _round(weight, scale, grid)
+    bottom = grid.low + grid.offset
+    inside = (ratio >= bottom) & (ratio <= grid.top)
+    slope = jnp.where(inside, level - ratio, level)
+    shared = weight.size // weight.shape[-1]
+    share = (shared * grid.top) ** -0.5
+    by_channel = jnp.sum(gradient * slope, axis=tuple(range(weight.ndim - 1)))
+    return jnp.where(inside, gradient, 0.0), share * by_channel
+
+
+fake_quant.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def fake_quant_rows(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    """Activations as dynamic int8: each row gets its own scale and zero point.
+
+    The gradient passes unchanged: a row's range always covers it. Source: the range and its zero
+    point follow XNNPACK's `qd8` inputs, the path of LiteRT's hybrid FULLY_CONNECTED on CPUs.
+    """
+    low = jnp.minimum(jnp.min(x, axis=-1, keepdims=True), 0.0)
+    high = jnp.maximum(jnp.max(x, axis=-1, keepdims=True), 0.0)
+    steps = ACTIVATION_HIGH - ACTIVATION_LOW
+    scale = jnp.where(high > low, (high - low) / steps, 1.0)
+    zero = jnp.clip(jnp.round(ACTIVATION_LOW - low / scale), ACTIVATION_LOW, ACTIVATION_HIGH)
+    codes = jnp.clip(jnp.round(x / scale) + zero, ACTIVATION_LOW, ACTIVATION_HIGH)
+    return (codes - zero) * scale
+
+
+fake_quant_rows.defvjp(lambda x: (fake_quant_rows(x), None), lambda _, gradient: (gradient,))
+
+
+@jax.custom_vjp
+def fake_quant_tensor(x: Float[Array, "*b d"], largest: Float[Array, ""]) -> Float[Array, "*b d"]:
+    """Activations as static int8: one symmetric scale, `largest` / 127, found by calibration.
+
+    The gradient passes where |x| <= largest, and none reaches `largest`.
+    """
+    scale = jnp.maximum(largest, 1e-8) / ACTIVATION_HIGH
+    return jnp.clip(jnp.round(x / scale), -ACTIVATION_HIGH, ACTIVATION_HIGH) * scale
+
+
+def _tensor_forward(
+    x: Float[Array, "*b d"], largest: Float[Array, ""]
+) -> tuple[Float[Array, "*b d"], tuple[Float[Array, "*b d"], Float[Array, ""]]]:
+    return fake_quant_tensor(x, largest), (x, largest)
+
+
+def _tensor_backward(
+    saved: tuple[Float[Array, "*b d"], Float[Array, ""]], gradient: Float[Array, "*b d"]
+) -> tuple[Float[Array, "*b d"], Float[Array, ""]]:
+    x, largest = saved
+    return jnp.where(jnp.abs(x) <= largest, gradient, 0.0), jnp.zeros_like(largest)
+
+
+fake_quant_tensor.defvjp(_tensor_forward, _tensor_backward)
