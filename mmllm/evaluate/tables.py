@@ -192,9 +192,12 @@ def name_search_table(results: Sequence[Result]) -> str:
     """PAPER: what the search for names gains from views, artists and tuning."""
     found = [result for result in results if result["kind"] == "name_search"]
     rows = found[-1]["rows"] if found else []
-    metrics = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")
+    metrics = [
+        f"style_out/{name}" for name in ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")
+    ] + ["concept_out/image_to_text_r1"]
+    titles = [f"{SPLITS[split]}: {title(name)}" for split, name in (m.split("/") for m in metrics)]
     return _markdown(
-        ("trained on", "drawings", *(title(metric) for metric in metrics)),
+        ("trained on", "drawings", *titles),
         [
             (
                 row["name"],

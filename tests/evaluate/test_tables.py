@@ -119,14 +119,15 @@ def test_licences_stand_once_and_many_are_counted():
 
 def test_what_the_search_for_names_gains():
     names = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")
-    metrics = {name: score(0.5) for name in names}
+    metrics = {f"style_out/{name}": score(0.5) for name in names}
+    metrics["concept_out/image_to_text_r1"] = score(0.5)
     result = {
         "kind": "name_search",
         "date": "2026-01-01",
         "rows": [{"name": "plain pictures only", "pictures": 8000, "metrics": metrics}],
     }
     written = tables.name_search_table([RESULT, result]).splitlines()[2:]
-    assert written == ["| plain pictures only | 8,000 |" + " .500 ± .010 |" * 3]
+    assert written == ["| plain pictures only | 8,000 |" + " .500 ± .010 |" * 4]
 
 
 def test_where_the_model_loses():
