@@ -43,11 +43,9 @@ def get_config() -> ConfigDict:
     data.scene_views = 0  # composites: colour and light only, the frame stays
     data.crowded_weight = 0.4  # sampling weight of flags and letters, which crowd out other names
     data.decoder_tokens = 20  # longest caption, or question and answer, task tokens included
-    data.row_tokens = (
-        40  # room for the texts about one picture, packed: English first, or questions
-    )
+    data.row_tokens = 40  # texts about one picture share a row: English first, or questions
     data.name_tokens = 12  # the same for the pictures of mix.names
-    data.answer_tokens = 12  # most answer tokens of a row of questions, on average over a step
+    data.answer_tokens = 12  # room for the answers in a row of questions; a step shares its room
     data.text_tokens = 16  # longest text given to the text tower
     data.line_chars = 24  # longest training line, characters
     data.dictionary_words = 12_000  # WordNet nouns the text tower is distilled on

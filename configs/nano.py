@@ -16,6 +16,6 @@ def get_config() -> ConfigDict:
     cfg = base.get_config()
     cfg.name = "nano"
     cfg.tune.steps = 2_400
-    cfg.train.steps = 4_700
+    cfg.train.steps = 5_000
     cfg.align.steps = 1_500
     return cfg

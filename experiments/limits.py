@@ -1,12 +1,12 @@
 """Where the shipped nano loses: each row puts what a part should give in its place.
 
 Command:  python -m experiments.limits [--run=RUN_FOLDER]
-Hardware: 2 CPU cores; needs the finished run of configs/nano.py and its training cache.
-Time:     about 3 minutes.
+Hardware: 2 CPU cores; needs the run that the shipped bundle was exported from, and its cache.
+Time:     minutes.
 Writes:   experiments/results/limits.json
 
 The bank's vectors, which training compares pictures with, stand in for the text tower, and a true
-name's vector for a picture. What a row gains over the one above it, the replaced part loses.
+name's vector for a picture: what a part put in its place gains, the part itself loses.
 """
 
 import argparse
@@ -19,21 +19,23 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from configs import nano
 from mmllm import models
 from mmllm.common import config as config_lib
 from mmllm.common import paths
 from mmllm.data import sources
 from mmllm.evaluate import benchmark, provenance, tasks
 from mmllm.evaluate import corpus as corpus_lib
+from mmllm.evaluate.metrics import vqa
 from mmllm.evaluate.metrics.estimate import mean
 from mmllm.export import bundle as bundle_lib
+from mmllm.export import from_run
 from mmllm.runtime import decode, prompts
 from mmllm.runtime import model as runtime
 from mmllm.train import cache, caption_bank, checkpoint, losses, teacher
 
 RESULT = Path(__file__).parent / "results" / "limits.json"
-SHAPES = ("circle", "rectangle", "triangle")
+SHAPES = {"circle", "rectangle", "triangle"}
+NEGATIONS = {"not", "no"}
 LANGUAGES = ("en", "de")
 
 
@@ -61,26 +63,21 @@ class Changed:
             self.prefix(images),
             decode.pad_prompts(asked, engine.config.max_text),
             end=tokenizer.eos_id,
+            banned=self.model.banned,
             limit=runtime.CAPTION_TOKENS,
         )
         return [tokenizer.decode(answer.ids).strip() for answer in answers]
 
 
 class Named(benchmark.BuiltSplits):
-    """Splits in which a record's name stands for its picture; names without a vector are left out.
-
-    Args:
-      place: the names that have one.
-    """
-
-    def __init__(self, place: dict[str, int]) -> None:
-        super().__init__(sources, None)
-        self._place = place
+    """Splits in which the name of a picture stands in its place."""
 
     def pictures(self, corpus: str, split: str) -> Any:
         records = self.texts(corpus, split)
-        named = [(corpus_lib.names(corpus_lib.captions(record))[0], record) for record in records]
-        return [{**record, "image": name} for name, record in named if name in self._place]
+        return [
+            {**record, "image": corpus_lib.names(corpus_lib.captions(record))[0]}
+            for record in records
+        ]
 
 
 class Limits:
@@ -88,14 +85,18 @@ class Limits:
 
     def __init__(self, run: Path, config: config_lib.Config) -> None:
         bundle = bundle_lib.load(runtime.locate("nano"))
+        params = checkpoint.load_params(run)
+        token = params["model"]["embedding_token"]["kernel"].astype(np.float16)
+        if not np.array_equal(token, bundle.params["embedding_token"]["kernel"]):
+            raise ValueError(f"--run must be the run that {bundle.folder} came from, got {run}")
         self.model = runtime.MobileMultiModalLLM.from_pretrained("nano")
         self._module, self._params = models.build(bundle.config), bundle.params
-        texts = np.load(cache.prepare(config) / cache.TEXTS)
+        texts = np.load(cache.cache_folder(config) / cache.TEXTS)
         records = sources.load("emoji", "train", images=False)
         names = [corpus_lib.names(corpus_lib.captions(record))[0] for record in records]
         self.place = dict(zip(names, texts["emoji_label"].tolist(), strict=True))
         bank_teacher = jnp.asarray(texts["bank_teacher"], jnp.float32)
-        self._bank_params = checkpoint.load_params(run)["bank"]
+        self._bank_params = params["bank"]
         self._bank = losses.CaptionBank(len(bank_teacher), config.model.embed_dim)
         self._vectors = np.asarray(losses.bank_vectors(self._bank_params, bank_teacher))
         self._teacher = teacher.SentenceTeacher.load()
@@ -148,7 +149,7 @@ class Limits:
 
     def captions(self) -> list[dict[str, Any]]:
         """Captions from the whole prefix, from fewer tokens of it, and from the true name."""
-        plain, named = benchmark.BuiltSplits(sources, None), Named(self.place)
+        plain, named = benchmark.BuiltSplits(sources, None), Named(sources, None)
         rows = []
         for language in LANGUAGES:
             row = tasks.Row("caption", "emoji", "style_out", language=language, most=1000)
@@ -166,26 +167,33 @@ class Limits:
         """easy_vqa by what is asked: a colour or a shape, to be named or confirmed."""
         row = next(row for row in benchmark.ROWS if row.corpus == "easy_vqa")
         source = sources.load(row.corpus, row.split)
-        right: dict[str, list[float]] = {}
+        right: dict[str, list[tuple[float, str]]] = {}
         for part in corpus_lib.batches(corpus_lib.draw(len(source), row.most)):
             asked = [
-                (record["image"], question, answer)
+                (record["image"], question, answer, str(record["id"]))
                 for record in (source[index] for index in part)
                 for question, answer, _ in corpus_lib.questions(record)
             ]
-            images, questions, answers = map(list, zip(*asked, strict=True))
+            images, questions, answers, ids = map(list, zip(*asked, strict=True))
             said = self.model.answer_batch(images, questions)
-            for question, answer, word in zip(questions, answers, said, strict=True):
-                right.setdefault(kind(question, answer), []).append(float(word == answer))
-        return [_row(row, name, {"accuracy": mean(right[name])}) for name in sorted(right)]
+            scores = vqa.vqa_accuracy(said, [[answer] for answer in answers])
+            for question, answer, score, picture in zip(
+                questions, answers, scores, ids, strict=True
+            ):
+                right.setdefault(kind(question, answer), []).append((float(score), picture))
+        rows = []
+        for name in sorted(right):
+            scores, pictures = zip(*right[name], strict=True)
+            rows.append(_row(row, name, {"accuracy": mean(scores, groups=pictures)}))
+        return rows
 
 
 def kind(question: str, answer: str) -> str:
     """What a question of easy_vqa is about."""
     if answer in ("yes", "no"):
         words = set(question.rstrip("?").lower().split())
-        about = "shape" if words & set(SHAPES) else "color"
-        return f"{about}, yes or no{', negated' if 'not' in words else ''}"
+        about = "shape" if words & SHAPES else "color"
+        return f"{about}, yes or no{', negated' if words & NEGATIONS else ''}"
     return "shape, to be named" if answer in SHAPES else "color, to be named"
 
 
@@ -202,7 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures where the shipped nano loses.")
     parser.add_argument("--run", type=Path, default=paths.data_dir() / "runs" / "nano")
     run = parser.parse_args().run
-    config = config_lib.resolve(nano.get_config())
+    config = from_run.run_config(run)
     limits = Limits(run, config)
     rows = [*limits.searches(), *limits.captions(), *limits.questions()]
     for row in rows:

@@ -5,8 +5,8 @@ Hardware: 2 CPU cores; needs the training cache of configs/nano.py.
 Time:     about 10 minutes.
 Writes:   experiments/results/name_search.json
 
-Each row trains the short path of the image embedding alone (pooled stem features, two dense layers
-and the bank of captions) and searches as `mmllm bench` does: drawings by unseen artists among 400
+Each row trains the image embedding alone (pooled stem features, two dense layers and the bank of
+captions) and searches as `mmllm bench` does: drawings by unseen artists among 400
 names, drawings of unseen names among all of those. Known names are the bank's own vectors, unknown
 ones their mapped sentence embeddings, so the text tower has no part in it.
 """
@@ -63,7 +63,7 @@ def rows(views: int) -> list[Row]:
 
 @dataclasses.dataclass(frozen=True)
 class Searcher:
-    """Short path and bank as something the benchmark can measure."""
+    """Embedding and bank as something the benchmark can measure."""
 
     config: config_lib.Config
     stem: stem_cells.Function
@@ -126,7 +126,7 @@ class Search:
         return self._cells[tuned]
 
     def measure(self, row: Row) -> tuple[int, dict[str, Any]]:
-        """Trains a row's short path and searches with it; first, how many drawings it saw."""
+        """Trains a row's embedding and searches with it; first, how many drawings it saw."""
         stem = self.stem(tuned=row.tuned)
         drawn = np.isin(self.artists, row.artists)
         views = self.cells(tuned=row.tuned)[: row.views]

@@ -15,7 +15,10 @@ STEMS = ("efficientnet_lite0", "patch")
 TAPS = {"7x7x320": (7, 320), "14x14x112": (14, 112)}
 
 # Fields that were removed, by dotted path, with the one to use now.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "data.english_share": "data.row_tokens",
+    "data.targets_per_example": "data.answer_tokens",
+}
 
 
 @runtime_checkable

@@ -2,7 +2,8 @@
 
 b batch      t text tokens   n image tokens    s any sequence   d width      h heads
 k head width f MLP width     v vocabulary      p packed bytes   e embedding  g key/value heads
-y x          rows and columns of a picture     c channels       l text lines
+y x          rows and columns of a picture     c channels       l text lines     i o inputs, outputs
+w            the other axes of a weight
 """
 
 from collections.abc import Mapping

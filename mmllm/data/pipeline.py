@@ -93,6 +93,8 @@ def pack(
 ) -> Rows:
     """Lays the texts of each row one behind the other; one that no longer fits is left out.
 
+    So of the texts behind the first of a row, short ones are seen more often than long ones.
+
     Args:
       texts: per row, token ids of each text, padded with 0, in order of preference.
       firsts: per row and text, the place of the token from which on it has a loss.
@@ -158,7 +160,9 @@ def draw_captioned(
     english = np.minimum(source.first[:-1], len(source.ids) - 1)
     weight = source.weight * ~source.ids[english, width:].any(axis=1)
     if not weight.any():
-        raise ValueError(f"no caption has at most {width} tokens; raise data.name_tokens")
+        raise ValueError(
+            f"no caption has at most {width} tokens; raise data.name_tokens and data.row_tokens"
+        )
     return rng.choice(len(weight), count, p=weight / weight.sum())
 
 
@@ -217,7 +221,7 @@ class BuildBatch(grain.transforms.RandomMap):
             (arrays.easy_vqa, mix.easy_vqa),
         ):
             if count:
-                # Each question is drawn equally often, and brings others about its picture along.
+                # Each question comes first equally often; others about its picture fill the row.
                 question = rng.integers(0, len(asked.picture), count)
                 picture = asked.picture[question]
                 for one, about in zip(question, picture, strict=True):

@@ -11,7 +11,7 @@ from mmllm.models import attention, layers
 class ImageEmbedding(nn.Module):
     """Retrieval embedding: two dense layers over the stem's features, pooled by mean and maximum.
 
-    The encoder has no part in it: pooled and added, it changed nothing (LOG.md, 2026-11-25).
+    The encoder has no part in it: an embedding costs the stem and little else.
     """
 
     config: ModelConfig

@@ -18,11 +18,10 @@ class Dense(nn.Module):
 
     features: int
     use_bias: bool = True
-    init_scale: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        init = nn.initializers.variance_scaling(self.init_scale, "fan_in", "truncated_normal")
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         # One flat matrix: XLA's CPU gradients of a product with several batch axes are slower.
         y = jnp.dot(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], self.features)

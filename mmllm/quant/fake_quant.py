@@ -13,6 +13,7 @@ from mmllm.quant import grid as grid_lib
 from mmllm.quant.grid import Grid
 
 ACTIVATION_LOW, ACTIVATION_HIGH = -128, 127
+SMALLEST_RANGE = 1e-30  # of a row; below it a scale would be no float32 one can divide by
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -21,10 +22,15 @@ def fake_quant(
 ) -> Float[Array, "*w o"]:
     """Weights rounded to their grid.
 
-    The gradient of a weight passes where weight / scale lies between the outermost levels and is
-    0 outside. The gradient of a scale is level - weight / scale inside and the outermost level
-    outside, summed over its channel and divided by sqrt(N * Qp), N weights a channel.
+    The gradient of a weight passes where weight / scale lies inside `grid.window` and is 0 outside.
+    The gradient of a scale is level - weight / scale inside and the outermost level outside, summed
+    over its channel and divided by sqrt(N * Qp), N weights a channel.
     Source: Learned Step Size Quantization (Esser et al., 2020), equations 2, 3 and section 2.2.
+
+    Args:
+      weight: output channels on the last axis.
+      scale: above 0, which the caller sees to: a jitted function cannot refuse.
+      grid: where the levels come from.
     """
     return _round(weight, scale, grid)[0]
 
@@ -52,8 +58,8 @@ def _backward(
 ) -> tuple[Float[Array, "*w o"], Float[Array, "o"]]:
     weight, scale = saved
     _, level, ratio = _round(weight, scale, grid)
-    bottom = grid.low + grid.offset
-    inside = (ratio >= bottom) & (ratio <= grid.top)
+    bottom, top = grid.window
+    inside = (ratio > bottom) & (ratio < top)
     slope = jnp.where(inside, level - ratio, level)
     shared = weight.size // weight.shape[-1]
     share = (shared * grid.top) ** -0.5
@@ -74,7 +80,7 @@ def fake_quant_rows(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     low = jnp.minimum(jnp.min(x, axis=-1, keepdims=True), 0.0)
     high = jnp.maximum(jnp.max(x, axis=-1, keepdims=True), 0.0)
     steps = ACTIVATION_HIGH - ACTIVATION_LOW
-    scale = jnp.where(high > low, (high - low) / steps, 1.0)
+    scale = jnp.where(high - low > SMALLEST_RANGE, (high - low) / steps, 1.0)
     zero = jnp.clip(jnp.round(ACTIVATION_LOW - low / scale), ACTIVATION_LOW, ACTIVATION_HIGH)
     codes = jnp.clip(jnp.round(x / scale) + zero, ACTIVATION_LOW, ACTIVATION_HIGH)
     return (codes - zero) * scale

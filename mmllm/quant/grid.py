@@ -1,7 +1,7 @@
 """The grids a weight can lie on: small integers times one scale per output channel.
 
-Everything else in this folder, and the exporters, take the codes from here. A grid's level is
-(code + offset) * scale; every grid but `seq` has offset 0, which is what the runtimes multiply.
+A level is (code + offset) * scale; every grid but `seq` has offset 0, which is what the runtimes
+multiply. Scales, fake quantization and export all round with `nearest`.
 """
 
 import dataclasses
@@ -36,6 +36,15 @@ class Grid:
     def top(self) -> float:
         """The largest level at scale 1: Qp of LSQ."""
         return self.high + self.offset
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Ratios of weight to scale between which a weight gets a gradient.
+
+        The outermost levels, as in LSQ; for `seq` half a step more, as in ParetoQ.
+        """
+        beyond = 0.5 if self.offset else 0.0
+        return self.low + self.offset - beyond, self.top + beyond
 
 
 GRIDS = {

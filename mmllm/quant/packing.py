@@ -1,4 +1,4 @@
-"""Packs small codes into bytes: what the exporters write and the runtimes read. Plain numpy."""
+"""Packs small codes into bytes, for files and back. Plain numpy: no runtime needs JAX for it."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def pack(codes: Int8[np.ndarray, "*b d"], bits: int) -> UInt8[np.ndarray, "*b p"
     Source: LiteRT schema, TensorType INT2 and INT4.
     """
     each = _each(bits)
-    codes = np.asarray(codes, np.int8)
+    codes = np.asarray(codes)
     if codes.ndim == 0 or codes.shape[-1] % each:
         raise ValueError(
             f"codes must have a last axis that is a multiple of {each}, got {codes.shape}"
@@ -30,7 +30,7 @@ def pack(codes: Int8[np.ndarray, "*b d"], bits: int) -> UInt8[np.ndarray, "*b p"
         raise ValueError(
             f"codes of {bits} bits must be {low} to {high}, got {codes.min()} to {codes.max()}"
         )
-    parts = (codes.view(np.uint8) & ((1 << bits) - 1)).reshape(
+    parts = (codes.astype(np.int8).view(np.uint8) & ((1 << bits) - 1)).reshape(
         *codes.shape[:-1], codes.shape[-1] // each, each
     )
     packed = np.zeros(parts.shape[:-1], np.uint8)

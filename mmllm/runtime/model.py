@@ -75,6 +75,9 @@ class MobileMultiModalLLM:
       engine: runs the model.
       tokenizer: of the same bundle.
       manifest: of the same bundle.
+
+    Attributes:
+      banned: tokens that no answer holds: padding, unknown, tasks and places.
     """
 
     def __init__(
@@ -88,9 +91,9 @@ class MobileMultiModalLLM:
         self.engine, self.tokenizer, self.manifest = engine, tokenizer, manifest
         self.config = engine.config
         self.languages: tuple[str, ...] = tuple(manifest["languages"])
-        self._banned = [tokenizer.pad_id, tokenizer_lib.UNK_ID, tokenizer.bos_id]
-        self._banned += [tokenizer.task_id(task) for task in tokenizer_lib.TASKS]
-        self._banned += [tokenizer.place_id(place) for place in range(tokenizer_lib.PLACES)]
+        self.banned = [tokenizer.pad_id, tokenizer_lib.UNK_ID, tokenizer.bos_id]
+        self.banned += [tokenizer.task_id(task) for task in tokenizer_lib.TASKS]
+        self.banned += [tokenizer.place_id(place) for place in range(tokenizer_lib.PLACES)]
 
     @classmethod
     def from_pretrained(
@@ -278,7 +281,7 @@ class MobileMultiModalLLM:
         if not 1 <= beam <= decode.MAX_BEAM:
             raise ValueError(f"beam must be 1 to {decode.MAX_BEAM}, got {beam}")
         answers: list[decode.Decoded] = []
-        how = {"end": self.tokenizer.eos_id, "banned": self._banned, "limit": limit}
+        how = {"end": self.tokenizer.eos_id, "banned": self.banned, "limit": limit}
         for start in range(0, len(images), MAX_ROWS):
             prefix = self._prefixes(images[start : start + MAX_ROWS])
             part = asked[start : start + MAX_ROWS]
@@ -300,7 +303,7 @@ class MobileMultiModalLLM:
         padded = decode.pad_prompts([prompt], self.config.max_text)
         ids: list[int] = []
         shown = text = ""
-        how = {"end": self.tokenizer.eos_id, "banned": self._banned, "limit": limit}
+        how = {"end": self.tokenizer.eos_id, "banned": self.banned, "limit": limit}
         for step in decode.steps(self.engine, prefix, padded, **how):
             if step.done[0]:
                 break

@@ -60,12 +60,14 @@ def _run() -> None:
     if _SYNTHETIC.value:
         arrays, start = synthetic.training_arrays(config), None
     else:
+        if not _PREPARE_ONLY.value:
+            loop.claim(workdir, config)
+            cache.claim(config, workdir)  # before anything is computed
         folder = cache.prepare(config, _say)
         if _PREPARE_ONLY.value:
             return
         arrays = cache.open_arrays(config, folder)
         start = {"model": {"stem_affine": cache.channel_statistics(arrays.emoji.cells[0])}}
-        loop.claim(workdir, config)
         cache.keep_files(config, folder, workdir)
     state = loop.train(
         config,

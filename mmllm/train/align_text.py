@@ -1,8 +1,7 @@
 """Aligns the text tower with the finished bank: the last stage of a run, minutes long.
 
-While bank and pictures move, the tower learns to tell captions apart; here it learns to lie where
-the bank's vectors lie, which is what pictures are compared with. Everything else is frozen, the
-token embeddings included, since the decoder shares them.
+During the run the bank moves under the tower; here it stands still, and everything else is frozen,
+the token embeddings included, since the decoder shares them.
 """
 
 from collections.abc import Callable

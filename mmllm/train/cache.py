@@ -6,7 +6,6 @@ preparation goes on where it stopped.
 """
 
 import errno
-import filecmp
 import hashlib
 import json
 import shutil
@@ -35,6 +34,8 @@ TOKENIZER = "tokenizer.model"
 TEXTS = "texts.npz"
 TUNED = "tuned.safetensors"
 PARTS = ("cells", "trunk")
+DRAWN = ("row_tokens", "name_tokens", "answer_tokens")  # how batches are drawn, not what from
+NOTE = "cache.txt"
 TOKENIZER_LINES = 20_000
 STATISTICS_PICTURES = 4096
 REPORT_EVERY = 40  # batches
@@ -52,9 +53,9 @@ def cache_folder(config: Config) -> Path:
         raise FileNotFoundError(
             f"corpora not built: {', '.join(missing)}; run: mmllm data build {' '.join(missing)}"
         )
-    model = config.model
+    model, data = config.model, config_lib.to_dict(config.data)
     key = {
-        "data": config_lib.to_dict(config.data),
+        "data": {name: value for name, value in data.items() if name not in DRAWN},
         "seed": config.seed,
         "stem": [model.stem, model.tap, model.patch, model.image_side],
         "line": [model.line_height, model.line_width],
@@ -366,22 +367,28 @@ def stem_params(config: Config, folder: Path) -> Params | None:
     return stem
 
 
-def keep_files(config: Config, folder: Path, workdir: Path) -> None:
-    """Copies what export needs beside the checkpoints from a cache to a run's folder.
+def claim(config: Config, workdir: Path) -> None:
+    """Binds a run to its cache: other corpora would change the vocabulary and the bank under it.
 
     Raises:
       ValueError: the run began with another cache.
     """
+    note, name = workdir / NOTE, cache_folder(config).name
+    if not note.exists():
+        with paths.written_whole(note) as partial:
+            partial.write_text(f"{name}\n")
+    elif (known := note.read_text().strip()) != name:
+        raise ValueError(
+            f"{workdir} holds a run on the cache {known}, the corpora now give {name}: they "
+            "changed since; use another --workdir"
+        )
+
+
+def keep_files(config: Config, folder: Path, workdir: Path) -> None:
+    """Copies what export needs beside the checkpoints from a cache to a run's folder."""
     for name in (TOKENIZER, TUNED) if config.tune.steps else (TOKENIZER,):
-        source, target = folder / name, workdir / name
-        if not target.exists():
-            with paths.written_whole(target) as partial:
-                shutil.copyfile(source, partial)
-        elif not filecmp.cmp(source, target, shallow=False):
-            raise ValueError(
-                f"{target} is not the {name} of {folder}: the data changed since this run began; "
-                "use another --workdir"
-            )
+        with paths.written_whole(workdir / name) as partial:
+            shutil.copyfile(folder / name, partial)
 
 
 def channel_statistics(cells: np.ndarray) -> dict[str, np.ndarray]:

@@ -150,9 +150,8 @@ def text_distances(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean 1 - cosine of captions to their bank vectors, and of words to their mapped sentences.
 
-    A softmax over the bank would only tell captions apart: trained so, the tower lay beside the
-    bank (LOG.md, 2026-11-25). `batch` holds "texts", "text_label" and "text_target", unit vectors
-    for the words.
+    A softmax over the bank would only tell captions apart, and leave the tower beside the bank.
+    `batch` holds "texts", "text_label" and "text_target", unit vectors for the words.
     """
     text = _apply(model, params, batch["texts"], method="embed_text")
     label = batch["text_label"]

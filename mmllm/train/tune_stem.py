@@ -1,9 +1,9 @@
 """Tunes the stem's last blocks on the names of drawings, before its cells are cached for good.
 
 The blocks up to `TRUNK` stay as ImageNet left them, and their features are cached once for every
-view; what is trained is the rest of the stem, the short path of the image embedding, and the bank
+view; what is trained is the rest of the stem, the image embedding, and the bank
 of captions it is compared with. `train.cache` then computes the cells with the tuned stem. The run
-learns short path and bank anew: on the tuned cells they come out better than those tuned with them.
+learns embedding and bank anew: on the tuned cells they come out better than those tuned with them.
 """
 
 import dataclasses
@@ -104,7 +104,7 @@ def init_params(
     return {
         "tail": split_stem(stem)[1],
         "stem_affine": {name: jnp.asarray(value) for name, value in affine.items()},
-        "image_embedding": {"short": model["image_embedding"]["short"]},
+        "image_embedding": model["image_embedding"],
         "bank": dict(params["params"]),
     }
 
@@ -178,7 +178,7 @@ def tune(
     workdir: Path,
     report: Report = print,
 ) -> Params:
-    """Trains the short path on cells of the untuned stem, then the tail with it.
+    """Trains the image embedding on cells of the untuned stem, then the tail with it.
 
     Args:
       config: `config.tune` holds steps, batch and learning rate.

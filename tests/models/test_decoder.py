@@ -46,6 +46,7 @@ def test_hidden_states_are_those_of_the_text_alone(params, sequence):
 
 
 def test_texts_that_share_a_row_are_decoded_as_if_alone(params, sequence):
+    # Padding is such a text too: a token whose start is its own column.
     prefix, text = sequence
     packed, _ = apply(params, prefix, text, jnp.array([[0, 0, 2, 3]]))
     for start, stop in ((0, 2), (2, 3), (3, 4)):

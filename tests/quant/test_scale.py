@@ -12,6 +12,9 @@ TWO_BITS = ("int2", "ternary", "seq")
 SEARCH_TOLERANCE = dict.fromkeys(grid.GRIDS, 1.002) | {"int8": 1.1}
 
 
+FLOAT_TOLERANCE = 1e-5
+
+
 def error(weight, scales, each):
     ratio = weight / scales
     level = np.clip(np.round(ratio - each.offset), each.low, each.high) + each.offset
@@ -37,16 +40,16 @@ def test_weights_that_lie_on_a_grid_give_its_scale(name):
     each = grid.GRIDS[name]
     codes = np.random.default_rng(1).integers(each.low, each.high + 1, (256, 3))
     weight = jnp.asarray((codes + each.offset) * [0.5, 1.0, 8.0], jnp.float32)
-    np.testing.assert_allclose(scale.mse_scale(weight, each), [0.5, 1.0, 8.0], rtol=1e-5)
+    np.testing.assert_allclose(scale.mse_scale(weight, each), [0.5, 1.0, 8.0], rtol=FLOAT_TOLERANCE)
 
 
 def test_statistics_are_those_worked_by_hand():
     weight = jnp.array([[3.0, 0.0], [-4.0, 1.0]])
     each = grid.GRIDS["int2"]
     rms = each.gaussian * np.sqrt([12.5, 0.5])
-    np.testing.assert_allclose(scale.rms_scale(weight, each), rms, rtol=1e-6)
+    np.testing.assert_allclose(scale.rms_scale(weight, each), rms, rtol=FLOAT_TOLERANCE)
     mean = each.gaussian * np.sqrt(np.pi / 2) * np.array([3.5, 0.5])
-    np.testing.assert_allclose(scale.absmean_scale(weight, each), mean, rtol=1e-6)
+    np.testing.assert_allclose(scale.absmean_scale(weight, each), mean, rtol=FLOAT_TOLERANCE)
 
 
 @pytest.mark.parametrize("start", scale.INITIAL.values())

@@ -10,7 +10,7 @@ import pytest
 from mmllm.common import tensors
 from mmllm.data import synthetic
 from mmllm.models import mmllm as model_lib
-from mmllm.train import align_text
+from mmllm.train import align_text, losses
 from mmllm.train import state as state_lib
 from tests import tiny_run
 
@@ -32,7 +32,7 @@ def test_the_distance_of_captions_is_to_the_bank_and_of_words_to_their_target(pa
     bank /= np.linalg.norm(bank, axis=1, keepdims=True)
     label, target = jnp.array([3, 5, -1]), jnp.asarray(-text)
     batch = {"texts": texts, "text_label": label, "text_target": target}
-    captions, words = align_text.distances(model, params["model"], jnp.asarray(bank), batch)
+    captions, words = losses.text_distances(model, params["model"], jnp.asarray(bank), batch)
     expected = 1 - (text[0] @ bank[3] + text[1] @ bank[5]) / 2
     assert float(captions) == pytest.approx(expected, abs=1e-5)
     assert float(words) == pytest.approx(2.0, abs=1e-5)

@@ -193,6 +193,8 @@ def test_the_folder_changes_with_the_corpora_and_the_stem_and_not_with_the_run(
     folder = cache.cache_folder(CONFIG)
     longer = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, steps=99))
     assert cache.cache_folder(longer) == folder
+    drawn = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, row_tokens=99))
+    assert cache.cache_folder(drawn) == folder
     finer = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, patch=4))
     assert cache.cache_folder(finer) != folder
     monkeypatch.setattr(sources, "data_hash", lambda name: f"new hash of {name}")
@@ -248,15 +250,26 @@ def test_a_full_disk_is_refused_before_cells_are_written(corpora, monkeypatch):
     assert not [name for name in names if "cells" in name]
 
 
-def test_a_run_keeps_its_vocabulary_and_refuses_another(tmp_path):
-    folder, workdir = tmp_path / "cache", tmp_path / "run"
-    folder.mkdir()
-    workdir.mkdir()
-    (folder / "tokenizer.model").write_bytes(b"one")
+def test_a_run_is_bound_to_its_cache(corpora, monkeypatch, tmp_path):
     for _ in range(2):
-        cache.keep_files(CONFIG, folder, workdir)
-        assert (workdir / "tokenizer.model").read_bytes() == b"one"
-    (folder / "tokenizer.model").write_bytes(b"two")
-    with pytest.raises(ValueError, match=r"data changed since this run began; use another --wo"):
-        cache.keep_files(CONFIG, folder, workdir)
-    assert (workdir / "tokenizer.model").read_bytes() == b"one"
+        cache.claim(CONFIG, tmp_path)
+    assert (tmp_path / "cache.txt").read_text() == f"{cache.cache_folder(CONFIG).name}\n"
+    monkeypatch.setattr(sources, "data_hash", lambda name: f"new hash of {name}")
+    with pytest.raises(ValueError, match=r"holds a run on the cache \w+, the corpora now give \w+"):
+        cache.claim(CONFIG, tmp_path)
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_a_run_keeps_what_export_needs(tmp_path, steps):
+    config = dataclasses.replace(CONFIG, tune=dataclasses.replace(CONFIG.tune, steps=0))
+    object.__setattr__(config.tune, "steps", steps)  # the tiny stem cannot be tuned
+    folder, workdir = tmp_path / "cache", tmp_path / "run"
+    for each in (folder, workdir):
+        each.mkdir()
+    names = ["tokenizer.model", "tuned.safetensors"][: 1 + bool(steps)]
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    cache.keep_files(config, folder, workdir)
+    assert {path.name: path.read_bytes() for path in workdir.iterdir()} == {
+        name: name.encode() for name in names
+    }
