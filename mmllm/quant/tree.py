@@ -1,0 +1,161 @@
+"""Whole parameter trees on their grids: which rule a weight has, its scale, what it rounds to.
+
+Scales live in a flat mapping beside the parameters, by the path of their weight, so that the same
+model code serves float and rounded weights.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmllm.common import mesh
+from mmllm.common.types import Array, Float, Int8, Params
+from mmllm.quant import grid as grid_lib
+from mmllm.quant import rules as rules_lib
+from mmllm.quant import scale as scale_lib
+from mmllm.quant.fake_quant import fake_quant
+from mmllm.quant.rules import Rule
+
+Scales = Mapping[str, Array]
+"""By the path of a weight, one scale an output channel: (o,)."""
+
+TABLE = "table"  # last name of an embedding: one row, and one output channel, a token
+
+
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    """A weight as it ships.
+
+    Attributes:
+      codes: output channels first, which is how runtimes store a matrix.
+      scale: one an output channel, float32.
+      grid: a name of `grid.GRIDS`.
+    """
+
+    codes: Int8[np.ndarray, "o i"]
+    scale: Float[np.ndarray, "o"]
+    grid: str
+
+
+def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
+    """The quantized weights of a tree, by path, each with its rule.
+
+    Raises:
+      ValueError: a rule other than "float" that matches no matrix, or one that matches something
+        else than a matrix.
+    """
+    found: dict[str, Rule] = {}
+    for path, value in _flat(params).items():
+        rule = rules_lib.find(path, rules)
+        if rule is None:
+            continue
+        if value.ndim != 2:
+            raise ValueError(
+                f"rule {rule.pattern!r} matches {path} of shape {value.shape}; only matrices are "
+                "quantized: put a float rule before it"
+            )
+        found[path] = rule
+    idle = [r for r in rules if r.grid != rules_lib.FLOAT and r not in found.values()]
+    if idle:
+        raise ValueError(f"rule {idle[0].pattern!r} decides over no parameter; remove or mend it")
+    return found
+
+
+def _turned(path: str, weight: Float[Array, "x y"]) -> Float[Array, "i o"]:
+    """The weight with its output channels last; its own inverse."""
+    return weight.T if path.rsplit("/", 1)[-1] == TABLE else weight
+
+
+def init_scales(
+    params: Params, planned: Mapping[str, Rule], start: str = "mse"
+) -> dict[str, Array]:
+    """First scales of the weights whose scale is learned.
+
+    Args:
+      params: the float model.
+      planned: of `plan`.
+      start: a name of `scale.INITIAL`.
+
+    Raises:
+      ValueError: an unknown start.
+    """
+    if start not in scale_lib.INITIAL:
+        raise ValueError(f"start must be one of {', '.join(scale_lib.INITIAL)}, got {start!r}")
+    weights = _flat(params)
+    return {
+        path: scale_lib.INITIAL[start](
+            _turned(path, jnp.asarray(weights[path])), grid_lib.GRIDS[rule.grid]
+        )
+        for path, rule in planned.items()
+        if rule.scale == rules_lib.LEARNED
+    }
+
+
+def _scale_of(
+    path: str, rule: Rule, weight: Float[Array, "i o"], scales: Scales
+) -> Float[Array, "o"]:
+    if rule.scale == rules_lib.LEARNED:
+        return jnp.maximum(scales[path], scale_lib.SMALLEST)
+    statistic = scale_lib.INITIAL[rule.scale](weight, grid_lib.GRIDS[rule.grid])
+    return jax.lax.stop_gradient(statistic)
+
+
+def fake_quantize(params: Params, scales: Scales, planned: Mapping[str, Rule]) -> Params:
+    """The tree with the planned weights rounded, for a training step; gradients pass through."""
+
+    def rounded(path: str, weight: Float[Array, "x y"]) -> Float[Array, "x y"]:
+        rule, turned = planned[path], _turned(path, weight)
+        scale = _scale_of(path, rule, turned, scales)
+        return _turned(path, fake_quant(turned, scale, grid_lib.GRIDS[rule.grid]))
+
+    return _replaced(params, planned, rounded)
+
+
+def encode(params: Params, scales: Scales, planned: Mapping[str, Rule]) -> dict[str, Coded]:
+    """The planned weights as codes and scales, for export.
+
+    Raises:
+      ValueError: a weight that is not a number, or a scale that is not finite.
+    """
+    weights, coded = _flat(params), {}
+    for path, rule in planned.items():
+        turned = _turned(path, jnp.asarray(weights[path]))
+        scale = np.asarray(_scale_of(path, rule, turned, scales))
+        codes = grid_lib.quantize(np.asarray(turned), scale, grid_lib.GRIDS[rule.grid])
+        coded[path] = Coded(np.ascontiguousarray(codes.T), scale, rule.grid)
+    return coded
+
+
+def decode(params: Params, coded: Mapping[str, Coded]) -> Params:
+    """The tree with the coded weights as the floats they stand for."""
+
+    def plain(path: str, weight: Float[Array, "x y"]) -> Float[Array, "x y"]:
+        del weight
+        each = coded[path]
+        value = grid_lib.dequantize(each.codes.T, each.scale, grid_lib.GRIDS[each.grid])
+        return _turned(path, jnp.asarray(value))
+
+    return _replaced(params, coded, plain)
+
+
+def flip_rates(before: Mapping[str, Coded], after: Mapping[str, Coded]) -> dict[str, float]:
+    """Share of each weight's codes that changed between two moments of a training."""
+    return {path: float(np.mean(before[path].codes != after[path].codes)) for path in before}
+
+
+def _flat(params: Params) -> dict[str, Array]:
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {mesh.path_name(path): value for path, value in leaves}
+
+
+def _replaced(
+    params: Params, paths: Mapping[str, object], change: Callable[[str, Array], Array]
+) -> Params:
+    def replaced(path: tuple[object, ...], value: Array) -> Array:
+        name = mesh.path_name(path)
+        return change(name, value) if name in paths else value
+
+    return jax.tree_util.tree_map_with_path(replaced, params)
