@@ -2,7 +2,7 @@
 
 Command:  python -m experiments.limits [--run=RUN_FOLDER]
 Hardware: 2 CPU cores; needs the run that the shipped bundle was exported from, and its cache.
-Time:     minutes.
+Time:     3 minutes.
 Writes:   experiments/results/limits.json
 
 The bank's vectors, which training compares pictures with, stand in for the text tower, and a true
@@ -11,7 +11,6 @@ name's vector for a picture: what a part put in its place gains, the part itself
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import runner
 from mmllm import models
 from mmllm.common import config as config_lib
 from mmllm.common import paths
 from mmllm.data import sources
-from mmllm.evaluate import benchmark, provenance, tasks
+from mmllm.evaluate import benchmark, tasks
 from mmllm.evaluate import corpus as corpus_lib
 from mmllm.evaluate.metrics import vqa
 from mmllm.evaluate.metrics.estimate import mean
@@ -33,7 +33,6 @@ from mmllm.runtime import decode, prompts
 from mmllm.runtime import model as runtime
 from mmllm.train import cache, caption_bank, checkpoint, losses, teacher
 
-RESULT = Path(__file__).parent / "results" / "limits.json"
 SHAPES = {"circle", "rectangle", "triangle"}
 NEGATIONS = {"not", "no"}
 LANGUAGES = ("en", "de")
@@ -215,17 +214,8 @@ def main() -> None:
     rows = [*limits.searches(), *limits.captions(), *limits.questions()]
     for row in rows:
         print(row["task"], row["split"], row["part"], next(iter(row["metrics"].values()))["value"])
-    result = {
-        "kind": "limits",
-        "mode": "full",
-        "config": config.name,
-        "config_sha256": config_lib.sha256(config),
-        **provenance.record(),
-        "seeds": {"training": config.seed, "draw": corpus_lib.DRAW_SEED},
-        "rows": rows,
-    }
-    with paths.written_whole(RESULT) as partial:
-        partial.write_text(json.dumps(result, indent=1) + "\n")
+    seeds = {"training": config.seed, "draw": corpus_lib.DRAW_SEED}
+    runner.write("limits", config, {"seeds": seeds, "rows": rows})
 
 
 if __name__ == "__main__":

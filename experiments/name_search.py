@@ -2,7 +2,7 @@
 
 Command:  python -m experiments.name_search
 Hardware: 2 CPU cores; needs the training cache of configs/nano.py.
-Time:     about 10 minutes.
+Time:     about 20 minutes, by its first rows: it has not run to its end yet.
 Writes:   experiments/results/name_search.json
 
 Each row trains the image embedding alone (pooled stem features, two dense layers and the bank of
@@ -12,9 +12,7 @@ ones their mapped sentence embeddings, so the text tower has no part in it.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,16 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import nano
+from experiments import runner
 from mmllm.common import config as config_lib
-from mmllm.common import paths
 from mmllm.common.types import Params
 from mmllm.data import images, sources, splits
-from mmllm.evaluate import benchmark, provenance, tasks
+from mmllm.evaluate import benchmark, tasks
 from mmllm.evaluate import corpus as corpus_lib
 from mmllm.models import mmllm as model_lib
 from mmllm.train import cache, losses, stem_cells, teacher, tune_stem
 
-RESULT = Path(__file__).parent / "results" / "name_search.json"
 ARTISTS = ("google", "twitter", "microsoft", "joypixels", "mozilla")
 METRICS = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")
 SEEN, UNSEEN = benchmark.ROWS[:2]
@@ -158,17 +155,8 @@ def main() -> None:
         measured.append({"name": row.name, "pictures": drawings, "metrics": scores})
         print(row.name, {name: round(score["value"], 3) for name, score in scores.items()})
         jax.clear_caches()
-    result = {
-        "kind": "name_search",
-        "mode": "full",
-        "config": config.name,
-        "config_sha256": config_lib.sha256(config),
-        **provenance.record(),
-        "seeds": {"training": config.seed, "draw": corpus_lib.DRAW_SEED},
-        "rows": measured,
-    }
-    with paths.written_whole(RESULT) as partial:
-        partial.write_text(json.dumps(result, indent=1) + "\n")
+    seeds = {"training": config.seed, "draw": corpus_lib.DRAW_SEED}
+    runner.write("name_search", config, {"seeds": seeds, "rows": measured})
 
 
 if __name__ == "__main__":

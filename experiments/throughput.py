@@ -10,20 +10,17 @@ import argparse
 import importlib
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import runner
 from mmllm.common import config as config_lib
-from mmllm.common import paths
 from mmllm.data import pipeline, synthetic
-from mmllm.evaluate import provenance
 from mmllm.train import losses, state, step
 
-RESULT = Path(__file__).parent / "results" / "throughput.json"
 BANK = 2100
 MATRIX = 2048
 
@@ -74,17 +71,9 @@ def main() -> None:
     arguments = parser.parse_args()
     module = importlib.import_module(f"configs.{arguments.config}")
     config = config_lib.resolve(module.get_config())
-    result = {
-        "kind": "throughput",
-        "mode": "full",
-        "config": config.name,
-        "config_sha256": config_lib.sha256(config),
-        **provenance.record(),
-        "metrics": measure(config, arguments.steps),
-    }
-    with paths.written_whole(RESULT) as partial:
-        partial.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result["metrics"], indent=1))
+    metrics = measure(config, arguments.steps)
+    runner.write("throughput", config, {"metrics": metrics})
+    print(json.dumps(metrics, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+"""What every experiment does with what it measured: one JSON file in results/, whole or none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmllm.common import config as config_lib
+from mmllm.common import paths
+from mmllm.evaluate import provenance
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write(kind: str, config: config_lib.Config, fields: dict[str, Any]) -> Path:
+    """Writes a full run's result with where it comes from; `kind` names the file.
+
+    Returns:
+      The file.
+    """
+    result = {
+        "kind": kind,
+        "mode": "full",
+        "config": config.name,
+        "config_sha256": config_lib.sha256(config),
+        **provenance.record(),
+        **fields,
+    }
+    path = RESULTS / f"{kind}.json"
+    with paths.written_whole(path) as partial:
+        partial.write_text(json.dumps(result, indent=1) + "\n")
+    return path
