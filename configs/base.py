@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
     model.vocab_size = 8000  # SentencePiece pieces, task and location tokens included
     model.max_text = 64  # text tokens the decoder can hold: prompt and answer together
     model.charset_size = 95  # characters the line reader knows (printable ASCII)
+    model.activations = "float"  # inputs of linear layers: "float" | "int8", rounded row by row
     model.feature_dropout = 0.25  # share of stem channels dropped per picture in training
 
     data = cfg.data = ConfigDict()
@@ -68,7 +69,7 @@ def get_config() -> ConfigDict:
     loss.caption = 1.0
     loss.name = 1.0  # captions from the image embedding alone
     loss.spoken = 1.0  # captions from the bank's vectors
-    loss.spoken_noise = 0.5  # most noise on such a vector, of length 1
+    loss.spoken_noise = 2.0  # most noise on such a vector, of length 1
     loss.vqa = 2.0
     loss.retrieval = 1.0
     loss.lines = 2.0
@@ -103,4 +104,15 @@ def get_config() -> ConfigDict:
     align.batch = 512  # texts a step: half captions, half dictionary words
     align.learning_rate = 2e-3  # peak
     align.word_weight = 0.5  # of the words' distance against the captions'
+
+    # Quantization-aware training: a run of its own, from the end of a float one, which teaches it.
+    quant = cfg.quant = ConfigDict()
+    quant.start = ""  # the float run: its folder, or its name in <data folder>/runs; "": none
+    quant.rules = ()  # "PATTERN GRID [SCALE]": the first that matches a parameter's path decides
+    quant.scale_start = "mse"  # first scales: "mse" | "rms" | "absmean"
+    quant.scale_rate = 0.1  # learning rate of learned scales over that of the weights
+    quant.temperature = 1.0  # of teacher's and student's logits
+    quant.teach_logits = 1.0  # next tokens against the teacher's
+    quant.teach_lines = 1.0  # columns of text lines against the teacher's
+    quant.teach_embeddings = 1.0  # image and text embeddings against the teacher's
     return cfg

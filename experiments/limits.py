@@ -31,7 +31,8 @@ from mmllm.export import bundle as bundle_lib
 from mmllm.export import from_run
 from mmllm.runtime import decode, prompts
 from mmllm.runtime import model as runtime
-from mmllm.train import cache, caption_bank, checkpoint, losses, teacher
+from mmllm.train import bank as bank_lib
+from mmllm.train import cache, caption_bank, checkpoint, teacher
 
 SHAPES = {"circle", "rectangle", "triangle"}
 NEGATIONS = {"not", "no"}
@@ -96,8 +97,8 @@ class Limits:
         self.place = dict(zip(names, texts["emoji_label"].tolist(), strict=True))
         bank_teacher = jnp.asarray(texts["bank_teacher"], jnp.float32)
         self._bank_params = params["bank"]
-        self._bank = losses.CaptionBank(len(bank_teacher), config.model.embed_dim)
-        self._vectors = np.asarray(losses.bank_vectors(self._bank_params, bank_teacher))
+        self._bank = bank_lib.CaptionBank(len(bank_teacher), config.model.embed_dim)
+        self._vectors = np.asarray(bank_lib.vectors(self._bank_params, bank_teacher))
         self._teacher = teacher.SentenceTeacher.load()
         unseen = sources.load("emoji", "concept_out", images=False)
         self._keywords = {

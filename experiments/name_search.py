@@ -27,7 +27,8 @@ from mmllm.data import images, sources, splits
 from mmllm.evaluate import benchmark, tasks
 from mmllm.evaluate import corpus as corpus_lib
 from mmllm.models import mmllm as model_lib
-from mmllm.train import cache, losses, stem_cells, teacher, tune_stem
+from mmllm.train import bank as bank_lib
+from mmllm.train import cache, stem_cells, teacher, tune_stem
 
 ARTISTS = ("google", "twitter", "microsoft", "joypixels", "mozilla")
 METRICS = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")
@@ -131,8 +132,8 @@ class Search:
         affine = cache.channel_statistics(views[0])
         params = tune_stem.init_params(self.config, stem, affine, self.teacher)
         params = tune_stem.train_head(self.config, params, [named], self.teacher)
-        bank = losses.CaptionBank(len(self.teacher), self.config.model.embed_dim)
-        known = losses.bank_vectors(params["bank"], jnp.asarray(self.teacher))
+        bank = bank_lib.CaptionBank(len(self.teacher), self.config.model.embed_dim)
+        known = bank_lib.vectors(params["bank"], jnp.asarray(self.teacher))
         mapped: Any = bank.apply(
             {"params": params["bank"]}, jnp.asarray(self.sentences), method="words"
         )

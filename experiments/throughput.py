@@ -19,7 +19,8 @@ import numpy as np
 from experiments import runner
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import losses, state, step
+from mmllm.train import bank as bank_lib
+from mmllm.train import state, step
 
 BANK = 2100
 MATRIX = 2048
@@ -45,7 +46,7 @@ def matmul_peak() -> float:
 def measure(config: config_lib.Config, repeats: int) -> dict[str, float]:
     """Median step time, examples/s, GFLOP a step as XLA counts them, and the share of the peak."""
     batch = next(pipeline.batches(config, synthetic.training_arrays(config)))
-    bank = np.zeros((BANK, losses.TEACHER_WIDTH), np.float32)
+    bank = np.zeros((BANK, bank_lib.TEACHER_WIDTH), np.float32)
     fresh = state.init_state(config, BANK)
     function = jax.jit(step.make_step(config))
     compiled = function.lower(fresh, batch, bank).compile()

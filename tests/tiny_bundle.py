@@ -34,6 +34,7 @@ CONFIG = config_lib.ModelConfig(
     max_text=40,
     charset_size=len(CHARSET),
     feature_dropout=0.0,
+    activations="float",
 )
 
 

@@ -1,5 +1,6 @@
 """A training run without the training: config.json, one checkpoint and a vocabulary."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,20 @@ from tests import tiny_bundle
 
 CONFIG = config_lib.resolve(tiny.get_config())
 STEP = 3
+# A student of it: one kind of grid for each kind of scale, and few weights, so that it starts fast.
+QUANT_RULES = (
+    r"decoder/.*/(key|value|up)/kernel int2",
+    r"embed/table int8",
+    r"text_tower/project/kernel ternary rms",
+)
+STUDENT = dataclasses.replace(
+    CONFIG,
+    name="tiny_student",
+    model=dataclasses.replace(CONFIG.model, activations="int8"),
+    quant=dataclasses.replace(
+        CONFIG.quant, start="tiny", rules=QUANT_RULES, scale_start="absmean", scale_rate=0.5
+    ),
+)
 
 
 def make(workdir: Path, config: config_lib.Config = CONFIG) -> state_lib.TrainState:

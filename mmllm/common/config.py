@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 STEMS = ("efficientnet_lite0", "patch")
+ACTIVATIONS = ("float", "int8")
 TAPS = {"7x7x320": (7, 320), "14x14x112": (14, 112)}
 
 # Fields that were removed, by dotted path, with the one to use now.
@@ -57,6 +58,7 @@ class ModelConfig:
     vocab_size: int
     max_text: int
     charset_size: int
+    activations: str
     feature_dropout: float
 
     def __post_init__(self) -> None:
@@ -67,6 +69,10 @@ class ModelConfig:
         _check(
             0.0 <= self.feature_dropout < 1.0,
             f"model.feature_dropout must be in [0, 1), got {self.feature_dropout}",
+        )
+        _check(
+            self.activations in ACTIVATIONS,
+            f"model.activations must be one of {ACTIVATIONS}, got {self.activations!r}",
         )
         _check(self.stem in STEMS, f"model.stem must be one of {STEMS}, got {self.stem!r}")
         _check(self.tap in TAPS, f"model.tap must be one of {tuple(TAPS)}, got {self.tap!r}")
@@ -220,6 +226,31 @@ class AlignConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class QuantConfig:
+    """How a finished run is quantized and trained on; units and meanings in configs/base.py."""
+
+    start: str
+    rules: tuple[str, ...]
+    scale_start: str
+    scale_rate: float
+    temperature: float
+    teach_logits: float
+    teach_lines: float
+    teach_embeddings: float
+
+    def __post_init__(self) -> None:
+        _check(
+            bool(self.start) == bool(self.rules),
+            f"quant.start and quant.rules must both be given or both be empty, got {self.start!r} "
+            f"and {len(self.rules)} rules",
+        )
+        for name in ("scale_rate", "teach_logits", "teach_lines", "teach_embeddings"):
+            value = getattr(self, name)
+            _check(value >= 0, f"quant.{name} must be 0 or more, got {value}")
+        _check(self.temperature > 0, f"quant.temperature must be positive, got {self.temperature}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Steps, optimizer, mesh and checkpoints; units and meanings in configs/base.py."""
 
@@ -250,6 +281,7 @@ class Config:
     tune: TuneConfig
     train: TrainConfig
     align: AlignConfig
+    quant: QuantConfig
 
     def __post_init__(self) -> None:
         longest, row = self.data.decoder_tokens, self.data.row_tokens
@@ -271,6 +303,9 @@ class Config:
 
 
 def _accepts(kind: Any, value: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        each = typing.get_args(kind)[0]
+        return isinstance(value, list | tuple) and all(_accepts(each, part) for part in value)
     allowed = typing.get_args(kind) or (kind,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return True
@@ -310,6 +345,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
         elif _accepts(kind, value):
             # One number, one digest: 1 and 1.0 are the same learning rate.
             fields[key] = float(value) if kind is float else value
+            if isinstance(value, list):  # JSON has no tuples
+                fields[key] = tuple(value)
         else:
             name = kind.__name__ if isinstance(kind, type) else kind
             raise ValueError(f"config field {path}{key} must be {name}, got {value!r}")
@@ -328,7 +365,7 @@ def resolve(values: Mapping[str, Any] | ConvertibleToDict) -> Config:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain dict of a config dataclass, ready for JSON."""
-    return dataclasses.asdict(config)
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def sha256(config: Any) -> str:

@@ -21,7 +21,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", np.asarray(value)
 
 
-def unflatten(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def unflatten(tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Turns flat names back into nested dicts: the inverse of `flatten`."""
     tree: dict[str, Any] = {}
     for path, value in tensors.items():
@@ -43,8 +43,8 @@ def write(path: Path, params: Mapping[str, Any]) -> None:
         partial.chmod(0o644)  # safetensors leaves it readable by its owner alone
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Reads a tree; floats come as float32.
+def read(path: Path, *, floats: bool = True) -> dict[str, Any]:
+    """Reads a tree; everything comes as float32, unless `floats` is false.
 
     Raises:
       FileNotFoundError: no such file.
@@ -57,4 +57,6 @@ def read(path: Path) -> dict[str, Any]:
         tensors = load_file(str(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    return unflatten({name: value.astype(np.float32) for name, value in tensors.items()})
+    if floats:
+        tensors = {name: value.astype(np.float32) for name, value in tensors.items()}
+    return unflatten(tensors)

@@ -45,10 +45,10 @@ class Attention(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.query = layers.Dense(c.heads * c.head_dim, use_bias=False)
-        self.key = layers.Dense(c.kv_heads * c.head_dim, use_bias=False)
-        self.value = layers.Dense(c.kv_heads * c.head_dim, use_bias=False)
-        self.out = layers.Dense(c.width, use_bias=False)
+        self.query = layers.QuantDense(c.heads * c.head_dim, c.activations, use_bias=False)
+        self.key = layers.QuantDense(c.kv_heads * c.head_dim, c.activations, use_bias=False)
+        self.value = layers.QuantDense(c.kv_heads * c.head_dim, c.activations, use_bias=False)
+        self.out = layers.QuantDense(c.width, c.activations, use_bias=False)
 
     def _split(self, x: Float[Array, "b s i"], heads: int) -> Float[Array, "b h s k"]:
         b, s, _ = x.shape
@@ -92,7 +92,7 @@ class Block(nn.Module):
         self.attention_norm = layers.Norm()
         self.attention = Attention(c)
         self.mlp_norm = layers.Norm()
-        self.mlp = layers.Mlp(c.mlp_ratio * c.width, c.width)
+        self.mlp = layers.Mlp(c.mlp_ratio * c.width, c.width, c.activations)
 
     def __call__(
         self,

@@ -14,6 +14,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from mmllm.models.layers import QuantDense
+
 # ImageNet statistics of RGB in 0..1, the ones the weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -137,16 +139,17 @@ class Block(nn.Module):
     stage: Stage
     first: bool
     depthwise: str
+    activations: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b v u d"]:
         stage = self.stage
         y = x
         if stage.expansion != 1:
-            y = relu6(nn.Dense(x.shape[-1] * stage.expansion, name="expand")(y))
+            y = relu6(QuantDense(x.shape[-1] * stage.expansion, self.activations, name="expand")(y))
         stride = stage.stride if self.first else 1
         y = relu6(DepthwiseConv(stage.kernel, stride, self.depthwise, name="depthwise")(y))
-        y = nn.Dense(stage.width, name="project")(y)
+        y = QuantDense(stage.width, self.activations, name="project")(y)
         return y if self.first else x + y
 
 
@@ -158,11 +161,13 @@ class EfficientNetLite0(nn.Module):
       entry: None takes pixels; an earlier tap takes its features and runs the blocks behind it.
       depthwise: "shift" is fast on a CPU, "conv" on a GPU and in exported files; both give the
         same numbers but for rounding.
+      activations: inputs of the pointwise convolutions, "float" or "int8", see `layers`.
     """
 
     tap: str = "7x7x320"
     entry: str | None = None
     depthwise: str = "shift"
+    activations: str = "float"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x i"]) -> Float[Array, "b v u c"]:
@@ -183,7 +188,7 @@ class EfficientNetLite0(nn.Module):
         before = 0 if self.entry is None else len(block_names(self.entry))
         blocks = [(stage, repeat == 0) for stage in stages for repeat in range(stage.blocks)]
         for name, (stage, first) in list(zip(block_names(self.tap), blocks, strict=True))[before:]:
-            x = Block(stage, first, self.depthwise, name=name)(x)
+            x = Block(stage, first, self.depthwise, self.activations, name=name)(x)
         return x
 
 

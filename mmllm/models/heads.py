@@ -18,7 +18,7 @@ class ImageEmbedding(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.short = layers.Mlp(c.head_width, c.embed_dim)
+        self.short = layers.Mlp(c.head_width, c.embed_dim, c.activations)
 
     def __call__(self, cells: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
         """Stem cells -> unit vectors."""
@@ -34,7 +34,9 @@ class TextTower(nn.Module):
     def setup(self) -> None:
         self.block = [attention.Block(self.config) for _ in range(self.config.text_blocks)]
         self.norm = layers.Norm()
-        self.project = layers.Dense(self.config.embed_dim, use_bias=False)
+        self.project = layers.QuantDense(
+            self.config.embed_dim, self.config.activations, use_bias=False
+        )
 
     def __call__(
         self, text: Float[Array, "b t d"], real: Bool[Array, "b t"]
@@ -57,4 +59,6 @@ class LineReader(nn.Module):
 
     @nn.compact
     def __call__(self, encoded: Float[Array, "b n d"]) -> Float[Array, "b n v"]:
-        return layers.Dense(self.config.charset_size + 1, name="project")(encoded)
+        return layers.QuantDense(
+            self.config.charset_size + 1, self.config.activations, name="project"
+        )(encoded)

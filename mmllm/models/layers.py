@@ -1,7 +1,8 @@
 """The linear layers, norms and embeddings every part of the model is made of.
 
-All weights of the model pass through `Dense` and `Embed`, so that quantization has one place to
-act.
+All weights of the model pass through `QuantDense` and `QuantEmbed`. A weight that is to lie on a
+grid arrives there already (`quant.tree`); where `activations` is "int8", the inputs are rounded
+here as a runtime would round them.
 """
 
 import flax.linen as nn
@@ -9,14 +10,20 @@ import jax
 import jax.numpy as jnp
 
 from mmllm.common.types import Array, Float, Int
+from mmllm.quant import fake_quant
 
 NORM_EPSILON = 1e-6
 
 
-class Dense(nn.Module):
+def _rounded(x: Float[Array, "*b i"], activations: str) -> Float[Array, "*b i"]:
+    return fake_quant.fake_quant_rows(x) if activations == "int8" else x
+
+
+class QuantDense(nn.Module):
     """y = x W (+ b), with W of shape (inputs, features)."""
 
     features: int
+    activations: str = "float"
     use_bias: bool = True
 
     @nn.compact
@@ -24,6 +31,7 @@ class Dense(nn.Module):
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         # One flat matrix: XLA's CPU gradients of a product with several batch axes are slower.
+        x = _rounded(x, self.activations)
         y = jnp.dot(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], self.features)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -31,11 +39,16 @@ class Dense(nn.Module):
         return y
 
 
-class Embed(nn.Module):
-    """One table for token embeddings and, transposed, for the vocabulary logits."""
+class QuantEmbed(nn.Module):
+    """One table for token embeddings and, transposed, for the vocabulary logits.
+
+    `exported` looks tokens up by a product with one-hot rows, which converters know as a lookup.
+    """
 
     vocab_size: int
     width: int
+    activations: str = "float"
+    exported: bool = False
 
     def setup(self) -> None:
         self.table = self.param(
@@ -43,10 +56,12 @@ class Embed(nn.Module):
         )
 
     def __call__(self, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        if self.exported:
+            return jnp.dot(jax.nn.one_hot(ids, self.vocab_size), self.table)
         return jnp.take(self.table, ids, axis=0)
 
     def logits(self, x: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
-        return jnp.dot(x, self.table.T)
+        return jnp.dot(_rounded(x, self.activations), self.table.T)
 
 
 class Norm(nn.Module):
@@ -76,11 +91,13 @@ class Mlp(nn.Module):
 
     hidden: int
     features: int
+    activations: str = "float"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        hidden = nn.gelu(Dense(self.hidden, name="up")(x), approximate=True)
-        return Dense(self.features, name="down")(hidden)
+        up = QuantDense(self.hidden, self.activations, name="up")
+        hidden = nn.gelu(up(x), approximate=True)
+        return QuantDense(self.features, self.activations, name="down")(hidden)
 
 
 def unit_norm(x: Float[Array, "*b e"]) -> Float[Array, "*b e"]:

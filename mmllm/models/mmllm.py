@@ -18,21 +18,31 @@ PAD_ID = 0
 
 
 class Mmllm(nn.Module):
-    """A small vision-language model. Pictures and lines are floats in 0..255."""
+    """A small vision-language model. Pictures and lines are floats in 0..255.
+
+    Attributes:
+      config: its sizes.
+      exported: builds the forms that converters know: the same numbers, slower in JAX on a CPU.
+    """
 
     config: ModelConfig
+    exported: bool = False
 
     def setup(self) -> None:
         c = self.config
         if c.stem == "efficientnet_lite0":
-            self.stem = efficientnet_lite0.EfficientNetLite0(tap=c.tap)
+            self.stem = efficientnet_lite0.EfficientNetLite0(
+                tap=c.tap,
+                depthwise="conv" if self.exported else "shift",
+                activations=c.activations,
+            )
         self.stem_affine = layers.Affine()
         self.picture_tokens = vit.PictureTokens(c)
         self.line_tokens = vit.LineTokens(c)
         self.encoder = vit.Encoder(c)
         self.image_embedding = heads.ImageEmbedding(c)
-        self.embedding_token = layers.Dense(c.width)
-        self.embed = layers.Embed(c.vocab_size, c.width)
+        self.embedding_token = layers.QuantDense(c.width, c.activations)
+        self.embed = layers.QuantEmbed(c.vocab_size, c.width, c.activations, self.exported)
         self.decoder = decoder_lib.Decoder(c)
         self.text_tower = heads.TextTower(c)
         self.line_reader = heads.LineReader(c)
@@ -128,9 +138,9 @@ class Mmllm(nn.Module):
         self.read_lines(lines)
 
 
-def build(config: ModelConfig) -> Mmllm:
+def build(config: ModelConfig, *, exported: bool = False) -> Mmllm:
     """The model of a config; parameters are a plain tree made by `init_params`."""
-    return Mmllm(config)
+    return Mmllm(config, exported)
 
 
 def init_params(config: ModelConfig, key: jax.Array) -> Params:

@@ -1,6 +1,6 @@
 """Counts parameters and bytes by tensor class: what `mmllm info` and the size budget print."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,3 +46,25 @@ def parameters_by_class(params: Params) -> dict[str, int]:
         label = CLASSES[top]
         totals[label] = totals.get(label, 0) + int(np.prod(value.shape))
     return totals
+
+
+def by_class(params: Params, stored: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Parameters, bytes and bits of each tensor class, as stored.
+
+    Args:
+      params: the model.
+      stored: arrays as a file holds them; "NAME:scale" belongs to NAME.
+
+    Returns:
+      By class: "parameters", "bytes", and "bits", those of a parameter, scales included.
+    """
+    rows = {
+        label: {"parameters": count, "bytes": 0}
+        for label, count in parameters_by_class(params).items()
+    }
+    for path, value in stored.items():
+        rows[CLASSES[path.split("/")[0]]]["bytes"] += value.nbytes
+    return {
+        label: row | {"bits": round(8 * row["bytes"] / row["parameters"], 2)}
+        for label, row in rows.items()
+    }

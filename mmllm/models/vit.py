@@ -68,7 +68,7 @@ class PictureTokens(nn.Module):
         c = self.config
         merged = merge_cells(cells, c.merge)
         tokens = merged.reshape(merged.shape[0], c.grid * c.grid, merged.shape[-1])
-        tokens = layers.Dense(c.width, name="project")(tokens)
+        tokens = layers.QuantDense(c.width, c.activations, name="project")(tokens)
         return Positions(c.grid, c.grid, c.width, name="positions")(tokens)
 
 
@@ -89,7 +89,9 @@ class LineTokens(nn.Module):
             part = pixels[:, :, offset : offset + c.line_width]
             part = part.reshape(-1, c.line_height, columns, stride).transpose(0, 2, 1, 3)
             parts.append(part.reshape(-1, columns, c.line_height * stride))
-        tokens = layers.Mlp(2 * c.width, c.width, name="project")(jnp.concatenate(parts, axis=-1))
+        tokens = layers.Mlp(2 * c.width, c.width, c.activations, name="project")(
+            jnp.concatenate(parts, axis=-1)
+        )
         return Positions(1, columns, c.width, name="positions")(tokens)
 
 

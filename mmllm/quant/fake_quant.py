@@ -9,11 +9,20 @@ import jax
 import jax.numpy as jnp
 
 from mmllm.common.types import Array, Float
-from mmllm.quant import grid as grid_lib
 from mmllm.quant.grid import Grid
 
 ACTIVATION_LOW, ACTIVATION_HIGH = -128, 127
 SMALLEST_RANGE = 1e-30  # of a row; below it a scale would be no float32 one can divide by
+
+
+def wide(scale: Float[Array, "o"], rank: int) -> Float[Array, "... o"]:
+    """A scale an output channel, shaped to multiply weights of that rank."""
+    return jnp.reshape(scale, (1,) * (rank - 1) + (-1,))
+
+
+def nearest(ratio: Float[Array, "*w"], grid: Grid) -> Float[Array, "*w"]:
+    """Weight over scale -> nearest code, a float; ties go to the even one, the rest saturates."""
+    return jnp.clip(jnp.round(ratio - grid.offset), grid.low, grid.high)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -39,10 +48,10 @@ def _round(
     weight: Float[Array, "*w o"], scale: Float[Array, "o"], grid: Grid
 ) -> tuple[Float[Array, "*w o"], Float[Array, "*w o"], Float[Array, "*w o"]]:
     """Rounded weights, their levels at scale 1, and weight / scale."""
-    wide = grid_lib.wide(scale, weight.ndim)
-    ratio = weight / wide
-    level = grid_lib.nearest(ratio, grid) + grid.offset
-    return level * wide, level, ratio
+    broad = wide(scale, weight.ndim)
+    ratio = weight / broad
+    level = nearest(ratio, grid) + grid.offset
+    return level * broad, level, ratio
 
 
 def _forward(

@@ -1,15 +1,13 @@
 """The grids a weight can lie on: small integers times one scale per output channel.
 
 A level is (code + offset) * scale; every grid but `seq` has offset 0, which is what the runtimes
-multiply. Scales, fake quantization and export all round with `nearest`.
+multiply. Plain numpy: no runtime needs JAX for it; `fake_quant` rounds alike in training.
 """
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
-
-from mmllm.common.types import Array, Float, Int8
+from jaxtyping import Float, Int8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,16 +70,6 @@ def find(name: str) -> Grid:
     return GRIDS[name]
 
 
-def wide(scale: Float[Array, "o"], rank: int) -> Float[Array, "... o"]:
-    """A scale an output channel, shaped to multiply weights of that rank."""
-    return jnp.reshape(scale, (1,) * (rank - 1) + (-1,))
-
-
-def nearest(ratio: Float[Array, "*w"], grid: Grid) -> Float[Array, "*w"]:
-    """Weight over scale -> nearest code, a float; ties go to the even one, the rest saturates."""
-    return jnp.clip(jnp.round(ratio - grid.offset), grid.low, grid.high)
-
-
 def quantize(
     weight: Float[np.ndarray, "*w o"], scale: Float[np.ndarray, "o"], grid: Grid
 ) -> Int8[np.ndarray, "*w o"]:
@@ -101,7 +89,7 @@ def quantize(
     if not (np.isfinite(scale) & (scale > 0)).all():
         bad = scale[~(np.isfinite(scale) & (scale > 0))][0]
         raise ValueError(f"scale must be finite and above 0, got {bad}")
-    return np.asarray(nearest(jnp.asarray(weight / scale), grid)).astype(np.int8)
+    return np.clip(np.round(weight / scale - grid.offset), grid.low, grid.high).astype(np.int8)
 
 
 def dequantize(

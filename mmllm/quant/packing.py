@@ -1,8 +1,7 @@
 """Packs small codes into bytes, for files and back. Plain numpy: no runtime needs JAX for it."""
 
 import numpy as np
-
-from mmllm.common.types import Int8, UInt8
+from jaxtyping import Int8, UInt8
 
 PACKED_BITS = (2, 4, 8)
 

@@ -40,6 +40,21 @@ class Rule:
             raise ValueError(f"scale must be one of {', '.join(kinds)}, got {self.scale!r}")
 
 
+def parse(lines: Sequence[str]) -> tuple[Rule, ...]:
+    """Rules as a config writes them, "PATTERN GRID [SCALE]" each.
+
+    Raises:
+      ValueError: a line of another form, or a rule that cannot work.
+    """
+    rules = []
+    for line in lines:
+        parts = line.split()
+        if not 2 <= len(parts) <= 3:
+            raise ValueError(f'a rule must be "PATTERN GRID [SCALE]", got {line!r}')
+        rules.append(Rule(*parts))
+    return tuple(rules)
+
+
 def find(path: str, rules: Sequence[Rule]) -> Rule | None:
     """The rule of a parameter; None where it stays float.
 

@@ -8,7 +8,7 @@ import math
 import jax.numpy as jnp
 
 from mmllm.common.types import Array, Float
-from mmllm.quant import grid as grid_lib
+from mmllm.quant import fake_quant
 from mmllm.quant.grid import Grid
 
 SMALLEST = 1e-8
@@ -43,11 +43,11 @@ def mse_scale(weight: Float[Array, "*w o"], grid: Grid) -> Float[Array, "o"]:
     axes = tuple(range(weight.ndim - 1))
 
     def levels(scale: Float[Array, "o"]) -> Float[Array, "*w o"]:
-        wide = grid_lib.wide(scale, weight.ndim)
-        return grid_lib.nearest(weight / wide, grid) + grid.offset
+        wide = fake_quant.wide(scale, weight.ndim)
+        return fake_quant.nearest(weight / wide, grid) + grid.offset
 
     def error(scale: Float[Array, "o"]) -> Float[Array, "o"]:
-        wide = grid_lib.wide(scale, weight.ndim)
+        wide = fake_quant.wide(scale, weight.ndim)
         return jnp.sum(jnp.square(levels(scale) * wide - weight), axis=axes)
 
     start = best = rms_scale(weight, grid)

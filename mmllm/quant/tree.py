@@ -1,43 +1,23 @@
 """Whole parameter trees on their grids: which rule a weight has, its scale, what it rounds to.
 
-Scales live in a flat mapping beside the parameters, by the path of their weight, so that the same
-model code serves float and rounded weights.
+Scales live in a tree of their own, in which the scale of a weight stands where the weight stands in
+the parameters, so that the same model code serves float and rounded weights.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmllm.common import mesh
-from mmllm.common.types import Array, Float, Int8, Params
+from mmllm.common import mesh, tensors
+from mmllm.common.types import Array, Float, Params
 from mmllm.quant import grid as grid_lib
 from mmllm.quant import rules as rules_lib
 from mmllm.quant import scale as scale_lib
+from mmllm.quant.coded import Coded, floats, is_table
 from mmllm.quant.fake_quant import fake_quant
 from mmllm.quant.rules import Rule
-
-Scales = Mapping[str, Array]
-"""By the path of a weight, one scale an output channel: (o,)."""
-
-TABLE = "table"  # last name of an embedding: one row, and one output channel, a token
-
-
-@dataclasses.dataclass(frozen=True)
-class Coded:
-    """A weight as it ships.
-
-    Attributes:
-      codes: output channels first, which is how runtimes store a matrix.
-      scale: one an output channel, float32.
-      grid: a name of `grid.GRIDS`.
-    """
-
-    codes: Int8[np.ndarray, "o i"]
-    scale: Float[np.ndarray, "o"]
-    grid: str
 
 
 def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
@@ -66,13 +46,11 @@ def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
 
 def _turned(path: str, weight: Float[Array, "x y"]) -> Float[Array, "i o"]:
     """The weight with its output channels last; its own inverse."""
-    return weight.T if path.rsplit("/", 1)[-1] == TABLE else weight
+    return weight.T if is_table(path) else weight
 
 
-def init_scales(
-    params: Params, planned: Mapping[str, Rule], start: str = "mse"
-) -> dict[str, Array]:
-    """First scales of the weights whose scale is learned.
+def init_scales(params: Params, planned: Mapping[str, Rule], start: str = "mse") -> Params:
+    """First scales of the weights whose scale is learned: a tree of (o,) arrays.
 
     Args:
       params: the float model.
@@ -85,45 +63,48 @@ def init_scales(
     if start not in scale_lib.INITIAL:
         raise ValueError(f"start must be one of {', '.join(scale_lib.INITIAL)}, got {start!r}")
     weights = _flat(params)
-    return {
-        path: scale_lib.INITIAL[start](
-            _turned(path, jnp.asarray(weights[path])), grid_lib.GRIDS[rule.grid]
-        )
-        for path, rule in planned.items()
-        if rule.scale == rules_lib.LEARNED
-    }
+    return tensors.unflatten(
+        {
+            path: scale_lib.INITIAL[start](
+                _turned(path, jnp.asarray(weights[path])), grid_lib.GRIDS[rule.grid]
+            )
+            for path, rule in planned.items()
+            if rule.scale == rules_lib.LEARNED
+        }
+    )
 
 
 def _scale_of(
-    path: str, rule: Rule, weight: Float[Array, "i o"], scales: Scales
+    path: str, rule: Rule, weight: Float[Array, "i o"], learned: Params
 ) -> Float[Array, "o"]:
     if rule.scale == rules_lib.LEARNED:
-        return jnp.maximum(scales[path], scale_lib.SMALLEST)
+        return jnp.maximum(learned[path], scale_lib.SMALLEST)
     statistic = scale_lib.INITIAL[rule.scale](weight, grid_lib.GRIDS[rule.grid])
     return jax.lax.stop_gradient(statistic)
 
 
-def fake_quantize(params: Params, scales: Scales, planned: Mapping[str, Rule]) -> Params:
+def fake_quantize(params: Params, scales: Params, planned: Mapping[str, Rule]) -> Params:
     """The tree with the planned weights rounded, for a training step; gradients pass through."""
+    learned = _flat(scales)
 
     def rounded(path: str, weight: Float[Array, "x y"]) -> Float[Array, "x y"]:
         rule, turned = planned[path], _turned(path, weight)
-        scale = _scale_of(path, rule, turned, scales)
+        scale = _scale_of(path, rule, turned, learned)
         return _turned(path, fake_quant(turned, scale, grid_lib.GRIDS[rule.grid]))
 
     return _replaced(params, planned, rounded)
 
 
-def encode(params: Params, scales: Scales, planned: Mapping[str, Rule]) -> dict[str, Coded]:
+def encode(params: Params, scales: Params, planned: Mapping[str, Rule]) -> dict[str, Coded]:
     """The planned weights as codes and scales, for export.
 
     Raises:
       ValueError: a weight that is not a number, or a scale that is not finite.
     """
-    weights, coded = _flat(params), {}
+    weights, learned, coded = _flat(params), _flat(scales), {}
     for path, rule in planned.items():
         turned = _turned(path, jnp.asarray(weights[path]))
-        scale = np.asarray(_scale_of(path, rule, turned, scales))
+        scale = np.asarray(_scale_of(path, rule, turned, learned))
         codes = grid_lib.quantize(np.asarray(turned), scale, grid_lib.GRIDS[rule.grid])
         coded[path] = Coded(np.ascontiguousarray(codes.T), scale, rule.grid)
     return coded
@@ -134,9 +115,7 @@ def decode(params: Params, coded: Mapping[str, Coded]) -> Params:
 
     def plain(path: str, weight: Float[Array, "x y"]) -> Float[Array, "x y"]:
         del weight
-        each = coded[path]
-        value = grid_lib.dequantize(each.codes.T, each.scale, grid_lib.GRIDS[each.grid])
-        return _turned(path, jnp.asarray(value))
+        return jnp.asarray(floats(path, coded[path]))
 
     return _replaced(params, coded, plain)
 
@@ -146,7 +125,7 @@ def flip_rates(before: Mapping[str, Coded], after: Mapping[str, Coded]) -> dict[
     return {path: float(np.mean(before[path].codes != after[path].codes)) for path in before}
 
 
-def _flat(params: Params) -> dict[str, Array]:
+def _flat(params: Params) -> Params:
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     return {mesh.path_name(path): value for path, value in leaves}
 

@@ -54,9 +54,12 @@ def _run() -> None:
     config = config_lib.resolve(_CONFIG.value)  # before the slow imports
 
     from mmllm.data import synthetic
-    from mmllm.train import align_text, cache, loop
+    from mmllm.train import align_text, cache, loop, stages
 
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else paths.data_dir() / "runs" / config.name
+    begun = stages.start_folder(config) if config.quant.start else None  # before it is claimed
+    if begun:
+        stages.plan(config)
     if _SYNTHETIC.value:
         arrays, start = synthetic.training_arrays(config), None
     else:
@@ -69,11 +72,13 @@ def _run() -> None:
         arrays = cache.open_arrays(config, folder)
         start = {"model": {"stem_affine": cache.channel_statistics(arrays.emoji.cells[0])}}
         cache.keep_files(config, folder, workdir)
+    teacher = stages.load_teacher(begun) if begun else None
     state = loop.train(
         config,
         arrays,
         workdir,
         start=start,
+        teacher=teacher,
         stop_at=_STOP_AT.value,
         tensorboard=_TENSORBOARD.value,
         report=_say,

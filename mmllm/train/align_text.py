@@ -19,6 +19,7 @@ from mmllm.common.config import Config
 from mmllm.common.types import Array, Params
 from mmllm.data import pipeline
 from mmllm.models import mmllm as model_lib
+from mmllm.train import bank as bank_lib
 from mmllm.train import losses, optimizer
 
 TOWER = "tower.safetensors"
@@ -31,8 +32,7 @@ def make_step(
 ) -> tuple[optax.GradientTransformation, Callable[..., tuple[Params, Any, Array, Array]]]:
     """The optimizer, and a step: tower x optimizer state x batch -> the same and both distances."""
     model, setting = model_lib.build(config.model), config.align
-    bank = losses.CaptionBank(len(bank_teacher), config.model.embed_dim)
-    vectors = losses.bank_vectors(params["bank"], jnp.asarray(bank_teacher, jnp.float32))
+    vectors = bank_lib.vectors(params["bank"], jnp.asarray(bank_teacher, jnp.float32))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, setting.learning_rate, max(1, setting.steps // 20), max(setting.steps, 2)
     )
@@ -44,13 +44,13 @@ def make_step(
 
     @jax.jit
     def step(tower: Params, state: Any, batch: Any) -> tuple[Params, Any, Array, Array]:
-        mapped: Any = bank.apply(
-            {"params": params["bank"]}, batch["text_teacher"].astype(jnp.float32), method="words"
-        )
+        sentences = batch["text_teacher"].astype(jnp.float32)
+        mapped = bank_lib.apply(params["bank"], sentences, method="words")
 
         def loss_of(tower: Params) -> tuple[Array, tuple[Array, Array]]:
             held = {"embed": embed, "text_tower": tower}
-            parts = losses.text_distances(model, held, vectors, {**batch, "text_target": mapped})
+            texts: Any = model.apply({"params": held}, batch["texts"], method="embed_text")
+            parts = losses.text_distances(texts, vectors, mapped, batch)
             return parts[0] + setting.word_weight * parts[1], parts
 
         (_, parts), grads = jax.value_and_grad(loss_of, has_aux=True)(tower)

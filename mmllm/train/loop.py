@@ -16,7 +16,7 @@ from mmllm.common import writers
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline
-from mmllm.train import checkpoint, optimizer
+from mmllm.train import checkpoint, optimizer, stages
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
 
@@ -88,6 +88,7 @@ def train(
     workdir: Path,
     *,
     start: Params | None = None,
+    teacher: Params | None = None,
     stop_at: int | None = None,
     tensorboard: bool = False,
     report: Report = print,
@@ -99,6 +100,7 @@ def train(
       arrays: what `train.cache` prepared.
       workdir: holds checkpoints, metrics.jsonl and config.json.
       start: parameters to begin with, see `state.init_state`.
+      teacher: {"model", "bank"} of a float run; the run is then that of its quantized student.
       stop_at: stop early after this step, with a checkpoint (a slice of a longer run).
       tensorboard: also write TensorBoard events through clu.
       report: takes the progress lines.
@@ -115,11 +117,19 @@ def train(
     claim(workdir, config)
     mesh = mesh_lib.make_mesh(config.train.mesh_data, config.train.mesh_model)
     bank_teacher = np.asarray(arrays.texts.bank_teacher, np.float32)
+    watch = None
     with jax.set_mesh(mesh):
-        state = state_lib.init_state(config, len(bank_teacher), start)
+        if teacher is None:
+            state = state_lib.init_state(config, len(bank_teacher), start)
+            make, held = step_lib.make_step(config), (bank_teacher,)
+        else:
+            planned = stages.trained(stages.plan(config))
+            state = state_lib.init_student(config, planned, teacher)
+            make, held = step_lib.make_taught_step(config, planned), (bank_teacher, teacher)
+            watch = stages.Watch(planned)
         sharding = mesh_lib.state_sharding(mesh, state)
         state = jax.device_put(state, sharding)
-        bank = jax.device_put(bank_teacher, jax.sharding.NamedSharding(mesh, jax.P()))
+        held = jax.device_put(held, jax.sharding.NamedSharding(mesh, jax.P()))
         iterator = pipeline.batches(config, arrays)
         checkpoints = checkpoint.Checkpoints(workdir, config.train.keep_checkpoints)
         first = checkpoints.latest_step or 0
@@ -127,10 +137,20 @@ def train(
             state = checkpoints.restore(state, iterator)
             report(f"resumed from step {first}")
         writer = writers.MetricsWriter(workdir, first, tensorboard=tensorboard)
-        step = jax.jit(step_lib.make_step(config), donate_argnums=0, out_shardings=(sharding, None))
+        step = jax.jit(make, donate_argnums=0, out_shardings=(sharding, None))
         try:
             return _run(
-                config, state, iterator, bank, step, mesh, checkpoints, writer, stop_at, report
+                config,
+                state,
+                iterator,
+                held,
+                step,
+                mesh,
+                checkpoints,
+                writer,
+                watch,
+                stop_at,
+                report,
             )
         finally:
             writer.close()
@@ -141,11 +161,12 @@ def _run(
     config: Config,
     state: state_lib.TrainState,
     iterator: Any,
-    bank: jax.Array,
+    held: tuple[Any, ...],
     step: Callable[..., Any],
     mesh: Any,
     checkpoints: checkpoint.Checkpoints,
     writer: writers.MetricsWriter,
+    watch: stages.Watch | None,
     stop_at: int | None,
     report: Report,
 ) -> state_lib.TrainState:
@@ -155,7 +176,7 @@ def _run(
     number = first
     try:
         for number in range(first + 1, last + 1):
-            state, metrics = step(state, _place(next(iterator), config, mesh), bank)
+            state, metrics = step(state, _place(next(iterator), config, mesh), *held)
             # The step before is read only now, while this one runs.
             if pending is not None:
                 progress.add(jax.device_get(pending[1]), pending[0])
@@ -167,7 +188,8 @@ def _run(
                 progress.add(jax.device_get(metrics), number)
                 pending = None
             if logs:
-                writer.write(number, progress.flush(number))
+                moved = watch.look(jax.device_get(state.params)) if watch else {}
+                writer.write(number, progress.flush(number) | moved)
             if saves:
                 checkpoints.save(state, iterator)
     except KeyboardInterrupt as interrupt:

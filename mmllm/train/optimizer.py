@@ -1,4 +1,7 @@
-"""AdamW with warm-up and cosine decay, clipped gradients, and weight decay on matrices only."""
+"""AdamW with warm-up and cosine decay, clipped gradients, and weight decay on matrices only.
+
+The scales of quantized weights have no decay and a learning rate of their own.
+"""
 
 from typing import Any
 
@@ -8,6 +11,7 @@ import optax
 from mmllm.common import mesh
 from mmllm.common.config import TrainConfig
 
+SCALES = "scales"
 NO_DECAY = ("scale", "bias", "row", "column", "table", "log_scale")
 
 
@@ -24,14 +28,25 @@ def learning_rate(config: TrainConfig) -> optax.Schedule:
 
 def decays(params: Any) -> Any:
     """Whether each parameter takes part in weight decay: the matrices do."""
+
+    def decays_at(path: tuple[Any, ...], _: Any) -> bool:
+        names = mesh.path_name(path).split("/")
+        return names[-1] not in NO_DECAY and names[0] != SCALES
+
+    return jax.tree_util.tree_map_with_path(decays_at, params)
+
+
+def _scales(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: mesh.path_name(path).split("/")[-1] not in NO_DECAY, params
+        lambda path, _: mesh.path_name(path).split("/")[0] == SCALES, params
     )
 
 
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """The optimizer of a run."""
-    return optax.chain(
+def make_optimizer(
+    config: TrainConfig, scale_rate: float | None = None
+) -> optax.GradientTransformation:
+    """The optimizer of a run; `scale_rate` multiplies the learning rate of a student's scales."""
+    parts = [
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(
             learning_rate(config),
@@ -40,4 +55,7 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
             weight_decay=config.weight_decay,
             mask=decays,
         ),
-    )
+    ]
+    if scale_rate is not None:
+        parts.append(optax.masked(optax.scale(scale_rate), _scales))
+    return optax.chain(*parts)

@@ -8,14 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmllm.common import tensors
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.models import mmllm as model_lib
-from mmllm.train import losses, optimizer
+from mmllm.quant import tree
+from mmllm.quant.rules import Rule
+from mmllm.train import bank as bank_lib
+from mmllm.train import optimizer
 
 
 class TrainState(flax.struct.PyTreeNode):
     """params = {"model": the shipped parameters less the frozen stem, "bank": training only}.
+
+    A quantized student has "scales" (`quant.tree`) instead of the bank, which is its teacher's.
 
     The same tree also holds shapes and shardings in the place of arrays.
     """
@@ -39,8 +45,8 @@ def init_state(config: Config, bank_size: int, start: Params | None = None) -> T
     model_key, bank_key = jax.random.split(jax.random.key(config.seed))
     model_params = dict(model_lib.init_params(config.model, model_key))
     model_params.pop("stem", None)  # Frozen: cached as cells, joined again on export.
-    bank = losses.CaptionBank(bank_size, config.model.embed_dim)
-    teacher = jnp.zeros((bank_size, losses.TEACHER_WIDTH))
+    bank = bank_lib.CaptionBank(bank_size, config.model.embed_dim)
+    teacher = jnp.zeros((bank_size, bank_lib.TEACHER_WIDTH))
     bank_params = bank.init(bank_key, teacher, jnp.ones(bank_size), method="touch")["params"]
     params = _replaced({"model": model_params, "bank": dict(bank_params)}, start or {})
     return TrainState(
@@ -48,6 +54,28 @@ def init_state(config: Config, bank_size: int, start: Params | None = None) -> T
         params=params,
         opt_state=optimizer.make_optimizer(config.train).init(params),
     )
+
+
+def init_student(config: Config, planned: Mapping[str, Rule], teacher: Params) -> TrainState:
+    """State of a run that goes on from a float one on the grids of `config.quant`.
+
+    Args:
+      config: the experiment.
+      planned: the quantized weights, see `quant.tree.plan`.
+      teacher: {"model", "bank"} of the float run.
+
+    Raises:
+      ValueError: a quantized weight that the teacher lacks.
+    """
+    # A copy: the first step gives its state away, and the teacher stays.
+    model = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), dict(teacher["model"]))
+    lacking = sorted(set(planned) - {path for path, _ in tensors.flatten(model)})
+    if lacking:
+        raise ValueError(f"the teacher lacks the quantized weights {', '.join(lacking[:5])}")
+    scales = tree.init_scales(model, planned, config.quant.scale_start)
+    params = {"model": model, "scales": scales}
+    tx = optimizer.make_optimizer(config.train, config.quant.scale_rate)
+    return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
 
 
 def _replaced(params: Params, start: Params, path: str = "") -> Params:

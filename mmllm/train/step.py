@@ -1,6 +1,7 @@
-"""One pure training step: state x batch -> state, metrics."""
+"""One pure training step: state x batch -> state, metrics; of a float model, or of a student."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,14 +10,17 @@ import optax
 
 from mmllm.common.config import Config
 from mmllm.models import mmllm as model_lib
-from mmllm.train import losses, optimizer
+from mmllm.quant import tree
+from mmllm.quant.rules import Rule
+from mmllm.train import distill, forward, losses, optimizer
 from mmllm.train.state import TrainState
 
 Metrics = dict[str, jax.Array]
+Step = Callable[..., tuple[TrainState, Metrics]]
 
 
-def make_step(config: Config) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Metrics]]:
-    """The step function of a config, to be jitted with its state donated.
+def make_step(config: Config) -> Step:
+    """The step of a float run, to be jitted with its state donated: state, batch, bank teacher.
 
     The step's randomness is folded from the seed and the step number, so no key lives in the state
     and a resumed run continues exactly.
@@ -25,16 +29,62 @@ def make_step(config: Config) -> Callable[[TrainState, Any, jax.Array], tuple[Tr
     update = optimizer.make_optimizer(config.train).update
 
     def step(state: TrainState, batch: Any, bank_teacher: jax.Array) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+        key = _key(config, state)
 
         def loss_of(params: Any) -> tuple[jax.Array, Metrics]:
             return losses.total_loss(config, model, params, batch, bank_teacher, key)
 
-        (total, parts), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {f"loss/{name}": value for name, value in parts.items()}
-        metrics |= {"loss/total": total, "gradient_norm": optax.tree.norm(grads)}
-        return TrainState(jnp.add(state.step, 1), params, opt_state), metrics
+        return _moved(state, loss_of, update)
 
     return step
+
+
+def make_taught_step(config: Config, planned: Mapping[str, Rule]) -> Step:
+    """The step of a quantized student: state, batch, bank teacher, teacher {"model", "bank"}.
+
+    Weights are rounded on the way in; the losses are those of the float run and what student and
+    teacher disagree on. The bank stays as it is.
+    """
+    student = model_lib.build(config.model)
+    whole = model_lib.build(dataclasses.replace(config.model, activations="float"))
+    quant = config.quant
+    taught = bool(quant.teach_logits or quant.teach_lines or quant.teach_embeddings)
+    update = optimizer.make_optimizer(config.train, quant.scale_rate).update
+
+    def step(
+        state: TrainState, batch: Any, bank_teacher: jax.Array, teacher: Any
+    ) -> tuple[TrainState, Metrics]:
+        forward_key, bank_key = jax.random.split(_key(config, state))
+        bank = jax.lax.stop_gradient(teacher["bank"])
+
+        def loss_of(params: Any) -> tuple[jax.Array, Metrics]:
+            rounded = tree.fake_quantize(params["model"], params["scales"], planned)
+            held = {"model": rounded, "bank": bank}
+            got = forward.run(config, student, held, batch, bank_teacher, forward_key)
+            total, parts = losses.total(config, bank, got, batch, bank_teacher, bank_key)
+            if taught:
+                wanted = forward.run(config, whole, teacher, batch, bank_teacher, forward_key)
+                apart, more = distill.losses_of(quant, got, wanted, batch)
+                total, parts = total + apart, parts | more
+            return total, parts
+
+        return _moved(state, loss_of, update)
+
+    return step
+
+
+def _key(config: Config, state: TrainState) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+
+
+def _moved(
+    state: TrainState,
+    loss_of: Callable[[Any], tuple[jax.Array, Metrics]],
+    update: Callable[..., Any],
+) -> tuple[TrainState, Metrics]:
+    (total, parts), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    updates, opt_state = update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {f"loss/{name}": value for name, value in parts.items()}
+    metrics |= {"loss/total": total, "gradient_norm": optax.tree.norm(grads)}
+    return TrainState(jnp.add(state.step, 1), params, opt_state), metrics

@@ -23,6 +23,7 @@ from mmllm.common.types import Array, Float, Params
 from mmllm.data import pipeline
 from mmllm.models import efficientnet_lite0
 from mmllm.models import mmllm as model_lib
+from mmllm.train import bank as bank_lib
 from mmllm.train import checkpoint, losses, optimizer
 from mmllm.train.state import TrainState
 
@@ -97,7 +98,7 @@ def init_params(
     """{"tail", "stem_affine", "image_embedding", "bank"}: what tuning trains."""
     model_key, bank_key = jax.random.split(jax.random.key(config.seed))
     model = model_lib.init_params(config.model, model_key)
-    bank = losses.CaptionBank(len(bank_teacher), config.model.embed_dim)
+    bank = bank_lib.CaptionBank(len(bank_teacher), config.model.embed_dim)
     params = bank.init(
         bank_key, jnp.asarray(bank_teacher), jnp.ones(len(bank_teacher)), method="touch"
     )

@@ -1,21 +1,27 @@
 """Every experiment resolves, and a change of one shows in its golden file."""
 
+import dataclasses
 import importlib
 import os
 from pathlib import Path
 
 import pytest
 
-from configs import base
+from configs import base, nano
 from mmllm.common import config as config_lib
+from mmllm.train import stages
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "configs"
-NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+NAMES = sorted(
+    path.relative_to(ROOT / "configs").with_suffix("").as_posix()
+    for path in (ROOT / "configs").rglob("*.py")
+    if path.stem != "__init__"
+)
 
 
 def module(name):
-    return importlib.import_module(f"configs.{name}")
+    return importlib.import_module(f"configs.{name.replace('/', '.')}")
 
 
 def flat(values, prefix="") -> list[str]:
@@ -30,7 +36,9 @@ def flat(values, prefix="") -> list[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_resolves_under_the_name_of_its_file(name):
-    assert config_lib.resolve(module(name).get_config()).name == name
+    # Runs lie side by side in one folder, so a quantized one has the name of its start as well.
+    expected = f"nano_{name.removeprefix('quant/')}" if name.startswith("quant/") else name
+    assert config_lib.resolve(module(name).get_config()).name == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,13 +53,14 @@ def test_golden_values_of_a_config(name):
 
 
 def test_no_golden_file_outlives_its_config():
-    assert sorted(path.stem for path in GOLDEN.glob("*.txt")) == NAMES
+    kept = [path.relative_to(GOLDEN).with_suffix("").as_posix() for path in GOLDEN.rglob("*.txt")]
+    assert sorted(kept) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_docstring_holds_command_hardware_and_time(name):
     text = module(name).__doc__ or ""
-    assert text.startswith(f"{name}: ")
+    assert text.startswith(f"{name.removeprefix('quant/')}: ")
     for heading in ("Command:", "Hardware:", "Time:"):
         assert f"\n{heading}" in text
 
@@ -61,6 +70,17 @@ def test_two_configs_share_nothing_that_can_change(name):
     one, other = module(name).get_config(), module(name).get_config()
     one.train.steps, one.model.width = 1, 2
     assert other == module(name).get_config()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("quant/")])
+def test_a_quantized_config_rounds_a_model_that_its_start_can_give(name):
+    config = config_lib.resolve(module(name).get_config())
+    start = config_lib.resolve(nano.get_config())
+    assert dataclasses.replace(config.model, activations="float") == start.model
+    assert config.quant.start == start.name
+    planned = stages.plan(config)  # refuses a rule that decides over nothing
+    assert any(path.startswith(stages.STEM) for path in planned)
+    assert stages.trained(planned)
 
 
 def test_no_config_adds_a_field_to_base():

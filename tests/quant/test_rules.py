@@ -36,3 +36,17 @@ def test_the_first_rule_that_matches_the_whole_path_decides(path, expected):
 def test_a_rule_that_cannot_work_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         rules.Rule(*arguments)
+
+
+def test_rules_are_read_from_lines():
+    lines = (r".*/norm/.* float", r".*/kernel  int2 rms")
+    assert rules.parse(lines) == (
+        rules.Rule(r".*/norm/.*", "float"),
+        rules.Rule(r".*/kernel", "int2", "rms"),
+    )
+
+
+@pytest.mark.parametrize("line", ["", "kernel", "a int2 rms more"])
+def test_a_line_that_is_no_rule_is_refused(line):
+    with pytest.raises(ValueError, match=r'^a rule must be "PATTERN GRID \[SCALE\]", got '):
+        rules.parse([line])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmllm.quant import grid, scale, tree
+from mmllm.quant import coded, grid, scale, tree
 from mmllm.quant.rules import Rule
 
 RULES = (
@@ -62,18 +62,20 @@ def test_a_rule_hidden_by_one_before_it_is_refused():
 
 
 def test_only_learned_scales_are_kept_one_an_output_channel():
-    shapes = {path: value.shape for path, value in SCALES.items()}
-    assert shapes == {"embed/table": (6,), "decoder/up/kernel": (12,)}
+    shapes = jax.tree.map(np.shape, SCALES)
+    assert shapes == {"embed": {"table": (6,)}, "decoder": {"up": {"kernel": (12,)}}}
 
 
 def test_a_table_has_a_scale_a_row_and_a_kernel_one_a_column():
     each = grid.GRIDS["int8"]
     expected = scale.mse_scale(PARAMS["embed"]["table"].T, each)
-    np.testing.assert_array_equal(SCALES["embed/table"], expected)
+    np.testing.assert_array_equal(SCALES["embed"]["table"], expected)
     rounded = tree.fake_quantize(PARAMS, SCALES, PLAN)
     steps = np.asarray(rounded["embed"]["table"]) / np.asarray(expected)[:, None]
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-4)
-    steps = np.asarray(rounded["decoder"]["up"]["kernel"]) / np.asarray(SCALES["decoder/up/kernel"])
+    steps = np.asarray(rounded["decoder"]["up"]["kernel"]) / np.asarray(
+        SCALES["decoder"]["up"]["kernel"]
+    )
     assert set(np.round(steps, 4).ravel().tolist()) <= {-2.0, -1.0, 0.0, 1.0}
 
 
@@ -85,9 +87,9 @@ def test_what_no_rule_names_stays_as_it_is():
 
 def test_what_ships_is_what_training_saw_bit_for_bit():
     seen = tree.fake_quantize(PARAMS, SCALES, PLAN)
-    coded = tree.encode(PARAMS, SCALES, PLAN)
-    jax.tree.map(np.testing.assert_array_equal, tree.decode(PARAMS, coded), seen)
-    assert {path: each.codes.shape for path, each in coded.items()} == {
+    codes = tree.encode(PARAMS, SCALES, PLAN)
+    jax.tree.map(np.testing.assert_array_equal, tree.decode(PARAMS, codes), seen)
+    assert {path: each.codes.shape for path, each in codes.items()} == {
         "embed/table": (6, 8),
         "decoder/up/kernel": (12, 8),
         "tower/kernel": (4, 8),
@@ -102,11 +104,11 @@ def test_gradients_reach_weights_and_learned_scales_under_jit():
 
     by_params, by_scales = jax.grad(loss, argnums=(0, 1))(PARAMS, SCALES)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(by_params))
-    assert all(np.any(leaf) for leaf in by_scales.values())
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(by_scales))
 
 
 def test_a_scale_that_training_drove_below_zero_still_divides():
-    scales = {path: -value for path, value in SCALES.items()}
+    scales = jax.tree.map(jnp.negative, SCALES)
     rounded = tree.fake_quantize(PARAMS, scales, PLAN)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rounded))
 
@@ -115,7 +117,7 @@ def test_flips_are_counted_by_weight():
     before = tree.encode(PARAMS, SCALES, PLAN)
     codes = before["tower/kernel"].codes.copy()
     codes[0, :2] = np.where(codes[0, :2] == 1, 0, 1)
-    after = before | {"tower/kernel": tree.Coded(codes, before["tower/kernel"].scale, "ternary")}
+    after = before | {"tower/kernel": coded.Coded(codes, before["tower/kernel"].scale, "ternary")}
     rates = tree.flip_rates(before, after)
     assert rates == {"embed/table": 0.0, "decoder/up/kernel": 0.0, "tower/kernel": 2 / 32}
 

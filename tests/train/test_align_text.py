@@ -3,14 +3,12 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmllm.common import tensors
 from mmllm.data import synthetic
-from mmllm.models import mmllm as model_lib
-from mmllm.train import align_text, losses
+from mmllm.train import align_text
 from mmllm.train import state as state_lib
 from tests import tiny_run
 
@@ -22,20 +20,6 @@ ARRAYS = synthetic.training_arrays(CONFIG)
 @pytest.fixture(scope="module")
 def params():
     return jax.device_get(state_lib.init_state(CONFIG, synthetic.BANK).params)
-
-
-def test_the_distance_of_captions_is_to_the_bank_and_of_words_to_their_target(params):
-    model = model_lib.build(CONFIG.model)
-    texts = jnp.asarray(ARRAYS.texts.ids[[0, 1, synthetic.BANK]])
-    text = np.asarray(model.apply({"params": params["model"]}, texts, method="embed_text"))
-    bank = np.random.default_rng(0).standard_normal((synthetic.BANK, 32)).astype(np.float32)
-    bank /= np.linalg.norm(bank, axis=1, keepdims=True)
-    label, target = jnp.array([3, 5, -1]), jnp.asarray(-text)
-    batch = {"texts": texts, "text_label": label, "text_target": target}
-    captions, words = losses.text_distances(model, params["model"], jnp.asarray(bank), batch)
-    expected = 1 - (text[0] @ bank[3] + text[1] @ bank[5]) / 2
-    assert float(captions) == pytest.approx(expected, abs=1e-5)
-    assert float(words) == pytest.approx(2.0, abs=1e-5)
 
 
 def test_aligning_brings_captions_to_the_bank_and_is_done_once(params, tmp_path):

@@ -11,6 +11,8 @@ from configs import tiny
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
 from mmllm.train import checkpoint, loop
+from mmllm.train import state as state_lib
+from tests import tiny_run
 
 # One step's sums, split over eight devices, are added in another order.
 SHARDING_TOLERANCE = 2e-4
@@ -114,3 +116,52 @@ def test_a_batch_depends_on_seed_and_step_alone():
         for name, value in expected.items():
             np.testing.assert_array_equal(value, got[name])
     assert any((first[0][name] != first[1][name]).any() for name in ("ids", "lines", "texts"))
+
+
+STUDENT = dataclasses.replace(
+    tiny_run.STUDENT,
+    train=dataclasses.replace(
+        tiny_run.STUDENT.train, steps=5, warmup_steps=1, log_every=2, checkpoint_every=2
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.BANK).params)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory, teacher):
+    workdir = tmp_path_factory.mktemp("taught")
+    return run(STUDENT, workdir, teacher=teacher), workdir
+
+
+def test_a_taught_run_logs_what_it_learned_and_how_far_codes_and_scales_moved(taught):
+    rows = metrics_of(taught[1])
+    assert [row["step"] for row in rows] == [2, 4, 5]
+    for name in ("caption", "teach_logits", "teach_lines", "teach_embeddings", "total"):
+        assert np.isfinite([row[f"loss/{name}"] for row in rows]).all()
+    assert not any(name.startswith("flips/") for name in rows[0])
+    flips = {name: value for name, value in rows[1].items() if name.startswith("flips/")}
+    assert len(flips) == 5
+    assert all(0 < value < 1 for value in flips.values())
+    assert max(flips, key=flips.__getitem__) == "flips/embed/table"  # on the finest grid
+    assert rows[0]["scale/embed/table"] == 1.0
+    assert rows[1]["scale/embed/table"] != 1.0
+
+
+def test_a_taught_run_leaves_its_teacher_as_it_is_and_keeps_no_bank(taught, teacher):
+    fresh = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK).params
+    jax.tree.map(np.testing.assert_array_equal, teacher, dict(fresh))
+    kept = checkpoint.load_params(taught[1])
+    assert set(kept) == {"model", "scales"}
+    jax.tree.map(np.testing.assert_array_equal, kept, jax.device_get(taught[0].params))
+
+
+@pytest.mark.slow
+def test_a_taught_run_stops_and_resumes_bit_for_bit(taught, teacher, tmp_path):
+    run(STUDENT, tmp_path, teacher=teacher, stop_at=3)
+    resumed = run(STUDENT, tmp_path, teacher=teacher)
+    for one, other in zip(jax.tree.leaves(taught[0]), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))

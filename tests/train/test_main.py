@@ -50,6 +50,12 @@ def test_a_wrong_call_takes_one_line(arguments, words):
     assert_one_line(train(*arguments), *words)
 
 
+def test_a_student_of_a_run_that_is_not_there_takes_one_line(tmp_path):
+    arguments = ["--config=configs/tiny.py", "--synthetic", f"--workdir={tmp_path}"]
+    arguments += ["--config.quant.start=ghost", "--config.quant.rules=('embed/table int2',)"]
+    assert_one_line(train(*arguments), "no run 'ghost' (quant.start)", "train it first")
+
+
 INTERRUPTED = """
 from mmllm.train import __main__ as command
 def interrupt():

@@ -61,3 +61,27 @@ def test_a_gradient_is_clipped_to_the_norm_before_adam_sees_it():
     _, state = update.update({"bias": jnp.array([300.0, 400.0])}, update.init(params), params)
     first_moment = next(leaf for leaf in jax.tree.leaves(state) if leaf.shape == (2,))
     np.testing.assert_allclose(first_moment, [0.1 * 0.6, 0.1 * 0.8], rtol=1e-5)
+
+
+def test_the_scales_of_a_student_have_their_own_rate_and_no_decay():
+    params = {
+        "model": {"kernel": jnp.array([[2.0]])},
+        "scales": {"up": {"kernel": jnp.array([2.0])}},
+    }
+    steady = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3.0), params)
+
+    def moves(scale_rate, gradients) -> Any:
+        update = optimizer.make_optimizer(TRAIN, scale_rate)
+        _, state = update.update(gradients, update.init(params), params)  # rate 0
+        return update.update(gradients, state, params)[0]  # rate .1
+
+    still = jax.tree.map(jnp.zeros_like, params)
+    np.testing.assert_array_equal(moves(0.25, still)["scales"]["up"]["kernel"], [0.0])
+    np.testing.assert_allclose(moves(0.25, still)["model"]["kernel"], [[-0.1 * 0.5 * 2.0]], 1e-6)
+    # A gradient that never changes makes Adam's step the rate itself.
+    moved = moves(0.25, steady)
+    np.testing.assert_allclose(moved["scales"]["up"]["kernel"], [-0.25 * 0.1], rtol=1e-5)
+    np.testing.assert_allclose(moved["model"]["kernel"], [[-0.1 - 0.1 * 0.5 * 2.0]], rtol=1e-5)
+    plain = moves(None, steady)
+    np.testing.assert_allclose(plain["scales"]["up"]["kernel"], [-0.1], rtol=1e-5)
+    assert moves(0.0, steady)["scales"]["up"]["kernel"] == 0.0  # scales may stand still

@@ -3,25 +3,29 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import nano
 from mmllm.common import config as config_lib
 from mmllm.data import synthetic
-from mmllm.train import losses
+from mmllm.quant import grid, scale
+from mmllm.train import bank, stages
 from mmllm.train import state as state_lib
 from tests import tiny_run
+
+INT8 = grid.GRIDS["int8"]
 
 
 def test_a_fresh_state_holds_model_bank_and_step_zero():
     state = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK)
     assert int(state.step) == 0
     assert set(state.params) == {"model", "bank"}
-    bank = state.params["bank"]
+    params = state.params["bank"]
     width = tiny_run.CONFIG.model.embed_dim
-    assert bank["residual"].shape == (synthetic.BANK, width)
-    assert bank["project"]["kernel"].shape == (losses.TEACHER_WIDTH, width)
+    assert params["residual"].shape == (synthetic.BANK, width)
+    assert params["project"]["kernel"].shape == (bank.TEACHER_WIDTH, width)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
@@ -75,3 +79,18 @@ def test_a_start_takes_the_place_of_fresh_parameters():
 def test_a_start_that_does_not_fit_is_refused(start):
     with pytest.raises(ValueError, match="start parameter model/encoder.* does not fit the model"):
         state_lib.init_state(tiny_run.CONFIG, synthetic.BANK, start)
+
+
+def test_a_student_begins_as_its_teacher_with_the_scales_of_what_it_rounds():
+    config = tiny_run.STUDENT
+    teacher = jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.BANK).params)
+    student = state_lib.init_student(config, stages.trained(stages.plan(config)), teacher)
+    assert int(student.step) == 0
+    assert set(student.params) == {"model", "scales"}
+    jax.tree.map(np.testing.assert_array_equal, student.params["model"], teacher["model"])
+    scales = student.params["scales"]
+    assert set(scales) == {"embed", "decoder"}  # that of the tower is a statistic
+    table = scale.absmean_scale(jnp.asarray(teacher["model"]["embed"]["table"].T), INT8)
+    np.testing.assert_array_equal(scales["embed"]["table"], table)
+    moments = student.opt_state[1][0].mu
+    assert jax.tree.structure(moments) == jax.tree.structure(student.params)

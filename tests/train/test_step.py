@@ -1,5 +1,9 @@
-"""One step of tiny: its numbers are kept, and the same seed gives the same bits."""
+"""One step of tiny: its numbers are kept, and the same seed gives the same bits.
 
+And steps of a student: what moves, and what it is told.
+"""
+
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 
 from mmllm.data import pipeline, synthetic
+from mmllm.train import stages
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
 from tests import tiny_run
@@ -18,6 +23,12 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_step.json"
 # Other processors and JAX versions add in another order; a changed formula moves far more.
 TOLERANCE = 1e-3
 CONFIG = tiny_run.CONFIG
+STUDENT = tiny_run.STUDENT
+# Two sums of the same float32 numbers, compiled apart.
+ROUNDING = 1e-4
+DATA_LOSSES = ("caption", "name", "spoken", "vqa", "retrieval", "lines")
+DATA_LOSSES += ("text_caption", "text_teacher")
+LESSONS = ("teach_logits", "teach_lines", "teach_embeddings")
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +70,9 @@ def test_the_same_seed_twice_is_equal_bit_for_bit(first, run):
 def test_the_total_is_the_weighted_sum_of_the_parts(first):
     metrics = first[1]
     weights = CONFIG.loss
-    names = ("caption", "name", "spoken", "vqa", "retrieval", "lines")
-    names += ("text_caption", "text_teacher")
-    expected = sum(getattr(weights, name) * metrics[f"loss/{name}"] for name in names)
+    expected = sum(getattr(weights, name) * metrics[f"loss/{name}"] for name in DATA_LOSSES)
     assert metrics["loss/total"] == pytest.approx(expected, rel=1e-5)
-    assert set(metrics) == {f"loss/{name}" for name in (*names, "total")} | {"gradient_norm"}
+    assert set(metrics) == {f"loss/{name}" for name in (*DATA_LOSSES, "total")} | {"gradient_norm"}
 
 
 def test_the_step_number_rises_and_draws_another_dropout(first, run):
@@ -81,3 +90,69 @@ def test_every_parameter_gets_a_gradient(first):
         if not np.any(leaf)
     ]
     assert dead == []
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    """What a student's step takes: the planned weights, a batch, the sentences and the teacher."""
+    arrays = synthetic.training_arrays(CONFIG)
+    batch = next(pipeline.batches(CONFIG, arrays))
+    teacher = jax.device_get(state_lib.init_state(CONFIG, synthetic.BANK).params)
+    sentences = np.asarray(arrays.texts.bank_teacher, np.float32)
+    return stages.trained(stages.plan(STUDENT)), batch, sentences, teacher
+
+
+@pytest.fixture(scope="module")
+def taught(lesson):
+    """A student before, and after two steps; the first has a rate of 0."""
+    planned, batch, sentences, teacher = lesson
+    before = jax.device_get(state_lib.init_student(STUDENT, planned, teacher))
+    step = jax.jit(step_lib.make_taught_step(STUDENT, planned))
+    state, first = step(before, batch, sentences, teacher)
+    state, second = step(state, batch, sentences, teacher)
+    return before, jax.device_get(state), first, second
+
+
+def test_a_taught_step_moves_all_weights_and_the_learned_scales(taught):
+    before, after, *_ = taught
+    assert int(after.step) == 2
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), before.params, after.params)
+    assert not any(jax.tree.leaves(same))
+
+
+def test_a_student_s_total_adds_what_it_and_its_teacher_disagree_on(taught):
+    for metrics in taught[2:]:
+        names = {f"loss/{name}" for name in (*DATA_LOSSES, *LESSONS, "total")}
+        assert set(metrics) == names | {"gradient_norm"}
+        assert all(np.isfinite(value) for value in metrics.values())
+        expected = sum(getattr(STUDENT.loss, n) * metrics[f"loss/{n}"] for n in DATA_LOSSES)
+        expected += sum(getattr(STUDENT.quant, n) * metrics[f"loss/{n}"] for n in LESSONS)
+        assert metrics["loss/total"] == pytest.approx(float(expected), rel=1e-5)
+        assert all(metrics[f"loss/{name}"] > 1e-6 for name in LESSONS)
+
+
+def test_a_student_that_rounds_nothing_has_its_teacher_s_losses_and_no_lesson(lesson, first):
+    _, batch, sentences, teacher = lesson
+    plain = dataclasses.replace(STUDENT, model=CONFIG.model)
+    state = state_lib.init_student(plain, {}, teacher)
+    step = step_lib.make_taught_step(plain, {})
+
+    @jax.jit
+    def losses_of(*inputs):  # no update, so no gradient is compiled
+        return {n: value for n, value in step(*inputs)[1].items() if n.startswith("loss/")}
+
+    found = jax.device_get(losses_of(state, batch, sentences, teacher))
+    for name in LESSONS:
+        assert found[f"loss/{name}"] == pytest.approx(0.0, abs=ROUNDING), name
+    for name in DATA_LOSSES:
+        assert found[f"loss/{name}"] == pytest.approx(first[1][f"loss/{name}"], rel=ROUNDING)
+
+
+def test_a_student_without_lessons_does_not_ask_its_teacher(lesson):
+    planned, batch, sentences, teacher = lesson
+    quant = dataclasses.replace(STUDENT.quant, **dict.fromkeys(LESSONS, 0.0))
+    step = step_lib.make_taught_step(dataclasses.replace(STUDENT, quant=quant), planned)
+    state = state_lib.init_student(STUDENT, planned, teacher)
+    bank_alone = {"bank": teacher["bank"]}
+    _, metrics = jax.eval_shape(step, state, batch, jnp.asarray(sentences), bank_alone)
+    assert not {f"loss/{name}" for name in LESSONS} & set(metrics)

@@ -1,0 +1,32 @@
+"""int2: transformer and embedding at two bits, heads at four, the stem at eight.
+
+Command:  python -m mmllm.train --config=configs/quant/int2.py, after configs/nano.py
+Hardware: 2 CPU cores.
+Time:     about 35 minutes; only its first 400 steps were run, see LOG.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import nano
+
+RULES = (
+    r"stem/.*/(expand|project)/kernel int8",
+    r"stem/.* float",
+    r"(picture_tokens|line_tokens|line_reader|image_embedding|embedding_token)/.*kernel int4",
+    r"text_tower/project/kernel int4",
+    r"embed/table int2",
+    r".*/kernel int2",
+)
+
+
+def get_config() -> ConfigDict:
+    cfg = nano.get_config()
+    cfg.name = "nano_int2"
+    cfg.model.activations = "int8"
+    cfg.quant.start = "nano"
+    cfg.quant.rules = RULES
+    cfg.train.steps = 1_500
+    cfg.train.learning_rate = 1e-3
+    cfg.train.warmup_steps = 100
+    cfg.align.steps = 0
+    return cfg

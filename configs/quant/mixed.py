@@ -1,0 +1,32 @@
+"""mixed: encoder and text tower at two bits, decoder and heads at four, the stem at eight.
+
+Command:  python -m mmllm.train --config=configs/quant/mixed.py, after configs/nano.py
+Hardware: 2 CPU cores.
+Time:     16 minutes, beside other work.
+Scores:   in LOG.md; the search falls short, so it does not ship.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import nano
+
+RULES = (
+    r"stem/.*/(expand|project)/kernel int8",
+    r"stem/.* float",
+    r"(encoder|text_tower)/block_.*kernel int2",
+    r"embed/table int4",
+    r".*/kernel int4",
+)
+
+
+def get_config() -> ConfigDict:
+    cfg = nano.get_config()
+    cfg.name = "nano_mixed"
+    cfg.model.activations = "int8"
+    cfg.quant.start = "nano"
+    cfg.quant.rules = RULES
+    cfg.train.steps = 800
+    cfg.train.learning_rate = 5e-4
+    cfg.train.warmup_steps = 50
+    cfg.align.steps = 0
+    return cfg

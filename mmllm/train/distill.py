@@ -1,0 +1,49 @@
+"""What a quantized student learns from its float self, beside the losses of the data.
+
+Both look at the same batch through `train.forward`; where they differ, it is rounding.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mmllm.common.config import QuantConfig
+from mmllm.common.types import Array, Float
+from mmllm.train import forward, losses
+
+
+def divergence(
+    student: Float[Array, "*b v"], teacher: Float[Array, "*b v"], temperature: float
+) -> Float[Array, "*b"]:
+    """KL(teacher || student) of two rows of logits, in nats, times temperature squared.
+
+    Source: Distilling the Knowledge in a Neural Network (Hinton et al., 2015), section 2.
+    """
+    wanted = jax.nn.log_softmax(teacher / temperature)
+    got = jax.nn.log_softmax(student / temperature)
+    return temperature**2 * jnp.sum(jnp.exp(wanted) * (wanted - got), axis=-1)
+
+
+def losses_of(
+    config: QuantConfig, student: forward.Outputs, teacher: forward.Outputs, batch: Any
+) -> tuple[Float[Array, ""], losses.Parts]:
+    """The weighted sum of what student and teacher disagree on, and each part by name."""
+    teacher = jax.lax.stop_gradient(teacher)
+    tokens = [
+        losses.mean(
+            divergence(student[f"{kind}logits"], teacher[f"{kind}logits"], config.temperature),
+            batch[f"{kind}target_weight"],
+        )
+        for kind in ("", "name_", "spoken_")
+        if f"{kind}logits" in student
+    ]
+    columns = divergence(student["lines"], teacher["lines"], config.temperature)
+    apart = [1.0 - jnp.sum(student[n] * teacher[n], axis=-1) for n in ("embedding", "texts")]
+    parts = {
+        "teach_logits": sum(tokens, jnp.float32(0)),
+        "teach_lines": jnp.mean(columns) if columns.size else jnp.float32(0),
+        "teach_embeddings": sum((jnp.mean(each) for each in apart), jnp.float32(0)),
+    }
+    weighted = (getattr(config, name) * value for name, value in parts.items())
+    return sum(weighted, jnp.float32(0)), parts

@@ -1,0 +1,87 @@
+"""What a step computes from a batch before any loss: looked at by `losses`, and by `distill` twice.
+
+Student and teacher run through the same function with the same key, so that both see the same
+dropped channels and the same noise.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mmllm.common.config import Config
+from mmllm.common.types import Array, Float, Params
+from mmllm.models import layers
+from mmllm.models import mmllm as model_lib
+from mmllm.train import bank as bank_lib
+
+Outputs = dict[str, Array]
+"""By name:
+
+logits, name_logits, spoken_logits (t, v): at the targets of the pictures' texts, of the pictures of
+  `mix.names`, and of the names without a picture; the last two only where the mixture has any.
+embedding (b, e): unit image embeddings, those of `mix.names` last.
+texts (b, e): unit text embeddings.
+lines (b, n, v): CTC logits.
+"""
+
+
+def run(
+    config: Config,
+    model: model_lib.Mmllm,
+    params: Params,
+    batch: Any,
+    bank_teacher: Float[Array, "v w"],
+    key: jax.Array,
+) -> Outputs:
+    """Runs every part of the model that a batch has rows for, in training mode.
+
+    Args:
+      config: the experiment.
+      model: built from it.
+      params: {"model", "bank"}.
+      batch: of `data.pipeline`.
+      bank_teacher: sentence embeddings of the bank's captions.
+      key: of the step.
+    """
+    dropout_key, name_key, spoken_key = jax.random.split(key, 3)
+
+    def apply(method: str, *arguments: Any, **options: Any) -> Any:
+        return model.apply({"params": params["model"]}, *arguments, **options, method=method)
+
+    def said(prefix: jax.Array, kind: str) -> Float[Array, "t v"]:
+        texts = batch[f"{kind}ids"], batch[f"{kind}start"]
+        hidden = apply("decode_hidden", prefix, *texts)
+        wanted = jnp.take(hidden.reshape(-1, hidden.shape[-1]), batch[f"{kind}position"], axis=0)
+        return apply("logits", wanted)
+
+    cells = batch["cells"].astype(jnp.float32)
+    prefix, embedding = apply("encode_cells", cells, train=True, rngs={"dropout": dropout_key})
+    outputs = {"logits": said(prefix, "")}
+    if config.mix.names:
+        cells = batch["name_cells"].astype(jnp.float32)
+        seen = apply("embed_cells", cells, train=True, rngs={"dropout": name_key})
+        outputs["name_logits"] = said(apply("name_prefix", seen), "name_")
+        embedding = jnp.concatenate([embedding, seen])
+    if config.mix.spoken:
+        vectors = jax.lax.stop_gradient(bank_lib.vectors(params["bank"], bank_teacher))
+        vectors = jnp.take(vectors, batch["spoken_label"], axis=0)
+        heard = _noisy(vectors, config.loss.spoken_noise, spoken_key)
+        outputs["spoken_logits"] = said(apply("name_prefix", heard), "spoken_")
+    return outputs | {
+        "embedding": embedding,
+        "texts": apply("embed_text", batch["texts"]),
+        "lines": apply("read_lines", batch["lines"].astype(jnp.float32)),
+    }
+
+
+def _noisy(vectors: Float[Array, "b e"], most: float, key: jax.Array) -> Float[Array, "b e"]:
+    """Unit vectors with noise of a random length up to `most`, and unit length again.
+
+    Pictures only come near their name's vector. Source: CapDec (Nukrai et al., 2022), with noise of
+    one fixed length.
+    """
+    direction_key, length_key = jax.random.split(key)
+    noise = jax.random.normal(direction_key, vectors.shape) * vectors.shape[1] ** -0.5
+    length = jax.random.uniform(length_key, (len(vectors), 1)) * most
+    return layers.unit_norm(vectors + length * noise)

@@ -1,0 +1,100 @@
+"""What a quantized run begins with: the float run it goes on from, and the weights it rounds.
+
+A run is one stage. Its config names the run it starts from, so stages follow one another in any
+order: float, then four bits, then two.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmllm.common import paths, tensors
+from mmllm.common.config import Config
+from mmllm.common.types import Params
+from mmllm.models import mmllm as model_lib
+from mmllm.quant import rules, tree
+from mmllm.quant.coded import Coded
+from mmllm.quant.rules import Rule
+from mmllm.train import align_text, checkpoint
+
+STEM = "stem/"
+
+
+def plan(config: Config) -> dict[str, Rule]:
+    """The quantized weights of a config's model, the stem included, by path.
+
+    Raises:
+      ValueError: a rule that cannot work, see `quant.rules` and `quant.tree.plan`.
+    """
+    shapes: Any = jax.eval_shape(
+        lambda key: model_lib.init_params(config.model, key), jax.random.key(0)
+    )
+    return tree.plan(shapes, rules.parse(config.quant.rules))
+
+
+def trained(planned: Mapping[str, Rule]) -> dict[str, Rule]:
+    """The part of a plan that a run trains: all but the frozen stem, which export rounds."""
+    return {path: rule for path, rule in planned.items() if not path.startswith(STEM)}
+
+
+def start_folder(config: Config) -> Path:
+    """Folder of the run that `quant.start` names.
+
+    Raises:
+      FileNotFoundError: there is none.
+    """
+    start = config.quant.start
+    for folder in (paths.data_dir() / "runs" / start, Path(start).expanduser()):
+        if (folder / "config.json").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"no run {start!r} (quant.start), neither in {paths.data_dir() / 'runs'} nor as a folder; "
+        "train it first"
+    )
+
+
+def load_teacher(workdir: Path) -> dict[str, Params]:
+    """{"model", "bank"} of a finished float run, its aligned text tower included.
+
+    Raises:
+      FileNotFoundError: no checkpoint.
+      ValueError: the run is a quantized one: it has no bank.
+    """
+    params = checkpoint.load_params(workdir)
+    if "bank" not in params:
+        raise ValueError(f"{workdir} holds a quantized run; quant.start must be a float one")
+    model = dict(params["model"])
+    tower = workdir / align_text.TOWER
+    if tower.is_file():
+        model["text_tower"] = tensors.read(tower)
+    return {"model": model, "bank": params["bank"]}
+
+
+class Watch:
+    """How far codes and scales move from one look to the next, by weight."""
+
+    def __init__(self, planned: Mapping[str, Rule]) -> None:
+        self._planned = planned
+        self._first: dict[str, Coded] = {}
+        self._last: dict[str, Coded] = {}
+
+    def look(self, params: Params) -> dict[str, float]:
+        """Statistics of a training state's parameters.
+
+        Returns:
+          "flips/PATH", the share of codes changed since the last look, which the first look lacks;
+          "scale/PATH", the mean of the scales over their mean at the first look.
+        """
+        coded = tree.encode(params["model"], params["scales"], self._planned)
+        self._first = self._first or coded
+        flips = tree.flip_rates(self._last, coded) if self._last else {}
+        self._last = coded
+        ratios = {
+            path: float(np.mean(each.scale) / np.mean(self._first[path].scale))
+            for path, each in coded.items()
+        }
+        found = {f"flips/{path}": rate for path, rate in flips.items()}
+        return found | {f"scale/{path}": ratio for path, ratio in ratios.items()}

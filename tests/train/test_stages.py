@@ -1,0 +1,136 @@
+"""What a quantized run begins with, what it refuses, and how far it has moved."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import nano
+from mmllm.common import config as config_lib
+from mmllm.common import paths, tensors
+from mmllm.data import pipeline, synthetic
+from mmllm.quant.rules import Rule
+from mmllm.train import align_text, checkpoint, stages
+from mmllm.train import state as state_lib
+from tests import tiny_run
+
+
+def ruled(*rules: str, config: config_lib.Config = tiny_run.CONFIG) -> config_lib.Config:
+    quant = dataclasses.replace(config.quant, start="tiny", rules=rules)
+    return dataclasses.replace(config, quant=quant)
+
+
+def test_a_plan_holds_the_weights_of_the_whole_model_and_training_those_outside_the_stem():
+    rules = (r"stem/.*/expand/kernel int8", r"stem/.* float", r"embed/table int4")
+    planned = stages.plan(ruled(*rules, config=config_lib.resolve(nano.get_config())))
+    stem = [path for path in planned if path.startswith("stem/")]
+    assert {planned[path].grid for path in stem} == {"int8"}
+    assert len(stem) == 15  # every block but the first expands
+    assert stages.trained(planned) == {"embed/table": Rule("embed/table", "int4")}
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("ghost/.* int2", r"^rule 'ghost/\.\*' decides over no parameter"),
+        ("embed/.* int3", r"^grid must be one of "),
+        ("embed/.*", r"^a rule must be "),
+        ("encoder/norm/.* int2", r"^rule 'encoder/norm/\.\*' matches encoder/norm/scale "),
+    ],
+)
+def test_a_rule_that_cannot_work_is_refused_before_training(rule, message):
+    with pytest.raises(ValueError, match=message):
+        stages.plan(ruled(rule))
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """The folder of runs, in a data folder that is empty."""
+    monkeypatch.setenv(paths.ENVIRONMENT_VARIABLE, str(tmp_path))
+    return tmp_path / "runs"
+
+
+def test_a_start_is_found_by_the_name_of_its_run_and_by_its_folder(runs, tmp_path):
+    config = ruled("embed/table int8")
+    elsewhere = tmp_path / "elsewhere"
+    for folder in (runs / "tiny", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    assert stages.start_folder(config) == runs / "tiny"
+    quant = dataclasses.replace(config.quant, start=str(elsewhere))
+    assert stages.start_folder(dataclasses.replace(config, quant=quant)) == elsewhere
+
+
+def test_a_start_that_was_never_trained_is_named(runs):
+    (runs / "tiny").mkdir(parents=True)  # a folder without a run in it
+    with pytest.raises(
+        FileNotFoundError, match=r"^no run 'tiny' \(quant.start\), neither in .*runs"
+    ):
+        stages.start_folder(ruled("embed/table int8"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("tiny")
+    return workdir, tiny_run.make(workdir)
+
+
+def test_a_teacher_is_the_finished_run_with_its_aligned_tower(finished):
+    workdir, state = finished
+    teacher = stages.load_teacher(workdir)
+    assert set(teacher) == {"model", "bank"}
+    jax.tree.map(np.testing.assert_array_equal, teacher, dict(state.params))
+    aligned = jax.tree.map(lambda leaf: np.asarray(leaf) + 1, state.params["model"]["text_tower"])
+    tensors.write(workdir / align_text.TOWER, aligned)
+    jax.tree.map(
+        np.testing.assert_array_equal, stages.load_teacher(workdir)["model"]["text_tower"], aligned
+    )
+    (workdir / align_text.TOWER).unlink()
+
+
+def test_a_teacher_without_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoints in .*train first"):
+        stages.load_teacher(tmp_path)
+
+
+def test_a_quantized_run_is_no_teacher(tmp_path):
+    params = {"model": {"kernel": jnp.ones((2, 2))}, "scales": {"kernel": jnp.ones(2)}}
+    student = state_lib.TrainState(step=jnp.int32(1), params=params, opt_state=())
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=1)
+    arrays = synthetic.training_arrays(tiny_run.CONFIG)
+    checkpoints.save(student, pipeline.batches(tiny_run.CONFIG, arrays))
+    checkpoints.close()
+    with pytest.raises(ValueError, match="holds a quantized run; quant.start must be a float one$"):
+        stages.load_teacher(tmp_path)
+
+
+def test_a_watch_counts_flips_since_the_last_look_and_scales_since_the_first():
+    watch = stages.Watch({"up/kernel": Rule(".*", "int2"), "low/kernel": Rule(".*", "int4")})
+
+    def look(up, up_scale, low=(((1.0,), (2.0,))), low_scale=(1.0,)):
+        kernels = {"up": up, "low": low}
+        scales = {"up": up_scale, "low": low_scale}
+        tree = {
+            part: {name: {"kernel": np.array(value, np.float32)} for name, value in each.items()}
+            for part, each in (("model", kernels), ("scales", scales))
+        }
+        return watch.look(tree)
+
+    first = look([[1.0, -2.0], [0.2, 0.9]], [1.0, 1.0])  # codes 1 -2 0 1
+    assert first == {"scale/up/kernel": 1.0, "scale/low/kernel": 1.0}
+    second = look([[1.0, -0.9], [0.2, 0.9]], [1.0, 2.0])  # codes 1 0 0 0
+    assert second == {
+        "flips/up/kernel": 0.5,
+        "flips/low/kernel": 0.0,
+        "scale/up/kernel": 1.5,
+        "scale/low/kernel": 1.0,
+    }
+    third = look([[1.0, -0.9], [0.6, 0.9]], [1.0, 2.0], low_scale=[4.0])  # codes 1 0 1 0; 0 0
+    assert third == {
+        "flips/up/kernel": 0.25,
+        "flips/low/kernel": 1.0,
+        "scale/up/kernel": 1.5,
+        "scale/low/kernel": 4.0,
+    }
