@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help="metrics.jsonl of the training, for a loss curve",
     )
-    terminal.add_model_option(parser)
+    terminal.add_engine_options(parser)
     terminal.add_json_option(parser)
     parser.set_defaults(run=run)
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     rows = benchmark.chosen(benchmark.ROWS, args.tasks)
     if args.losses and not args.losses.is_file():
         raise FileNotFoundError(f"no training log at {args.losses}")
-    model = terminal.load_model(args.model)
+    model = terminal.load_model(args)
     # Made when first asked for: its weights may have to be downloaded.
     stem = functools.cache(baselines.stem_features)
     result = benchmark.run(

@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--sample", type=Path, metavar="FOLDER", help="other pictures with a sample.json"
     )
-    terminal.add_model_option(parser)
+    terminal.add_engine_options(parser)
     terminal.add_json_option(parser)
     parser.set_defaults(run=run)
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from mmllm.runtime import demo
 
     pictures = demo.load_sample(args.sample or demo.SAMPLE)
-    model = terminal.load_model(args.model)
+    model = terminal.load_model(args)
     start = time.perf_counter()
     rows = demo.run(model, pictures, terminal.progress("demo"))
     seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""`mmllm export`: turns a training run into a bundle that every runtime reads."""
+"""`mmllm export`: a training run becomes a bundle, a bundle gets the files of other runtimes."""
 
 import argparse
 import json
@@ -7,12 +7,24 @@ from typing import Any
 
 from mmllm.commands import terminal
 
+TARGETS = ("litert",)
+
 
 def add(commands: Any) -> None:
     """Adds the command."""
-    parser = commands.add_parser("export", help="turn a training run into a model bundle")
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training run")
-    parser.add_argument("folder", type=Path, metavar="BUNDLE", help="where the bundle will stand")
+    parser = commands.add_parser(
+        "export",
+        help="turn a training run into a model bundle, or add a runtime's file to a bundle",
+        description="mmllm export RUN BUNDLE writes a bundle; mmllm export BUNDLE --to litert "
+        "adds its LiteRT file.",
+    )
+    parser.add_argument(
+        "source", type=Path, metavar="RUN", help="folder of a training run; of a bundle with --to"
+    )
+    parser.add_argument(
+        "folder", type=Path, nargs="?", metavar="BUNDLE", help="where the bundle will stand"
+    )
+    parser.add_argument("--to", choices=TARGETS, help="add this runtime's file to a bundle")
     parser.add_argument(
         "--scores", type=Path, metavar="FILE", help="results of `mmllm bench` for the manifest"
     )
@@ -28,16 +40,42 @@ def _read_json(path: Path) -> Any:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the bundle."""
+    """Writes the bundle, or the file."""
+    if args.to:
+        return _add_litert(args)
+    if args.folder is None:
+        raise ValueError("BUNDLE must be given: mmllm export RUN BUNDLE, or BUNDLE --to litert")
     from mmllm.evaluate import tables
     from mmllm.export import bundle, from_run
 
     scores = tables.manifest_scores(_read_json(args.scores)) if args.scores else None
-    folder = from_run.save(args.run_folder, args.folder, scores)
+    folder = from_run.save(args.source, args.folder, scores)
     manifest = bundle.read_manifest(folder)
     if args.json:
         terminal.print_json({"folder": str(folder), **manifest})
     else:
         total = sum(manifest["bytes"].values()) / 1e6
         print(f"written: {folder} ({manifest['parameters']:,} parameters, {total:.1f} MB)")
+    return 0
+
+
+def _add_litert(args: argparse.Namespace) -> int:
+    """Converts, checks every weight against the bundle, and shows where the bytes are."""
+    if args.folder is not None or args.scores is not None:
+        raise ValueError("--to takes one folder, a bundle, and no --scores")
+    from mmllm.export import budget, bundle, litert
+
+    loaded = bundle.load(args.source)
+    path = litert.export(args.source, loaded.config, loaded.params, loaded.coded)
+    bundle.add(args.source, path)
+    found = budget.of_file(path.read_bytes())
+    if args.json:
+        terminal.print_json({"file": str(path), **found})
+        return 0
+    rows = [
+        (row["part"], row["type"], f"{row['weights']:,}", f"{row['bytes'] / 1e6:.3f}")
+        for row in found["rows"]
+    ]
+    terminal.print_table(("part", "type", "numbers", "MB"), rows)
+    print(f"\nwritten: {path} ({found['bytes'] / 1e6:.2f} MB of {budget.LIMIT / 1e6:.0f})")
     return 0

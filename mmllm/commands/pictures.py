@@ -46,7 +46,7 @@ def _finish(
             metavar="N",
             help="beam width, 1 to 8 (default 1)",
         )
-    terminal.add_model_option(parser)
+    terminal.add_engine_options(parser)
     terminal.add_json_option(parser)
     parser.set_defaults(run=run)
 
@@ -125,7 +125,7 @@ def _run(
         part = [{"image": path} for path in args.images[start : start + BATCH]]
         opened = dict(_opened(part))
         if opened:
-            model = model or terminal.load_model(args.model)
+            model = model or terminal.load_model(args)
             answers = answer(model, list(opened.values()))
             for i, found in zip(opened, answers, strict=True):
                 part[i].update(found)

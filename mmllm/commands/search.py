@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
         "--html", type=Path, metavar="FILE", help="also write a page with the pictures"
     )
     parser.add_argument("--png", type=Path, metavar="FILE", help="also write a contact sheet")
-    terminal.add_model_option(parser)
+    terminal.add_engine_options(parser)
     terminal.add_json_option(parser)
     parser.set_defaults(run=run)
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     query = prompts.checked_text("query", args.query)
     if not Path(args.folder).is_dir():
         raise ValueError(f"{args.folder!r} is not a folder; give the folder to search in")
-    model = terminal.load_model(args.model)
+    model = terminal.load_model(args)
     embedded = model.embed_text(query)
     index = search_lib.index_folder(
         model, args.folder, progress=terminal.progress("indexing"), warn=terminal.warn

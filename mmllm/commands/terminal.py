@@ -1,6 +1,7 @@
 """What the commands share: common options, tables, JSON, progress, and loading a model."""
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -24,6 +25,19 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --model, --engine and --threads: what `load_model` needs."""
+    add_model_option(parser)
+    parser.add_argument(
+        "--engine",
+        choices=("litert", "jax"),
+        help="what runs the model (default: litert where the bundle has its file)",
+    )
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="CPU threads of litert (default: the cores)"
+    )
+
+
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Adds --json."""
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
@@ -40,18 +54,24 @@ def positive(text: str) -> int:
     return value
 
 
-def load_model(name: str) -> "MobileMultiModalLLM":
-    """Loads a model, with compiled programs kept in the cache folder for the next call."""
-    from mmllm.common import paths
+def load_model(args: argparse.Namespace) -> "MobileMultiModalLLM":
+    """Loads the model that the options of `add_model_option` name.
+
+    JAX keeps its compiled programs in the cache folder for the next call.
+    """
+    from mmllm.export import bundle
     from mmllm.runtime import model as model_lib
 
-    model_lib.locate(name)  # before the slow import of an engine
-    # XLA's notes about the processor are not for people who ask for a caption.
+    manifest = bundle.read_manifest(model_lib.locate(args.model))
+    # Notes about the processor are not for people who ask for a caption.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from mmllm.runtime import jax_engine
+    engine = model_lib.engine_of(manifest, args.engine)
+    if engine == "jax" and importlib.util.find_spec("jax"):
+        from mmllm.common import paths
+        from mmllm.runtime import jax_engine
 
-    jax_engine.keep_compilations(paths.data_dir() / "jax")
-    return model_lib.MobileMultiModalLLM.from_pretrained(name)
+        jax_engine.keep_compilations(paths.data_dir() / "jax")
+    return model_lib.MobileMultiModalLLM.from_pretrained(args.model, engine, args.threads)
 
 
 def print_json(value: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GENERATED = ("experiments/results", "README.md", "PAPER.md")
-PACKAGES = ("mmllm", "jax", "jaxlib", "flax", "numpy", "pillow", "sentencepiece")
+PACKAGES = ("mmllm", "jax", "jaxlib", "flax", "ai-edge-litert", "numpy", "pillow", "sentencepiece")
 
 
 def _git(*arguments: str) -> str | None:

@@ -2,9 +2,11 @@
 
     manifest.json        config, sizes, scores, data and licences, sha256 of each file
     tokenizer.model      SentencePiece
-    weights.safetensors  float16, flat names such as "encoder/block_0/attention/query/kernel"
+    weights.safetensors  the master: float16, flat names such as "encoder/norm/scale"; quantized
+                         weights as packed codes, and their scales (float32) under NAME:scale
+    model.cpu.tflite     the same for LiteRT, where it was exported
 
-Training writes it with `save`, every runtime reads it with `load`.
+Training writes it with `save`, an exporter adds its file with `add`, runtimes read it with `load`.
 """
 
 import dataclasses
@@ -22,12 +24,18 @@ import numpy as np
 
 import mmllm
 from mmllm.common import config as config_lib
+from mmllm.common import paths
 from mmllm.common import tensors as tensors_lib
+from mmllm.quant import coded as coded_lib
+from mmllm.quant import grid, packing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.model"
 WEIGHTS = "weights.safetensors"
+LITERT = "model.cpu.tflite"
+SCALE = ":scale"
+FLOAT_BITS = 16
 REQUIRED_FIELDS = (
     "name",
     "config",
@@ -38,6 +46,7 @@ REQUIRED_FIELDS = (
     "bytes",
     "parameters",
     "tensor_classes",
+    "quantized",
 )
 
 
@@ -49,7 +58,8 @@ class Bundle:
       folder: where it was read from.
       manifest: the whole manifest.json.
       config: sizes of the model.
-      params: nested mapping of float32 arrays.
+      params: nested mapping of float32 arrays, quantized weights as what their codes stand for.
+      coded: the quantized weights themselves, by path.
       tokenizer_path: the verified SentencePiece file.
     """
 
@@ -57,6 +67,7 @@ class Bundle:
     manifest: Mapping[str, Any]
     config: config_lib.ModelConfig
     params: Mapping[str, Any]
+    coded: Mapping[str, coded_lib.Coded]
     tokenizer_path: Path
 
     @property
@@ -82,6 +93,7 @@ def save(
     scores: Mapping[str, Any],
     data: Sequence[Mapping[str, Any]],
     pretrained: Sequence[Mapping[str, Any]],
+    coded: Mapping[str, coded_lib.Coded] | None = None,
     name: str | None = None,
 ) -> Path:
     """Writes a bundle, all of it or nothing.
@@ -96,6 +108,7 @@ def save(
       scores: metric name -> value, for `mmllm info`.
       data: one {"name", "hash", "licence"} a corpus.
       pretrained: one {"name", "version", "sha256", "licence"} a pretrained part.
+      coded: weights that are stored as codes, by path; their floats in `params` are not read.
       name: the bundle's name; the folder's own by default.
 
     Returns:
@@ -119,11 +132,15 @@ def save(
     if folder.exists() and not _replaceable(folder):
         raise ValueError(f"folder {folder} exists and is no bundle; choose another or remove it")
 
-    tensors = {path: _half(path, value) for path, value in tensors_lib.flatten(params)}
-    by_class = {
-        label: {"parameters": count, "bytes": 2 * count, "bits": 16}
-        for label, count in size.parameters_by_class(params).items()
-    }
+    coded = coded or {}
+    tensors: dict[str, np.ndarray] = {}
+    for path, value in tensors_lib.flatten(params):
+        if path in coded:
+            bits = grid.GRIDS[coded[path].grid].bits
+            tensors[path] = packing.pack(coded[path].codes, bits)
+            tensors[path + SCALE] = coded[path].scale.astype(np.float32)
+        else:
+            tensors[path] = _half(path, value)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -139,8 +156,12 @@ def save(
             "languages": list(languages),
             "files": {file: sha256_file(temporary / file) for file in (TOKENIZER, WEIGHTS)},
             "bytes": {file: (temporary / file).stat().st_size for file in (TOKENIZER, WEIGHTS)},
-            "parameters": sum(value.size for value in tensors.values()),
-            "tensor_classes": by_class,
+            "parameters": sum(value.size for _, value in tensors_lib.flatten(params)),
+            "tensor_classes": size.by_class(params, tensors),
+            "quantized": {
+                path: {"grid": each.grid, "shape": list(each.codes.shape)}
+                for path, each in sorted(coded.items())
+            },
             "scores": dict(scores),
             "data": [dict(row) for row in data],
             "pretrained": [dict(row) for row in pretrained],
@@ -154,8 +175,8 @@ def save(
     return folder
 
 
-def load(folder: Path | str) -> Bundle:
-    """Reads a bundle after checking every file against the manifest.
+def open_verified(folder: Path | str) -> tuple[dict[str, Any], config_lib.ModelConfig]:
+    """Manifest and sizes of a bundle, every file of which was checked against the manifest.
 
     Raises:
       FileNotFoundError: no folder, no manifest, or a file of the bundle is missing.
@@ -167,7 +188,49 @@ def load(folder: Path | str) -> Bundle:
     config = config_lib.from_dict(config_lib.ModelConfig, manifest["config"], "model.")
     if config_lib.sha256(config) != manifest["config_sha256"]:
         raise ValueError(f"{folder / MANIFEST} is damaged: its config does not match config_sha256")
-    return Bundle(folder, manifest, config, tensors_lib.read(folder / WEIGHTS), folder / TOKENIZER)
+    return manifest, config
+
+
+def load(folder: Path | str) -> Bundle:
+    """Reads a bundle with its weights; raises what `open_verified` does."""
+    folder = Path(folder)
+    manifest, config = open_verified(folder)
+    params, coded = _decoded(folder, manifest)
+    return Bundle(folder, manifest, config, params, coded, folder / TOKENIZER)
+
+
+def _decoded(
+    folder: Path, manifest: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, coded_lib.Coded]]:
+    """Weights as floats, and the quantized ones as codes."""
+    tensors = dict(tensors_lib.flatten(tensors_lib.read(folder / WEIGHTS, floats=False)))
+    coded: dict[str, coded_lib.Coded] = {}
+    for path, entry in manifest["quantized"].items():
+        known = isinstance(entry, dict) and entry.get("grid") in grid.GRIDS
+        if not known or path not in tensors or path + SCALE not in tensors:
+            raise ValueError(
+                f"{folder / MANIFEST} is damaged: quantized weight {path} is not whole"
+            )
+        codes = packing.unpack(tensors[path], grid.GRIDS[entry["grid"]].bits)
+        if list(codes.shape) != entry.get("shape"):
+            raise ValueError(
+                f"{folder / MANIFEST} is damaged: quantized weight {path} has shape "
+                f"{list(codes.shape)}, the manifest says {entry.get('shape')}"
+            )
+        coded[path] = coded_lib.Coded(codes, tensors.pop(path + SCALE), entry["grid"])
+        tensors[path] = coded_lib.floats(path, coded[path])
+    plain = {path: value.astype(np.float32) for path, value in tensors.items()}
+    return tensors_lib.unflatten(plain), coded
+
+
+def add(folder: Path, file: Path) -> None:
+    """Names a file that an exporter wrote into a bundle in its manifest, with size and hash."""
+    manifest = read_manifest(folder)
+    manifest["files"][file.name] = sha256_file(file)
+    manifest["bytes"][file.name] = file.stat().st_size
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with paths.written_whole(folder / MANIFEST) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any]:

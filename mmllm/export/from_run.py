@@ -11,7 +11,8 @@ from mmllm.data import pretrained, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.export import bundle
-from mmllm.train import align_text, cache, checkpoint, tune_stem
+from mmllm.quant import coded, tree
+from mmllm.train import align_text, cache, checkpoint, stages, tune_stem
 
 
 def run_config(workdir: Path) -> config_lib.Config:
@@ -46,7 +47,8 @@ def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -
       ValueError: a damaged run, or a folder that holds something else.
     """
     config = run_config(workdir)
-    params = dict(checkpoint.load_params(workdir)["model"])
+    trained = checkpoint.load_params(workdir)
+    params = dict(trained["model"])
     origins = []
     if config.model.stem == "efficientnet_lite0":
         params["stem"] = cache.stem_params(config, workdir)
@@ -62,6 +64,7 @@ def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -
     tokenizer = workdir / cache.TOKENIZER
     if not tokenizer.is_file():
         raise FileNotFoundError(f"no vocabulary at {tokenizer}: was this run trained on corpora?")
+    codes = _coded(config, params, trained.get("scales", {}))
     data = []
     for name in cache.CORPORA:
         built = sources.describe(name)
@@ -76,6 +79,20 @@ def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -
         languages=LANGUAGES,
         scores=scores or {},
         data=data,
+        coded=codes,
         pretrained=[*origins, pretrained.MINILM.manifest_entry()],
         name=config.name,
     )
+
+
+def _coded(
+    config: config_lib.Config, params: Mapping[str, Any], scales: Mapping[str, Any]
+) -> dict[str, coded.Coded]:
+    """The quantized weights of a run as codes; the stem, which no run trains, is rounded here."""
+    if not config.quant.rules:
+        return {}
+    planned = stages.plan(config)
+    if "stem" in params:
+        stem = {path: rule for path, rule in planned.items() if path.startswith(stages.STEM)}
+        scales = {**scales, **tree.init_scales({"stem": params["stem"]}, stem)}
+    return tree.encode(params, scales, planned)

@@ -7,7 +7,8 @@
 It prepares inputs, batches them, and leaves the arithmetic to an engine.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ from mmllm.runtime import lines as lines_lib
 from mmllm.runtime.engine import MAX_ROWS, Engine
 
 ZOO = Path(__file__).parents[1] / "zoo"
-ENGINES = ("jax",)
+ENGINES = ("litert", "jax")
+MAX_THREADS = 4  # more only wait for one another on a model of this size
 CAPTION_TOKENS = 32
 ANSWER_TOKENS = 16
 
@@ -63,6 +65,25 @@ def locate(name_or_path: str | Path) -> Path:
     )
 
 
+def engine_of(manifest: Mapping[str, Any], engine: str | None = None) -> str:
+    """The engine that runs a bundle: the one asked for, else LiteRT where the bundle has its file.
+
+    Raises:
+      ValueError: an unknown engine, or one that the bundle has no file for.
+    """
+    has = bundle_lib.LITERT in manifest["files"]
+    if engine is None:
+        return "litert" if has else "jax"
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if engine == "litert" and not has:
+        raise ValueError(
+            f"bundle {manifest['name']} has no {bundle_lib.LITERT}: make it with "
+            "`mmllm export BUNDLE --to litert`"
+        )
+    return engine
+
+
 def shipped_names() -> list[str]:
     """Names of the bundles in the package."""
     return sorted(path.parent.name for path in ZOO.glob(f"*/{bundle_lib.MANIFEST}"))
@@ -97,29 +118,43 @@ class MobileMultiModalLLM:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path = "nano", engine: str = "jax"
+        cls,
+        name_or_path: str | Path = "nano",
+        engine: str | None = None,
+        threads: int | None = None,
     ) -> "MobileMultiModalLLM":
         """Loads a bundle.
 
         Args:
           name_or_path: a shipped name ("nano") or a bundle folder.
-          engine: what runs it; "jax".
+          engine: what runs it, "litert" or "jax"; by default LiteRT where the bundle has its file.
+          threads: CPU threads of "litert"; by default one a core, at most MAX_THREADS.
 
         Raises:
           FileNotFoundError: no such bundle, or a part of it is missing.
-          ValueError: a damaged bundle, or an unknown engine.
+          ModuleNotFoundError: the engine is not installed.
+          ValueError: a damaged bundle, an unknown engine, one that the bundle has no file for, or
+            no thread.
         """
-        if engine not in ENGINES:
-            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-        bundle = bundle_lib.load(locate(name_or_path))
-        tokenizer = tokenizer_lib.Tokenizer(bundle.tokenizer_path)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        folder = locate(name_or_path)
+        manifest, config = bundle_lib.open_verified(folder)
+        tokenizer = tokenizer_lib.Tokenizer(folder / bundle_lib.TOKENIZER)
+        if engine_of(manifest, engine) == "litert":
+            from mmllm.runtime.litert_engine import LiteRtEngine
+
+            threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
+            return cls(
+                LiteRtEngine(folder / bundle_lib.LITERT, config, threads), tokenizer, manifest
+            )
         try:
-            from mmllm.runtime import jax_engine
+            from mmllm.runtime.jax_engine import JaxEngine
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 f"engine 'jax' needs {error.name}: pip install mmllm brings it", name=error.name
             ) from error
-        return cls(jax_engine.JaxEngine(bundle), tokenizer, dict(bundle.manifest))
+        return cls(JaxEngine(bundle_lib.load(folder)), tokenizer, manifest)
 
     @property
     def fingerprint(self) -> str:

@@ -158,7 +158,7 @@ def test_an_unknown_model_lists_those_that_ship(monkeypatch, tmp_path: Path, bun
 
 
 def test_an_unknown_engine_is_refused(bundle_folder: Path):
-    with pytest.raises(ValueError, match="engine must be one of jax, got 'abacus'"):
+    with pytest.raises(ValueError, match="engine must be one of litert, jax, got 'abacus'"):
         MobileMultiModalLLM.from_pretrained(bundle_folder, engine="abacus")
 
 

@@ -1,0 +1,59 @@
+"""Where the bytes of a LiteRT file are: weights by tensor class and type, scales, the graph."""
+
+from typing import Any
+
+import numpy as np
+
+from mmllm.export import flatbuffer
+from mmllm.models.size import CLASSES
+
+LIMIT = 35_000_000
+"""Bytes that one file may have."""
+
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE")
+
+
+def of_file(file: bytes) -> dict[str, Any]:
+    """Every byte of a file by what it is for.
+
+    Returns:
+      "bytes", the whole; "rows" of {"part", "type", "weights", "bytes"}, largest first, which add
+      up to it. "graph" is all but constants and scales: operations, shapes, names.
+
+    Raises:
+      ValueError: the file is larger than LIMIT.
+    """
+    if len(file) > LIMIT:
+        raise ValueError(f"the LiteRT file must have at most {LIMIT:,} bytes, got {len(file):,}")
+    model = flatbuffer.read(file)
+    totals: dict[tuple[str, str], list[int]] = {}
+    seen: set[int] = set()
+    scales: dict[bytes, int] = {}
+    zeros: dict[int, int] = {}
+
+    def count(part: str, kind: str, numbers: int, size: int) -> None:
+        total = totals.setdefault((part, kind), [0, 0])
+        total[0] += numbers
+        total[1] += size
+
+    for reading in flatbuffer.readings(model):
+        tensor = reading.tensor
+        data = model.buffers[tensor.buffer].data
+        if tensor.buffer in seen or data is None or not len(data):
+            continue
+        seen.add(tensor.buffer)
+        named = CLASSES.get((tensor.name or b"").decode().split("/")[0])
+        part = named or ("pretrained stem" if reading.kind in CONVOLUTIONS else "other constants")
+        count(part, flatbuffer.type_name(tensor), int(np.prod(tensor.shape)), len(data))
+        if tensor.quantization is not None and tensor.quantization.scale is not None:
+            scale = np.asarray(tensor.quantization.scale, np.float32)
+            scales[scale.tobytes()] = len(scale)
+            zeros[len(scale)] = 8 * len(scale)
+    count("scales", "FLOAT32", sum(scales.values()), 4 * sum(scales.values()))
+    count("zero points", "INT64", sum(zeros.values()) // 8, sum(zeros.values()))
+    count("graph", "-", 0, len(file) - sum(size for _, size in totals.values()))
+    rows = [
+        {"part": part, "type": kind, "weights": numbers, "bytes": size}
+        for (part, kind), (numbers, size) in totals.items()
+    ]
+    return {"bytes": len(file), "rows": sorted(rows, key=lambda row: -row["bytes"])}

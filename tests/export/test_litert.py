@@ -1,0 +1,194 @@
+"""The LiteRT file: the codes of the bundle bit for bit, and the numbers of JAX with int8 inputs."""
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmllm import models
+from mmllm.common import tensors
+from mmllm.export import budget, bundle, flatbuffer, litert
+from mmllm.quant import rules, tree
+from mmllm.quant.coded import Coded
+from mmllm.runtime import decode
+from mmllm.runtime.jax_engine import JaxEngine
+from mmllm.runtime.litert_engine import LiteRtEngine
+from mmllm.runtime.model import MobileMultiModalLLM
+from tests import tiny_bundle
+
+pytestmark = pytest.mark.export
+RULES = rules.parse(
+    (r"embed/table int4", r".*/mlp/down/kernel int8", r"line_reader/.* float", r".*/kernel int2")
+)
+CONFIG = dataclasses.replace(tiny_bundle.CONFIG, activations="int8")
+# One activation whose rounding falls the other way moves its row by a 255th of its range.
+FLIPS = 0.02
+
+
+class Made(NamedTuple):
+    folder: Path
+    bundle: bundle.Bundle
+    converted: bytes
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tiny_bundle.make(tmp_path_factory.mktemp("litert") / "plain")
+    plain = bundle.load(folder)
+    params = jax.tree.map(jnp.asarray, plain.params)
+    planned = tree.plan(params, RULES)
+    coded = tree.encode(params, tree.init_scales(params, planned), planned)
+    folder = bundle.save(
+        folder.parent / "tiny",
+        params=plain.params,
+        config=CONFIG,
+        tokenizer_path=plain.tokenizer_path,
+        charset=tiny_bundle.CHARSET,
+        languages=("en", "de"),
+        scores={},
+        data=[],
+        pretrained=[],
+        coded=coded,
+    )
+    loaded = bundle.load(folder)
+    held = jax.tree.map(jnp.asarray, loaded.params)
+    converted = litert.convert(litert.signatures(CONFIG, held))
+    file = litert.put_codes(converted, loaded.coded, litert.folds(CONFIG, loaded.params))
+    (folder / bundle.LITERT).write_bytes(file)
+    bundle.add(folder, folder / bundle.LITERT)
+    return Made(folder, loaded, converted)
+
+
+@pytest.fixture(scope="module")
+def engines(made: Made) -> tuple[LiteRtEngine, JaxEngine]:
+    return LiteRtEngine(made.folder / bundle.LITERT, CONFIG, 1), JaxEngine(made.bundle)
+
+
+def apart(got: np.ndarray, want: np.ndarray) -> float:
+    assert got.shape == want.shape
+    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
+
+
+def test_the_file_has_the_codes_of_the_bundle_and_the_same_bytes_each_time(made: Made):
+    folded = litert.folds(CONFIG, made.bundle.params)
+    file = litert.put_codes(made.converted, made.bundle.coded, folded)
+    assert file == (made.folder / bundle.LITERT).read_bytes()
+    litert.check(file, made.bundle.coded, made.bundle.params)
+    kinds = {
+        reading.tensor.name.decode(): flatbuffer.type_name(reading.tensor)
+        for reading in flatbuffer.readings(flatbuffer.read(file))
+    }
+    assert kinds["embed/table"] == "INT4"
+    assert kinds["decoder/block_1/mlp/down/kernel"] == "INT8"
+    assert kinds["encoder/block_0/attention/query/kernel"] == "INT2"
+
+
+@pytest.mark.parametrize("path", ["embed/table", "encoder/block_0/mlp/up/kernel"])
+def test_other_codes_than_the_bundle_has_are_found(made: Made, path: str):
+    right = made.bundle.coded[path]
+    codes = right.codes.copy()
+    codes[0, 0] = 0 if codes[0, 0] else 1
+    wrong = {**made.bundle.coded, path: Coded(codes, right.scale, right.grid)}
+    file = (made.folder / bundle.LITERT).read_bytes()
+    with pytest.raises(ValueError, match=f"the codes of {path} differ"):
+        litert.check(file, wrong, made.bundle.params)
+
+
+def test_a_weight_that_stayed_float_is_found(made: Made):
+    with pytest.raises(ValueError, match="none of the bundle's|lacks the weights"):
+        litert.check(made.converted, made.bundle.coded, made.bundle.params)
+
+
+def test_a_weight_that_the_converted_file_lacks_is_named(made: Made):
+    extra = Coded(np.ones((8, 4), np.int8), np.ones(8, np.float32), "int2")
+    with pytest.raises(ValueError, match="lacks the weights nowhere/kernel"):
+        litert.put_codes(made.converted, {"nowhere/kernel": extra}, {})
+
+
+def test_a_grid_with_an_offset_is_refused(made: Made):
+    seq = Coded(np.ones((8, 4), np.int8), np.ones(8, np.float32), "seq")
+    with pytest.raises(ValueError, match="grid seq, which LiteRT cannot express"):
+        litert.put_codes(made.converted, {"a/kernel": seq}, {})
+
+
+def test_every_signature_gives_the_numbers_of_jax(engines: tuple[LiteRtEngine, JaxEngine]):
+    lite, jaxed = engines
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
+    lines = rng.uniform(0, 255, (3, 8, 64)).astype(np.float32)
+    ids = np.array([[5, 60, 7, 0], [5, 61, 62, 7], [5, 7, 0, 0]], np.int32)
+    assert apart(lite.embed_image(pixels), jaxed.embed_image(pixels)) < FLIPS
+    prefix = jaxed.encode_image(pixels)
+    assert apart(lite.encode_image(pixels), prefix) < FLIPS
+    assert apart(lite.embed_text(ids), jaxed.embed_text(ids)) < FLIPS
+    assert apart(lite.read_lines(lines), jaxed.read_lines(lines)) < FLIPS
+    got, cache = lite.prefill(prefix, ids)
+    want, jax_cache = jaxed.prefill(prefix, ids)
+    assert apart(got, want) < FLIPS
+    order = np.array([2, 0, 1], np.int32)
+    cache, jax_cache = lite.take_rows(cache, order), jaxed.take_rows(jax_cache, order)
+    position = np.array([2, 3, 4], np.int32) + CONFIG.prefix_length
+    for token in (8, 9):
+        tokens = np.full(3, token, np.int32)
+        got, cache = lite.decode_step(tokens, position, cache)
+        want, jax_cache = jaxed.decode_step(tokens, position, jax_cache)
+        assert apart(got, want) < FLIPS
+        position = position + 1
+
+
+def test_int8_inputs_make_a_difference_that_the_file_shares(made: Made, engines):
+    whole = models.build(dataclasses.replace(CONFIG, activations="float"))
+    ids = np.array([[5, 60, 7]], np.int32)
+    params = jax.tree.map(jnp.asarray, made.bundle.params)
+    plain = np.asarray(whole.apply({"params": params}, jnp.asarray(ids), method="embed_text"))
+    assert apart(engines[0].embed_text(ids), engines[1].embed_text(ids)) < apart(
+        engines[0].embed_text(ids), plain
+    )
+
+
+def test_the_budget_explains_every_byte(made: Made):
+    file = (made.folder / bundle.LITERT).read_bytes()
+    found = budget.of_file(file)
+    assert sum(row["bytes"] for row in found["rows"]) == found["bytes"] == len(file)
+    packed = {(row["part"], row["type"]): row for row in found["rows"]}
+    table = made.bundle.coded["embed/table"].codes
+    assert packed["token embedding", "INT4"] == {
+        "part": "token embedding",
+        "type": "INT4",
+        "weights": table.size,
+        "bytes": table.size // 2,
+    }
+
+
+def test_the_public_model_takes_the_file_by_default_and_says_what_jax_says(made: Made):
+    lite = MobileMultiModalLLM.from_pretrained(made.folder, threads=1)
+    assert isinstance(lite.engine, LiteRtEngine)
+    other = MobileMultiModalLLM.from_pretrained(made.folder, engine="jax")
+    pictures = [np.full((40, 40, 3), grey, np.uint8) for grey in (0, 90, 200)]
+    assert lite.caption_batch(pictures) == other.caption_batch(pictures)
+    assert "".join(lite.stream_caption(pictures[0])) == lite.caption(pictures[0])
+    assert lite.caption(pictures[1], beam=3) == other.caption(pictures[1], beam=3)
+
+
+def test_prompts_of_a_width_of_their_own_are_padded(engines):
+    prompt = decode.pad_rows([[5, 60, 7]], CONFIG.max_text)
+    assert engines[0].embed_text(prompt).shape == (1, CONFIG.embed_dim)
+    with pytest.raises(ValueError, match=f"at most {CONFIG.max_text} tokens, got 41"):
+        engines[0].embed_text(np.ones((1, 41), np.int32))
+
+
+def test_export_writes_the_file_whole(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(litert, "convert", lambda found: made.converted)
+    path = litert.export(tmp_path, CONFIG, made.bundle.params, made.bundle.coded)
+    assert path.read_bytes() == (made.folder / bundle.LITERT).read_bytes()
+    assert [file.name for file in tmp_path.iterdir()] == [bundle.LITERT]
+
+
+def test_folds_hold_a_factor_an_output_channel(made: Made):
+    flat = dict(tensors.flatten(made.bundle.params))
+    for path, factor in litert.folds(CONFIG, made.bundle.params).items():
+        assert factor.shape == (flat[path].shape[1],)
