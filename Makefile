@@ -11,10 +11,10 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format data train bench tables golden smoke ci hooks lock clean
+.PHONY: help setup demo test check format data train bench bench-latency tables golden smoke ci hooks lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
@@ -61,6 +61,9 @@ train: setup ## train CONFIG (configs/nano.py), going on where it stopped
 
 bench: setup ## score the shipped model on every held-out split
 	$(BIN)/mmllm bench --out experiments/results/nano.json
+
+bench-latency: setup ## the LiteRT file of BUNDLE beside float32 and int8, stage by stage
+	$(BIN)/python -m experiments.latency $(or $(BUNDLE),$(error name a quantized bundle: make bench-latency BUNDLE=folder))
 
 tables: setup ## rewrite the tables of README.md and PAPER.md from the results
 	$(BIN)/python -m mmllm.evaluate.report

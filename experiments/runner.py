@@ -11,8 +11,14 @@ from mmllm.evaluate import provenance
 RESULTS = Path(__file__).parent / "results"
 
 
-def write(kind: str, config: config_lib.Config, fields: dict[str, Any]) -> Path:
-    """Writes a full run's result with where it comes from; `kind` names the file.
+def write(kind: str, config: Any, fields: dict[str, Any], name: str | None = None) -> Path:
+    """Writes a full run's result with where it comes from.
+
+    Args:
+      kind: names the file.
+      config: what was measured, a whole config or the sizes of a bundle's model.
+      fields: the figures.
+      name: of the model, where the config has none.
 
     Returns:
       The file.
@@ -20,7 +26,7 @@ def write(kind: str, config: config_lib.Config, fields: dict[str, Any]) -> Path:
     result = {
         "kind": kind,
         "mode": "full",
-        "config": config.name,
+        "config": name or config.name,
         "config_sha256": config_lib.sha256(config),
         **provenance.record(),
         **fields,
