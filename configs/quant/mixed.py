@@ -8,7 +8,7 @@ Scores:   in LOG.md; the search falls short, so it does not ship.
 
 from ml_collections import ConfigDict
 
-from configs import nano
+from configs.quant import int2
 
 RULES = (
     r"stem/.*/(expand|project)/kernel int8",
@@ -20,13 +20,10 @@ RULES = (
 
 
 def get_config() -> ConfigDict:
-    cfg = nano.get_config()
+    cfg = int2.get_config()
     cfg.name = "nano_mixed"
-    cfg.model.activations = "int8"
-    cfg.quant.start = "nano"
     cfg.quant.rules = RULES
     cfg.train.steps = 800
     cfg.train.learning_rate = 5e-4
     cfg.train.warmup_steps = 50
-    cfg.align.steps = 0
     return cfg

@@ -1,12 +1,15 @@
 """`mmllm export`: writes a bundle and says what it wrote; failures take one line."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 from mmllm.evaluate import tables
-from mmllm.export import bundle
+from mmllm.export import bundle, flatbuffer, litert
 from tests import tiny_run
+from tests.export.test_flatbuffer import model_of
 
 
 @pytest.fixture
@@ -56,3 +59,38 @@ def test_failures_take_one_line_and_write_nothing(command, run_folder, tmp_path)
         assert words in err
     assert not (tmp_path / "b").exists()
     assert (taken / "letter.txt").read_text() == "mine"
+
+
+def test_a_bundle_gets_its_litert_file_and_its_bytes_are_shown(
+    command, bundle_folder, tmp_path, monkeypatch
+):
+    folder = tmp_path / "tiny"
+    shutil.copytree(bundle_folder, folder)
+
+    def written(folder, config, params, coded):
+        # A file of the schema without an operation: what converts is looked at in test_litert.
+        (folder / bundle.LITERT).write_bytes(flatbuffer.write(model_of("ADD", np.eye(4))))
+        return folder / bundle.LITERT
+
+    monkeypatch.setattr(litert, "export", written)
+    code, out, err = command("export", folder, "--to", "litert", model=False)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].split() == ["part", "type", "numbers", "MB"]
+    assert f"written: {folder / bundle.LITERT}" in out
+    manifest, _ = bundle.open_verified(folder)
+    assert bundle.LITERT in manifest["files"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run",), "BUNDLE must be given"),
+        (("bundle", "elsewhere", "--to", "litert"), "--to takes one folder"),
+        (("bundle", "--to", "litert"), "no model bundle at bundle"),
+    ],
+)
+def test_folders_that_do_not_fit_the_target_are_refused(command, arguments, message):
+    code, out, err = command("export", *arguments, model=False)
+    assert (code, out) == (1, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
