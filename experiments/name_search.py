@@ -28,7 +28,7 @@ from mmllm.evaluate import benchmark, tasks
 from mmllm.evaluate import corpus as corpus_lib
 from mmllm.models import mmllm as model_lib
 from mmllm.train import bank as bank_lib
-from mmllm.train import cache, stem_cells, teacher, tune_stem
+from mmllm.train import cache, frozen_stem, stem_cells, teacher, tune_stem
 
 ARTISTS = ("google", "twitter", "microsoft", "joypixels", "mozilla")
 METRICS = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")
@@ -107,9 +107,9 @@ class Search:
         self._cells: dict[bool, list[np.ndarray]] = {}
 
     def stem(self, *, tuned: bool) -> Params:
-        if tuned and (stem := cache.stem_params(self.config, self.folder)) is not None:
+        if tuned and (stem := frozen_stem.params(self.config, self.folder)) is not None:
             return stem
-        return cache.pretrained_stem(self.config)
+        return frozen_stem.pretrained(self.config)
 
     def cells(self, *, tuned: bool) -> list[np.ndarray]:
         """Stem cells of every view, kept for the next row of the same stem."""

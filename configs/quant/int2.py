@@ -28,5 +28,4 @@ def get_config() -> ConfigDict:
     cfg.train.steps = 1_500
     cfg.train.learning_rate = 1e-3
     cfg.train.warmup_steps = 100
-    cfg.align.steps = 0
     return cfg

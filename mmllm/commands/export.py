@@ -8,6 +8,7 @@ from typing import Any
 from mmllm.commands import terminal
 
 TARGETS = ("litert",)
+FOLDER = Path("report")
 
 
 def add(commands: Any) -> None:
@@ -16,7 +17,7 @@ def add(commands: Any) -> None:
         "export",
         help="turn a training run into a model bundle, or add a runtime's file to a bundle",
         description="mmllm export RUN BUNDLE writes a bundle; mmllm export BUNDLE --to litert "
-        "adds its LiteRT file.",
+        "adds its LiteRT file, once it was compared with JAX layer by layer.",
     )
     parser.add_argument(
         "source", type=Path, metavar="RUN", help="folder of a training run; of a bundle with --to"
@@ -27,6 +28,13 @@ def add(commands: Any) -> None:
     parser.add_argument("--to", choices=TARGETS, help="add this runtime's file to a bundle")
     parser.add_argument(
         "--scores", type=Path, metavar="FILE", help="results of `mmllm bench` for the manifest"
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=FOLDER,
+        metavar="FOLDER",
+        help="with --to: parity.json and parity.md, the file against JAX (default %(default)s)",
     )
     terminal.add_json_option(parser)
     parser.set_defaults(run=run)
@@ -60,22 +68,29 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add_litert(args: argparse.Namespace) -> int:
-    """Converts, checks every weight against the bundle, and shows where the bytes are."""
+    """Converts, checks weights and outputs against the bundle, and shows where the bytes are."""
     if args.folder is not None or args.scores is not None:
         raise ValueError("--to takes one folder, a bundle, and no --scores")
-    from mmllm.export import budget, bundle, litert
+    from mmllm.export import budget, bundle, litert, parity
 
     loaded = bundle.load(args.source)
-    path = litert.export(args.source, loaded.config, loaded.params, loaded.coded)
-    bundle.add(args.source, path)
-    found = budget.of_file(path.read_bytes())
+    with bundle.staged(args.source) as staged:
+        file = litert.export(staged, loaded.config, loaded.params, loaded.coded)
+        bundle.add(staged, file)
+        found = budget.of_file(file.read_bytes())
+        measured = parity.measure(staged, *parity.shipped_sample())
+        written = parity.write(measured, args.report)
+        parity.check(measured)
+    path = args.source / bundle.LITERT
     if args.json:
-        terminal.print_json({"file": str(path), **found})
+        terminal.print_json({"file": str(path), **found, "parity": measured})
         return 0
     rows = [
         (row["part"], row["type"], f"{row['weights']:,}", f"{row['bytes'] / 1e6:.3f}")
         for row in found["rows"]
     ]
     terminal.print_table(("part", "type", "numbers", "MB"), rows)
-    print(f"\nwritten: {path} ({found['bytes'] / 1e6:.2f} MB of {budget.LIMIT / 1e6:.0f})")
+    print(f"\n{parity.summary(measured)}")
+    print(f"written: {path} ({found['bytes'] / 1e6:.2f} MB of {budget.LIMIT / 1e6:.0f})")
+    print(f"written: {', '.join(map(str, written))}")
     return 0

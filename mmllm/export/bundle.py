@@ -9,6 +9,7 @@
 Training writes it with `save`, an exporter adds its file with `add`, runtimes read it with `load`.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,7 +17,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -223,8 +224,23 @@ def _decoded(
     return tensors_lib.unflatten(plain), coded
 
 
+@contextlib.contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A copy of a bundle to change; it takes the bundle's place at the end, unless that failed."""
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        shutil.copytree(folder, temporary, dirs_exist_ok=True)
+        yield temporary
+        _swap(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def add(folder: Path, file: Path) -> None:
-    """Names a file that an exporter wrote into a bundle in its manifest, with size and hash."""
+    """Names a file that an exporter wrote into a bundle in its manifest, with size and hash.
+
+    A bundle whose manifest does not fit its files is refused, so change a `staged` one.
+    """
     manifest = read_manifest(folder)
     manifest["files"][file.name] = sha256_file(file)
     manifest["bytes"][file.name] = file.stat().st_size

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mmllm.common import config as config_lib
-from mmllm.common import tensors
 from mmllm.data import pretrained, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.export import bundle
 from mmllm.quant import coded, tree
-from mmllm.train import align_text, cache, checkpoint, stages, tune_stem
+from mmllm.train import align_text, cache, checkpoint, frozen_stem, stages, tune_stem
 
 
 def run_config(workdir: Path) -> config_lib.Config:
@@ -48,19 +47,19 @@ def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -
     """
     config = run_config(workdir)
     trained = checkpoint.load_params(workdir)
-    params = dict(trained["model"])
-    origins = []
-    if config.model.stem == "efficientnet_lite0":
-        params["stem"] = cache.stem_params(config, workdir)
-        origin = pretrained.EFFICIENTNET_LITE0.manifest_entry()
-        if config.tune.steps:
-            origin["tuned"] = f"the blocks behind tap {tune_stem.TRUNK}"
-        origins.append(origin)
     tower = workdir / align_text.TOWER
     if config.align.steps:
         if not tower.is_file():
             raise FileNotFoundError(f"no aligned text tower at {tower}: finish the training first")
-        params["text_tower"] = tensors.read(tower)
+        trained = align_text.joined(trained, tower)
+    params = dict(trained["model"])
+    origins = []
+    if config.model.stem == "efficientnet_lite0":
+        params["stem"] = frozen_stem.params(config, workdir)
+        origin = pretrained.EFFICIENTNET_LITE0.manifest_entry()
+        if config.tune.steps:
+            origin["tuned"] = f"the blocks behind tap {tune_stem.TRUNK}"
+        origins.append(origin)
     tokenizer = workdir / cache.TOKENIZER
     if not tokenizer.is_file():
         raise FileNotFoundError(f"no vocabulary at {tokenizer}: was this run trained on corpora?")
@@ -93,6 +92,5 @@ def _coded(
         return {}
     planned = stages.plan(config)
     if "stem" in params:
-        stem = {path: rule for path, rule in planned.items() if path.startswith(stages.STEM)}
-        scales = {**scales, **tree.init_scales({"stem": params["stem"]}, stem)}
+        scales = {**scales, **frozen_stem.scales(params["stem"], frozen_stem.planned(config))}
     return tree.encode(params, scales, planned)

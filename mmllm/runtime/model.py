@@ -253,13 +253,8 @@ class MobileMultiModalLLM:
         """Like `read_lines_batch`, with confidences."""
         results: list[Scored] = []
         for start in range(0, len(line_images), MAX_ROWS):
-            lines = [
-                images_lib.to_line(
-                    images_lib.open_image(image), self.config.line_height, self.config.line_width
-                )
-                for image in line_images[start : start + MAX_ROWS]
-            ]
-            logits = self.engine.read_lines(np.stack(lines).astype(np.float32))
+            lines = self.line_pixels(line_images[start : start + MAX_ROWS])
+            logits = self.engine.read_lines(lines.astype(np.float32))
             read = decode.ctc_greedy(logits, self.manifest["charset"])
             results += [Scored(text, score) for text, score in read]
         return results
@@ -272,7 +267,7 @@ class MobileMultiModalLLM:
         """Unit vectors of pictures."""
         parts = [np.zeros((0, self.config.embed_dim), np.float32)]
         for start in range(0, len(images), MAX_ROWS):
-            pixels = self._pixels(images[start : start + MAX_ROWS])
+            pixels = self.pixels(images[start : start + MAX_ROWS])
             parts.append(self.engine.embed_image(pixels.astype(np.float32)))
         return np.concatenate(parts)
 
@@ -297,15 +292,23 @@ class MobileMultiModalLLM:
         """Cosine of a picture and a text, -1..1; higher is closer."""
         return float(np.dot(self.embed_text(text), self.embed_image(image)))
 
-    def _pixels(self, images: Sequence[Picture]) -> UInt8[np.ndarray, "b y x 3"]:
+    def pixels(self, images: Sequence[Picture]) -> UInt8[np.ndarray, "b y x 3"]:
+        """Pictures as the engine takes them, once they are floats."""
         side = self.config.image_side
         return np.stack([images_lib.to_square(images_lib.open_image(i), side) for i in images])
+
+    def line_pixels(self, line_images: Sequence[Picture]) -> UInt8[np.ndarray, "b y x"]:
+        """Lines of text as the engine takes them, once they are floats."""
+        height, width = self.config.line_height, self.config.line_width
+        return np.stack(
+            [images_lib.to_line(images_lib.open_image(i), height, width) for i in line_images]
+        )
 
     def _prefixes(self, images: Sequence[Picture]) -> Float[np.ndarray, "b n d"]:
         """Image tokens; a picture that comes with several questions is encoded once."""
         keys = [str(image) if isinstance(image, str | Path) else id(image) for image in images]
         first = {key: keys.index(key) for key in keys}
-        pixels = self._pixels([images[i] for i in first.values()])
+        pixels = self.pixels([images[i] for i in first.values()])
         encoded = self.engine.encode_image(pixels.astype(np.float32))
         rows = {key: row for row, key in enumerate(first)}
         return encoded[[rows[key] for key in keys]]
@@ -334,7 +337,7 @@ class MobileMultiModalLLM:
         ]
 
     def _stream(self, image: Picture, prompt: list[int], limit: int) -> Iterator[str]:
-        prefix = self.engine.encode_image(self._pixels([image]).astype(np.float32))
+        prefix = self.engine.encode_image(self.pixels([image]).astype(np.float32))
         padded = decode.pad_prompts([prompt], self.config.max_text)
         ids: list[int] = []
         shown = text = ""

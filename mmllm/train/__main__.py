@@ -84,7 +84,9 @@ def _run() -> None:
         report=_say,
     )
     if config.align.steps and int(state.step) == config.train.steps and not _SYNTHETIC.value:
-        align_text.align(config, state.params, arrays, workdir / align_text.TOWER, _say)
+        finished = {**(teacher or {}), **state.params}  # the bank is the teacher's
+        planned = stages.trained(stages.plan(config)) if teacher else {}
+        align_text.align(config, finished, arrays, workdir / align_text.TOWER, _say, planned)
 
 
 if __name__ == "__main__":

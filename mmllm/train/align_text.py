@@ -1,10 +1,11 @@
 """Aligns the text tower with the finished bank: the last stage of a run, minutes long.
 
 During the run the bank moves under the tower; here it stands still, and everything else is frozen,
-the token embeddings included, since the decoder shares them.
+the token embeddings included, since the decoder shares them. The tower of a quantized run is
+aligned on its grids, together with its scales.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,24 @@ from mmllm.common.config import Config
 from mmllm.common.types import Array, Params
 from mmllm.data import pipeline
 from mmllm.models import mmllm as model_lib
+from mmllm.quant import tree
+from mmllm.quant.rules import Rule
 from mmllm.train import bank as bank_lib
 from mmllm.train import losses, optimizer
 
 TOWER = "tower.safetensors"
+PART = "text_tower"
 REPORT_EVERY = 250  # steps
 Report = Callable[[str], None]
 
 
 def make_step(
-    config: Config, params: Params, bank_teacher: np.ndarray
+    config: Config, params: Params, bank_teacher: np.ndarray, planned: Mapping[str, Rule]
 ) -> tuple[optax.GradientTransformation, Callable[..., tuple[Params, Any, Array, Array]]]:
-    """The optimizer, and a step: tower x optimizer state x batch -> the same and both distances."""
+    """The optimizer, and a step: tower x optimizer state x batch -> the same and both distances.
+
+    The tower is {"model", "scales"}, each with its part of the tower alone.
+    """
     model, setting = model_lib.build(config.model), config.align
     vectors = bank_lib.vectors(params["bank"], jnp.asarray(bank_teacher, jnp.float32))
     schedule = optax.warmup_cosine_decay_schedule(
@@ -39,8 +46,12 @@ def make_step(
     tx = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(schedule, b2=0.98, weight_decay=0.01, mask=optimizer.decays),
+        optax.masked(optax.scale(config.quant.scale_rate), optimizer.is_scale),
     )
-    embed = params["model"]["embed"]
+    inside = {path: rule for path, rule in planned.items() if path.startswith(f"{PART}/")}
+    shared = {path: rule for path, rule in planned.items() if path.startswith("embed/")}
+    embed = {"embed": jax.tree.map(jnp.asarray, params["model"]["embed"])}
+    embed = tree.fake_quantize(embed, params.get("scales", {}), shared)
 
     @jax.jit
     def step(tower: Params, state: Any, batch: Any) -> tuple[Params, Any, Array, Array]:
@@ -48,7 +59,7 @@ def make_step(
         mapped = bank_lib.apply(params["bank"], sentences, method="words")
 
         def loss_of(tower: Params) -> tuple[Array, tuple[Array, Array]]:
-            held = {"embed": embed, "text_tower": tower}
+            held = embed | tree.fake_quantize(tower["model"], tower["scales"], inside)
             texts: Any = model.apply({"params": held}, batch["texts"], method="embed_text")
             parts = losses.text_distances(texts, vectors, mapped, batch)
             return parts[0] + setting.word_weight * parts[1], parts
@@ -67,18 +78,21 @@ def align(
     arrays: pipeline.TrainingArrays,
     path: Path,
     report: Report = print,
+    planned: Mapping[str, Rule] | None = None,
 ) -> Params:
     """Trains the tower for `config.align.steps` and writes it to `path`, unless it is there.
 
     Args:
       config: the experiment.
-      params: {"model", "bank"} of the finished run.
+      params: {"model", "bank"} of the finished run; of a quantized one its "scales" too, and the
+        bank of its teacher.
       arrays: of the run; only `texts` is read.
       path: safetensors file for the tower.
       report: takes the progress lines.
+      planned: the quantized weights, see `stages.trained`.
 
     Returns:
-      The tower's parameters.
+      {"model", "scales"}, each with the tower alone.
 
     Raises:
       FloatingPointError: a loss that is not finite.
@@ -87,8 +101,12 @@ def align(
     if path.exists():
         return tensors.read(path)
     setting = config.align
-    tx, step = make_step(config, params, arrays.texts.bank_teacher)
-    tower = params["model"]["text_tower"]
+    tx, step = make_step(config, params, arrays.texts.bank_teacher, planned or {})
+    scales = params.get("scales", {})
+    tower: Any = {
+        "model": {PART: params["model"][PART]},
+        "scales": {PART: scales[PART]} if PART in scales else {},
+    }
     state, iterator = tx.init(tower), _draws(config, arrays)
     for number in range(1, setting.steps + 1):
         tower, state, captions, words = step(tower, state, next(iterator))
@@ -104,6 +122,16 @@ def align(
     tower = jax.device_get(tower)
     tensors.write(path, tower)
     return tower
+
+
+def joined(params: Params, path: Path) -> Params:
+    """Parameters of a run with the tower that `align` wrote in the place of the run's own.
+
+    Raises:
+      FileNotFoundError: it wrote none.
+    """
+    tower = tensors.read(path)
+    return dict(params) | {part: {**params[part], **tower[part]} for part in tower}
 
 
 def _draws(config: Config, arrays: pipeline.TrainingArrays) -> grain.DatasetIterator:

@@ -21,10 +21,11 @@ from mmllm.common import config as config_lib
 from mmllm.common import paths, tensors
 from mmllm.common.config import Config
 from mmllm.common.types import Params
-from mmllm.data import pipeline, pretrained, sources, tables
+from mmllm.data import pipeline, sources, tables
 from mmllm.data.tokenizer import Tokenizer
 from mmllm.models import efficientnet_lite0
-from mmllm.train import caption_bank, stem_cells, teacher, tune_stem
+from mmllm.train import caption_bank, frozen_stem, stem_cells, teacher, tune_stem
+from mmllm.train.frozen_stem import TUNED
 
 CORPORA = ("emoji", "stamps", "ocr_lines", "composites", "easy_vqa")
 CAPTIONED = ("emoji", "stamps", "composites")
@@ -32,8 +33,6 @@ NAMED = ("emoji", "stamps")  # their captions are the names of the bank
 QUESTIONED = ("composites", "easy_vqa")
 TOKENIZER = "tokenizer.model"
 TEXTS = "texts.npz"
-TUNED = "tuned.safetensors"
-PARTS = ("cells", "trunk")
 DRAWN = ("row_tokens", "name_tokens", "answer_tokens")  # how batches are drawn, not what from
 NOTE = "cache.txt"
 TOKENIZER_LINES = 20_000
@@ -200,7 +199,7 @@ class _Builder:
         config, path = self.config, self.folder / TUNED
         if not config.tune.steps or path.exists():
             return
-        untuned = pretrained_stem(config)
+        untuned = frozen_stem.pretrained(config)
         trunk = stem_cells.part_function(untuned, tap=tune_stem.TRUNK)
         tail = stem_cells.part_function(untuned, tap=config.model.tap, entry=tune_stem.TRUNK)
         far: list[tune_stem.Named] = []
@@ -240,10 +239,11 @@ class _Builder:
     def cells(self, corpus: str, views: int) -> None:
         """Stem cells of the plain view and `views` augmented ones, a file each."""
         for view in range(views + 1):
-            path, trunk = (self.folder / f"{corpus}_{part}_{view}.npy" for part in PARTS)
+            path = cells_file(self.config, self.folder, corpus, view)
             if path.exists():
                 continue
-            if trunk.exists():
+            trunk = self.folder / f"{corpus}_trunk_{view}.npy"
+            if trunk.exists() and self._trunk_is_exact():
                 features = np.load(trunk, mmap_mode="r")
                 batches = len(features), stem_cells.in_batches(features)
                 entry = tune_stem.TRUNK
@@ -254,13 +254,20 @@ class _Builder:
     def _function(self, entry: str | None) -> stem_cells.Function:
         """Pictures, or features of tap `entry`, -> cells; compiled once."""
         if entry not in self._functions:
-            stem = stem_params(self.config, self.folder)
+            stem = frozen_stem.params(self.config, self.folder)
+            if stem is not None:
+                stem = frozen_stem.rounded(self.config, stem)
             if stem is None or entry is None:
                 self._functions[entry] = stem_cells.stem_function(self.config, stem)
             else:
                 tap = self.config.model.tap
                 self._functions[entry] = stem_cells.part_function(stem, tap=tap, entry=entry)
         return self._functions[entry]
+
+    def _trunk_is_exact(self) -> bool:
+        """Whether the stem is rounded, if at all, only behind the features the trunk left."""
+        blocks = {path.split("/")[1] for path in frozen_stem.coarse(self.config)}
+        return blocks.isdisjoint(efficientnet_lite0.block_names(tune_stem.TRUNK))
 
     def _views(self, corpus: str, view: int) -> tuple[int, Iterator[tuple[int, np.ndarray]]]:
         """How many pictures a corpus has, and batches of a view of them."""
@@ -296,6 +303,11 @@ class _Builder:
                 out.flush()
 
 
+def cells_file(config: Config, folder: Path, corpus: str, view: int) -> Path:
+    """Where the stem cells of a view lie; a stem rounded coarsely has cells of its own."""
+    return folder / f"{corpus}_cells{frozen_stem.digest(config)}_{view}.npy"
+
+
 def _check_room(path: Path, size_bytes: int) -> None:
     """Refuses before a memory map is made: on a full disk, writing to one ends the process."""
     free = shutil.disk_usage(path.parent).free
@@ -318,7 +330,8 @@ def open_arrays(config: Config, folder: Path) -> pipeline.TrainingArrays:
 
     def cells(corpus: str, views: int) -> tuple[np.ndarray, ...]:
         return tuple(
-            np.load(folder / f"{corpus}_cells_{v}.npy", mmap_mode="r") for v in range(views + 1)
+            np.load(cells_file(config, folder, corpus, view), mmap_mode="r")
+            for view in range(views + 1)
         )
 
     def questioned(corpus: str, views: int) -> pipeline.Questioned:
@@ -345,26 +358,6 @@ def open_arrays(config: Config, folder: Path) -> pipeline.TrainingArrays:
         ),
         texts=pipeline.Texts(**texts),
     )
-
-
-def pretrained_stem(config: Config) -> Params:
-    """The stem as ImageNet left it."""
-    weights = pretrained.efficientnet_lite0_weights()
-    return efficientnet_lite0.convert_weights(weights, config.model.tap)
-
-
-def stem_params(config: Config, folder: Path) -> Params | None:
-    """The stem of a run, its tuned part read from `folder`; None for the patch stem.
-
-    Raises:
-      FileNotFoundError: the stem is tuned, and the folder lacks it.
-    """
-    if config.model.stem == "patch":
-        return None
-    stem = pretrained_stem(config)
-    if config.tune.steps:
-        stem |= jax.tree.map(jnp.asarray, tensors.read(folder / TUNED)["tail"])
-    return stem
 
 
 def claim(config: Config, workdir: Path) -> None:

@@ -36,7 +36,8 @@ def decays(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(decays_at, params)
 
 
-def _scales(params: Any) -> Any:
+def is_scale(params: Any) -> Any:
+    """Whether each parameter is the scale of a quantized weight."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: mesh.path_name(path).split("/")[0] == SCALES, params
     )
@@ -57,5 +58,5 @@ def make_optimizer(
         ),
     ]
     if scale_rate is not None:
-        parts.append(optax.masked(optax.scale(scale_rate), _scales))
+        parts.append(optax.masked(optax.scale(scale_rate), is_scale))
     return optax.chain(*parts)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmllm.common import paths, tensors
+from mmllm.common import paths
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.models import mmllm as model_lib
@@ -66,11 +66,8 @@ def load_teacher(workdir: Path) -> dict[str, Params]:
     params = checkpoint.load_params(workdir)
     if "bank" not in params:
         raise ValueError(f"{workdir} holds a quantized run; quant.start must be a float one")
-    model = dict(params["model"])
     tower = workdir / align_text.TOWER
-    if tower.is_file():
-        model["text_tower"] = tensors.read(tower)
-    return {"model": model, "bank": params["bank"]}
+    return align_text.joined(params, tower) if tower.is_file() else params
 
 
 class Watch:

@@ -13,7 +13,7 @@ from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.export import bundle, from_run
 from mmllm.models import efficientnet_lite0
-from mmllm.train import align_text, cache
+from mmllm.train import align_text, cache, frozen_stem
 from tests import tiny_run
 
 
@@ -71,10 +71,10 @@ def test_a_tuned_stem_takes_the_place_of_the_pretrained_blocks(workdir, tmp_path
     blocks = {name: {"kernel": np.zeros((2, 2), np.float32)} for name in ("block_0", "block_15")}
     monkeypatch.setattr(pretrained, "efficientnet_lite0_weights", dict)
     monkeypatch.setattr(efficientnet_lite0, "convert_weights", lambda weights, tap: dict(blocks))
-    with pytest.raises(FileNotFoundError, match=cache.TUNED):
+    with pytest.raises(FileNotFoundError, match=frozen_stem.TUNED):
         from_run.save(workdir, tmp_path / "bundle")
     tail = {"block_15": {"kernel": np.full((2, 2), 0.25, np.float16)}}
-    tensors.write(workdir / cache.TUNED, {"tail": tail})
+    tensors.write(workdir / frozen_stem.TUNED, {"tail": tail})
     loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle"))
     np.testing.assert_array_equal(loaded.params["stem"]["block_0"]["kernel"], 0.0)
     np.testing.assert_array_equal(loaded.params["stem"]["block_15"]["kernel"], 0.25)
@@ -87,7 +87,7 @@ def test_an_aligned_tower_takes_the_place_of_the_runs(workdir, tmp_path):
     with pytest.raises(FileNotFoundError, match="no aligned text tower at .*finish the training"):
         from_run.save(workdir, tmp_path / "bundle")
     tower = jax.tree.map(np.zeros_like, jax.device_get(state.params["model"]["text_tower"]))
-    tensors.write(workdir / align_text.TOWER, tower)
+    tensors.write(workdir / align_text.TOWER, {"model": {"text_tower": tower}})
     loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle"))
     assert not any(leaf.any() for leaf in jax.tree.leaves(loaded.params["text_tower"]))
     assert any(leaf.any() for leaf in jax.tree.leaves(loaded.params["decoder"]))

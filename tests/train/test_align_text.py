@@ -8,13 +8,19 @@ import pytest
 
 from mmllm.common import tensors
 from mmllm.data import synthetic
+from mmllm.models import mmllm as model_lib
+from mmllm.quant import rules, tree
 from mmllm.train import align_text
+from mmllm.train import bank as bank_lib
 from mmllm.train import state as state_lib
 from tests import tiny_run
 
 ALIGN = dataclasses.replace(tiny_run.CONFIG.align, steps=60, batch=16, learning_rate=1e-2)
 CONFIG = dataclasses.replace(tiny_run.CONFIG, align=ALIGN)
 ARRAYS = synthetic.training_arrays(CONFIG)
+
+
+RULES = (r"text_tower/block_.*kernel int2", r"embed/table int4")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +35,38 @@ def test_aligning_brings_captions_to_the_bank_and_is_done_once(params, tmp_path)
     distance = float(said[-1].split("captions ")[1].split()[0])
     assert said[-1].startswith("text: step 60/60")
     assert distance < 0.3  # random directions are 1 apart
-    kept = tensors.read(path)
-    assert jax.tree.structure(kept) == jax.tree.structure(params["model"]["text_tower"])
-    jax.tree.map(np.testing.assert_array_equal, kept, dict(tower))
+    kept = tensors.read(path)["model"]
+    own = {"text_tower": params["model"]["text_tower"]}
+    assert jax.tree.structure(kept) == jax.tree.structure(own)
+    jax.tree.map(np.testing.assert_array_equal, kept, dict(tower["model"]))
     said.clear()
     align_text.align(CONFIG, params, ARRAYS, path, said.append)
     assert not said
+
+
+def test_the_tower_of_a_quantized_run_is_aligned_on_its_grids(params, tmp_path):
+    planned = tree.plan(params["model"], rules.parse(RULES))
+    student = params | {"scales": tree.init_scales(params["model"], planned)}
+    path, said = tmp_path / align_text.TOWER, []
+    align_text.align(CONFIG, student, ARRAYS, path, said.append, planned)
+    distance = float(said[-1].split("captions ")[1].split()[0])
+    joined = align_text.joined(jax.device_get(student), path)
+
+    def moved(part):
+        return jax.tree.map(lambda a, b: bool(np.any(a != b)), student[part], joined[part])
+
+    assert all(jax.tree.leaves(moved("scales")["text_tower"]))
+    assert not any(jax.tree.leaves(moved("scales")["embed"]))
+    assert not any(jax.tree.leaves(moved("model") | {"text_tower": False}))
+
+    # What was reported is what the codes say, not what the floats behind them do.
+    decoded = tree.decode(joined["model"], tree.encode(joined["model"], joined["scales"], planned))
+    label = ARRAYS.texts.label
+    known = label >= 0
+    texts = model_lib.build(CONFIG.model).apply(
+        {"params": decoded}, ARRAYS.texts.ids[known], method="embed_text"
+    )
+    bank = bank_lib.vectors(params["bank"], np.asarray(ARRAYS.texts.bank_teacher, np.float32))
+    apart = 1.0 - np.sum(np.asarray(texts) * np.asarray(bank)[label[known]], axis=-1)
+    assert np.mean(apart) == pytest.approx(distance, abs=0.1)
+    assert distance < 0.4

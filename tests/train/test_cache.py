@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmllm.data import pipeline, pretrained, sources, wordnet
-from mmllm.train import cache, stem_cells, teacher
+from mmllm.train import cache, frozen_stem, stem_cells, teacher
 from tests import tiny_run, tiny_stem, tiny_teacher
 
 COLOURS = "red green blue yellow black white orange purple grey brown".split()
@@ -215,8 +215,8 @@ def test_cells_of_a_tuned_stem_come_from_the_stem_that_ships(corpora, monkeypatc
     tune = dataclasses.replace(CONFIG.tune, steps=2, head_steps=2, batch=2)
     config = dataclasses.replace(CONFIG, model=model, tune=tune)
     folder = prepare(config)
-    stem = cache.stem_params(config, folder)
-    untuned = cache.pretrained_stem(config)
+    stem = frozen_stem.params(config, folder)
+    untuned = frozen_stem.pretrained(config)
     assert stem["block_10"] is untuned["block_10"] or same(stem["block_10"], untuned["block_10"])
     assert not same(stem["block_15"], untuned["block_15"])
 

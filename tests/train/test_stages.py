@@ -83,7 +83,7 @@ def test_a_teacher_is_the_finished_run_with_its_aligned_tower(finished):
     assert set(teacher) == {"model", "bank"}
     jax.tree.map(np.testing.assert_array_equal, teacher, dict(state.params))
     aligned = jax.tree.map(lambda leaf: np.asarray(leaf) + 1, state.params["model"]["text_tower"])
-    tensors.write(workdir / align_text.TOWER, aligned)
+    tensors.write(workdir / align_text.TOWER, {"model": {"text_tower": aligned}})
     jax.tree.map(
         np.testing.assert_array_equal, stages.load_teacher(workdir)["model"]["text_tower"], aligned
     )
