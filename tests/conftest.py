@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -46,3 +47,11 @@ def session_cache() -> Iterator[Path]:
     """Yields the cache folder of this run and removes it afterwards."""
     yield SESSION_CACHE
     shutil.rmtree(SESSION_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Returns a tiny bundle with its LiteRT file, see `tests.tiny_litert`."""
+    from tests import tiny_litert  # after the import hook
+
+    return tiny_litert.make(tmp_path_factory.mktemp("litert") / "tiny")

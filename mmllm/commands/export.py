@@ -72,13 +72,14 @@ def _add_litert(args: argparse.Namespace) -> int:
     if args.folder is not None or args.scores is not None:
         raise ValueError("--to takes one folder, a bundle, and no --scores")
     from mmllm.export import budget, bundle, litert, parity
+    from mmllm.runtime import compare
 
     loaded = bundle.load(args.source)
     with bundle.staged(args.source) as staged:
         file = litert.export(staged, loaded.config, loaded.params, loaded.coded)
         bundle.add(staged, file)
         found = budget.of_file(file.read_bytes())
-        measured = parity.measure(staged, *parity.shipped_sample())
+        measured = compare.measure(staged, compare.shipped_sample())
         written = parity.write(measured, args.report)
         parity.check(measured)
     path = args.source / bundle.LITERT

@@ -1,8 +1,9 @@
 """A bundle's LiteRT file against JAX with the same rounded activations: layers, outputs, tokens.
 
-Each layer is compared on the input it has in JAX. Whole signatures are compared on pictures, where
-the many roundings of the stem make tiny differences large: an output of a picture may be as far
-from JAX as JAX is from itself once the pixels are off by one part in ten million.
+Each layer is compared on the input it has in JAX. Through many layers, one activation whose
+rounding falls the other way changes all roundings behind it, and no tolerance near that of a layer
+can hold. There JAX is compared with itself too, its inputs changed by one part in ten million:
+LiteRT may be a few times as far from JAX as JAX is from itself.
 """
 
 import dataclasses
@@ -15,32 +16,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mmllm.common import paths
 from mmllm.export import bundle as bundle_lib
 from mmllm.export import litert, taps
-from mmllm.runtime import decode, demo, prompts
-from mmllm.runtime.jax_engine import JaxEngine
-from mmllm.runtime.litert_engine import LiteRtEngine
-from mmllm.runtime.model import CAPTION_TOKENS, MobileMultiModalLLM
 
 TOLERANCE = 1e-3
-"""Median relative error of a layer, or of an output that no picture's stem stands before."""
+"""Median relative error of a layer or an output, on top of what JAX against itself allows."""
 
-LARGEST = 2e-2
-"""Largest relative error of one sample: an activation whose rounding fell the other way."""
+LARGEST = 5e-2
+"""Largest relative error of one vector: in some, a rounding fell the other way."""
 
 SAME_TOKENS = 0.99
-"""Least share of answers that are the same token for token, from the same image tokens."""
+"""Least share of answers that are the same token for token, from the same image tokens; less where
+JAX against itself has less, by as much."""
 
 SELF = 1.0 + 2.0**-23
-"""What pixels are multiplied with to see how far JAX gets from itself."""
+"""What inputs are multiplied with to see how far JAX gets from itself."""
 
 CHAOS = 3.0
-"""How many times as far from JAX as JAX from itself an output of a picture may be."""
+"""How many times as far from JAX as JAX is from itself an output may be."""
 
-LAYER_SAMPLES = 4
+LAYER_SAMPLES, OUTPUT_SAMPLES = 4, 32
+SAME_PREFIX, SAME_PICTURES, ITSELF = "same image tokens", "same pictures", "JAX against itself"
 
 
 class ParityError(ValueError):
@@ -49,7 +48,7 @@ class ParityError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """How far one layer or output is from JAX, relative to the norm, over samples."""
+    """How far one layer or output is from JAX, over the vectors of its samples."""
 
     name: str
     samples: int
@@ -66,12 +65,14 @@ class Row:
 
     @property
     def limit(self) -> float:
-        """What a single sample may differ by."""
+        """What a single vector may differ by."""
         return max(LARGEST, CHAOS * (self.allowed or 0.0))
 
 
-def relative(got: np.ndarray, wanted: np.ndarray) -> float:
-    """Norm of the difference over the norm of what was wanted; exact for what is not a float.
+def relative(got: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Norm of the difference over the norm of what was wanted, for each vector of the last axis.
+
+    A vector much shorter than the others counts as a tenth as long as their mean.
 
     Raises:
       ParityError: shapes that differ, or a number that is not finite.
@@ -81,23 +82,37 @@ def relative(got: np.ndarray, wanted: np.ndarray) -> float:
     got, wanted = got.astype(np.float64), wanted.astype(np.float64)
     if not np.isfinite(got).all():
         raise ParityError("a number is not finite")
-    apart = float(np.linalg.norm(got - wanted))
-    return apart / max(float(np.linalg.norm(wanted)), 1e-12)
+    apart, length = (np.linalg.norm(x, axis=-1).reshape(-1) for x in (got - wanted, wanted))
+    return apart / np.maximum(np.maximum(length, 0.1 * length.mean()), 1e-12)
 
 
-def _row(name: str, errors: Sequence[float], allowed: float | None = TOLERANCE) -> Row:
-    return Row(name, len(errors), float(np.median(errors)), float(np.max(errors)), allowed)
+def row_of(
+    name: str,
+    samples: int,
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    allowed: float | None = TOLERANCE,
+) -> Row:
+    """The row of a layer or output: the worst of its outputs, each (what came, what was wanted)."""
+    errors = [relative(got, wanted) for got, wanted in pairs]
+    medians, largest = [np.median(each) for each in errors], [np.max(each) for each in errors]
+    return Row(name, samples, float(max(medians)), float(max(largest)), allowed)
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """What both are run on: pictures (b, side, side, 3) and text lines (b, height, width), 0..255,
-    token rows of texts, and prompts of captions."""
+    """What both are run on.
+
+    Attributes:
+      pixels: pictures, 0..255.
+      lines: of text, 0..255.
+      texts: token rows for the text tower, padded with 0.
+      prompts: token rows that ask for a caption in one language each, padded with 0.
+    """
 
     pixels: Float[np.ndarray, "b y x 3"]
-    lines: Float[np.ndarray, "b v u"]
-    texts: Sequence[Sequence[int]]
-    prompts: Sequence[Sequence[int]]
+    lines: Float[np.ndarray, "n v u"]
+    texts: Int[np.ndarray, "t s"]
+    prompts: Int[np.ndarray, "q p"]
 
 
 def layers(bundle: bundle_lib.Bundle, samples: Samples, threads: int = 2) -> list[Row]:
@@ -120,17 +135,18 @@ def layers(bundle: bundle_lib.Bundle, samples: Samples, threads: int = 2) -> lis
         rows = []
         for calls in zip(*recorded, strict=True):
             runner = interpreter.get_signature_runner(taps.signature_name(calls[0].name))
-            errors = []
-            for layer in calls:
-                got = runner(**{f"input_{i}": value for i, value in enumerate(layer.inputs)})
-                try:
-                    errors += [
-                        relative(got[f"output_{i}"], wanted)
-                        for i, wanted in enumerate(layer.outputs)
-                    ]
-                except ParityError as error:
-                    raise ParityError(f"layer {layer.name}: {error}") from error
-            rows.append(_row(layer.name, errors))
+            answers = [
+                runner(**{f"input_{i}": value for i, value in enumerate(layer.inputs)})
+                for layer in calls
+            ]
+            pairs = [
+                (
+                    np.stack([answer[f"output_{i}"] for answer in answers]),
+                    np.stack([layer.outputs[i] for layer in calls]),
+                )
+                for i in range(len(calls[0].outputs))
+            ]
+            rows.append(_named("layer", calls[0].name, len(calls), pairs))
         del runner, interpreter
     return rows
 
@@ -143,10 +159,8 @@ def _recorded(
     def pick(rows: Any) -> Any:
         return rows[row % len(rows)]
 
-    config = bundle.config
-    ids = jnp.asarray(decode.pad_rows([pick(samples.prompts)], config.max_text))
-    texts = jnp.asarray(decode.pad_rows([pick(samples.texts)], config.max_text))
-    ids, texts = (jnp.pad(rows, ((0, 0), (0, 16)))[:, :16] for rows in (ids, texts))
+    ids = jnp.asarray(pick(samples.prompts)[None])
+    texts = jnp.asarray(pick(samples.texts)[None])
 
     def call(model: Any) -> None:
         prefix = model.encode_image(jnp.asarray(pick(samples.pixels)[None], jnp.float32))
@@ -157,141 +171,56 @@ def _recorded(
         token = jnp.argmax(logits[:, last], axis=-1).astype(jnp.int32)
         model.decode_step(token, jnp.asarray([prefix.shape[1] + last + 1], jnp.int32), cache)
 
-    return taps.record(config, params, call)
+    return taps.record(bundle.config, params, call)
 
 
-def outputs(lite: LiteRtEngine, ours: JaxEngine, samples: Samples) -> list[Row]:
-    """Whole signatures: text embeddings, lines, prefill and decoding on JAX's own image tokens and
-    caches, and what comes from a picture."""
-    config, rows = ours.config, []
-    texts = decode.pad_rows(samples.texts, config.max_text)
-    rows.append(_compared("embed_text", lite.embed_text(texts), ours.embed_text(texts)))
-    lines = samples.lines
-    rows.append(_compared("read_lines", lite.read_lines(lines), ours.read_lines(lines)))
-    prefix = ours.encode_image(samples.pixels)
-    asked = decode.pad_prompts(
-        [samples.prompts[i % len(samples.prompts)] for i in range(len(prefix))], config.max_text
-    )
-    got, cache = lite.prefill(prefix, asked.ids)
-    wanted, own = ours.prefill(prefix, asked.ids)
-    at = np.arange(len(prefix)), asked.lengths - 1
+def outputs(lite: Any, ours: Any, samples: Samples) -> list[Row]:
+    """Whole signatures of two engines, LiteRT's and JAX's.
+
+    Prefill takes JAX's image tokens, a step of decoding JAX's next token.
+    """
+    texts, pixels = samples.texts[:OUTPUT_SAMPLES], samples.pixels[:OUTPUT_SAMPLES]
+    rows = [_compared("embed_text", lite.embed_text(texts), ours.embed_text(texts))]
+    for name, inputs in (
+        ("read_lines", samples.lines[:OUTPUT_SAMPLES]),
+        ("embed_image", pixels),
+        ("encode_image", pixels),
+    ):
+        run = getattr(ours, name)
+        wanted = run(inputs)
+        itself = _compared(f"{name}, JAX against itself", run(moved(inputs)), wanted, None)
+        allowed = TOLERANCE + CHAOS * itself.median
+        rows += [_compared(name, getattr(lite, name)(inputs), wanted, allowed), itself]
+    prefix = ours.encode_image(pixels)
+    ids = samples.prompts[np.arange(len(prefix)) % len(samples.prompts)]
+    lengths = np.count_nonzero(ids, axis=1)
+    got, cache = lite.prefill(prefix, ids)
+    wanted, own = ours.prefill(prefix, ids)
+    at = np.arange(len(prefix)), lengths - 1
     rows.append(_compared("prefill", got[at], wanted[at]))
     token = wanted[at].argmax(axis=-1).astype(np.int32)
-    position = (prefix.shape[1] + asked.lengths).astype(np.int32)
-    got, wanted = (
-        engine.decode_step(token, position, state)[0]
-        for engine, state in ((lite, cache), (ours, own))
-    )
-    rows.append(_compared("decode_step", got, wanted))
-    for name in ("embed_image", "encode_image"):
-        wanted = getattr(ours, name)(samples.pixels)
-        moved = getattr(ours, name)(samples.pixels * np.float32(SELF))
-        chaos = _compared(f"{name}, JAX against itself", moved, wanted, None)
-        allowed = TOLERANCE + CHAOS * chaos.median
-        rows += [_compared(name, getattr(lite, name)(samples.pixels), wanted, allowed), chaos]
-    return rows
+    position = (prefix.shape[1] + lengths).astype(np.int32)
+    steps = ((lite, cache), (ours, own))
+    got, wanted = (engine.decode_step(token, position, state)[0] for engine, state in steps)
+    return [*rows, _compared("decode_step", got, wanted)]
 
 
-def _compared(name: str, got: np.ndarray, wanted: np.ndarray, allowed: float | None = TOLERANCE) -> Row:
+def moved(inputs: np.ndarray) -> np.ndarray:
+    """Inputs changed by one part in ten million."""
+    return inputs * np.float32(SELF)
+
+
+def _compared(
+    name: str, got: np.ndarray, wanted: np.ndarray, allowed: float | None = TOLERANCE
+) -> Row:
+    return _named("output", name, len(wanted), [(got, wanted)], allowed)
+
+
+def _named(kind: str, name: str, *values: Any) -> Row:
     try:
-        return _row(name, [relative(a, b) for a, b in zip(got, wanted, strict=True)], allowed)
+        return row_of(name, *values)
     except ParityError as error:
-        raise ParityError(f"output {name}: {error}") from error
-
-
-def tokens(
-    lite: MobileMultiModalLLM, ours: MobileMultiModalLLM, samples: Samples
-) -> dict[str, float]:
-    """Share of greedy captions that are the same token for token, over pictures and prompts.
-
-    Returns:
-      "same image tokens": both decode from JAX's image tokens; "same pictures": each encodes the
-      pictures itself; "JAX against itself": from pixels changed by one part in ten million.
-    """
-    how = {"end": ours.tokenizer.eos_id, "banned": ours.banned, "limit": CAPTION_TOKENS}
-
-    def said(engine: Any, prefix: np.ndarray, ids: Sequence[int]) -> list[list[int]]:
-        found: list[list[int]] = []
-        for start in range(0, len(prefix), decode.MAX_ROWS):
-            part = prefix[start : start + decode.MAX_ROWS]
-            asked = decode.pad_prompts([ids] * len(part), ours.config.max_text)
-            found += [answer.ids for answer in decode.greedy(engine, part, asked, **how)]
-        return found
-
-    prefixes = {
-        "JAX": ours.engine.encode_image(samples.pixels),
-        "moved": ours.engine.encode_image(samples.pixels * np.float32(SELF)),
-        "LiteRT": lite.engine.encode_image(samples.pixels),
-    }
-    pairs = {
-        "same image tokens": (lite.engine, "JAX"),
-        "same pictures": (lite.engine, "LiteRT"),
-        "JAX against itself": (ours.engine, "moved"),
-    }
-    same: dict[str, list[bool]] = {name: [] for name in pairs}
-    for ids in samples.prompts:
-        wanted = said(ours.engine, prefixes["JAX"], ids)
-        for name, (engine, start) in pairs.items():
-            got = said(engine, prefixes[start], ids)
-            same[name] += [a == b for a, b in zip(got, wanted, strict=True)]
-    return {name: float(np.mean(each)) for name, each in same.items()}
-
-
-def shipped_sample() -> tuple[list[Path], list[Path]]:
-    """The package's sample: pictures, and text lines."""
-    shipped = demo.load_sample()
-    read = [p.path for p in shipped if any(trial.task == "read" for trial in p.trials)]
-    return [p.path for p in shipped if p.path not in read], read
-
-
-def sample(model: MobileMultiModalLLM, pictures: Sequence[Any], lines: Sequence[Any]) -> Samples:
-    """Samples of a model: pictures and text lines in any form the runtime takes, texts and prompts
-    in each of its languages."""
-    captions = [prompts.caption(model.tokenizer, language) for language in model.languages]
-    texts = dict.fromkeys(model.caption_batch(pictures[:16]))
-    return Samples(
-        model.pixels(pictures).astype(np.float32),
-        model.line_pixels(lines).astype(np.float32),
-        [prompts.embedding(model.tokenizer, text, model.config.max_text) for text in texts if text],
-        captions,
-    )
-
-
-def measure(
-    folder: Path, pictures: Sequence[Any], lines: Sequence[Any], *, threads: int = 2
-) -> dict[str, Any]:
-    """Compares a bundle's LiteRT file with JAX.
-
-    Args:
-      folder: a bundle that has the file.
-      pictures: in any form the runtime takes.
-      lines: pictures that are one line of text each.
-      threads: of LiteRT.
-
-    Returns:
-      {"layers", "outputs", "tokens", ...}, ready for JSON; `check` judges it.
-    """
-    loaded = bundle_lib.load(folder)
-    lite = MobileMultiModalLLM.from_pretrained(folder, "litert", threads)
-    ours = MobileMultiModalLLM.from_pretrained(folder, "jax")
-    samples = sample(ours, pictures, lines)
-    assert isinstance(lite.engine, LiteRtEngine)
-    assert isinstance(ours.engine, JaxEngine)
-    return {
-        "kind": "parity",
-        "file": {
-            "name": bundle_lib.LITERT,
-            "sha256": loaded.manifest["files"][bundle_lib.LITERT],
-        },
-        "pictures": len(samples.pixels),
-        "lines": len(samples.lines),
-        "answers": len(samples.pixels) * len(samples.prompts),
-        "layers": [dataclasses.asdict(row) for row in layers(loaded, samples, threads)],
-        "outputs": [
-            dataclasses.asdict(row) for row in outputs(lite.engine, ours.engine, samples)
-        ],
-        "tokens": tokens(lite, ours, samples),
-    }
+        raise ParityError(f"{kind} {name}: {error}") from error
 
 
 def check(measured: Mapping[str, Any]) -> None:
@@ -309,23 +238,23 @@ def check(measured: Mapping[str, Any]) -> None:
                     f"{row.median:.2g} of the norm (largest of {row.samples}: {row.largest:.2g}), "
                     f"allowed {row.allowed:.2g} (largest {row.limit:.2g})"
                 )
-    if (same := measured["tokens"]["same image tokens"]) < SAME_TOKENS:
+    same, itself = (measured["tokens"][SAME_PREFIX + end] for end in ("", f", {ITSELF}"))
+    least = min(SAME_TOKENS, itself - (1.0 - SAME_TOKENS))
+    if same < least:
         raise ParityError(
             f"decoder: {same:.1%} of {measured['answers']} answers are the same as JAX's, "
-            f"at least {SAME_TOKENS:.0%} must be"
+            f"at least {least:.1%} must be"
         )
 
 
 def summary(measured: Mapping[str, Any]) -> str:
     """The report in two lines."""
     worst = max((Row(**values) for values in measured["layers"]), key=lambda row: row.median)
-    same = measured["tokens"]
+    shares = [f"{name} {share:.1%}" for name, share in measured["tokens"].items()]
     return (
         f"parity: {len(measured['layers'])} layers within {worst.median:.1e} of JAX "
         f"({worst.name}; {TOLERANCE:.0e} allowed)\n"
-        f"        {same['same image tokens']:.1%} of {measured['answers']} answers the same from the "
-        f"same image tokens, {same['same pictures']:.1%} from the same pictures (JAX against "
-        f"itself: {same['JAX against itself']:.1%})"
+        f"        of {measured['answers']} answers the same tokens: {'; '.join(shares)}"
     )
 
 

@@ -130,14 +130,10 @@ def signature_name(name: str) -> str:
 
 def _exported(module: nn.Module) -> nn.Module:
     """The module in the form that converters know, its inputs float: the file rounds them."""
-    changed: dict[str, Any] = {}
-    for field in dataclasses.fields(module):
-        if field.name == "config":
-            changed["config"] = dataclasses.replace(getattr(module, "config"), activations="float")
-        elif field.name == "activations":
-            changed["activations"] = "float"
-        elif field.name == "depthwise":
-            changed["depthwise"] = "conv"
-        elif field.name == "exported":
-            changed["exported"] = True
+    forms: dict[str, Any] = {"activations": "float", "depthwise": "conv", "exported": True}
+    fields = [field.name for field in dataclasses.fields(module)]
+    changed = {name: form for name, form in forms.items() if name in fields}
+    if "config" in fields:
+        held: Any = module
+        changed["config"] = dataclasses.replace(held.config, activations="float")
     return module.clone(parent=None, **changed)

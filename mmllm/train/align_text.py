@@ -50,7 +50,7 @@ def make_step(
     )
     inside = {path: rule for path, rule in planned.items() if path.startswith(f"{PART}/")}
     shared = {path: rule for path, rule in planned.items() if path.startswith("embed/")}
-    embed = {"embed": jax.tree.map(jnp.asarray, params["model"]["embed"])}
+    embed: Any = {"embed": jax.tree.map(jnp.asarray, params["model"]["embed"])}
     embed = tree.fake_quantize(embed, params.get("scales", {}), shared)
 
     @jax.jit
@@ -59,7 +59,7 @@ def make_step(
         mapped = bank_lib.apply(params["bank"], sentences, method="words")
 
         def loss_of(tower: Params) -> tuple[Array, tuple[Array, Array]]:
-            held = embed | tree.fake_quantize(tower["model"], tower["scales"], inside)
+            held = {**embed, **tree.fake_quantize(tower["model"], tower["scales"], inside)}
             texts: Any = model.apply({"params": held}, batch["texts"], method="embed_text")
             parts = losses.text_distances(texts, vectors, mapped, batch)
             return parts[0] + setting.word_weight * parts[1], parts

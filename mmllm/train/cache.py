@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmllm.common import config as config_lib
 from mmllm.common import paths, tensors
 from mmllm.common.config import Config
-from mmllm.common.types import Params
 from mmllm.data import pipeline, sources, tables
 from mmllm.data.tokenizer import Tokenizer
 from mmllm.models import efficientnet_lite0

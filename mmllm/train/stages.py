@@ -56,7 +56,7 @@ def start_folder(config: Config) -> Path:
     )
 
 
-def load_teacher(workdir: Path) -> dict[str, Params]:
+def load_teacher(workdir: Path) -> Params:
     """{"model", "bank"} of a finished float run, its aligned text tower included.
 
     Raises:

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmllm.evaluate import tables
-from mmllm.export import bundle, flatbuffer, litert
+from mmllm.export import budget, bundle, flatbuffer, litert, parity
 from tests import tiny_run
 from tests.export.test_flatbuffer import model_of
+from tests.export.test_parity import RIGHT, changed
 
 
 @pytest.fixture
@@ -73,12 +75,38 @@ def test_a_bundle_gets_its_litert_file_and_its_bytes_are_shown(
         return folder / bundle.LITERT
 
     monkeypatch.setattr(litert, "export", written)
-    code, out, err = command("export", folder, "--to", "litert", model=False)
+    monkeypatch.setattr(parity, "measure", lambda *_: RIGHT)
+    report = tmp_path / "report"
+    arguments = ("export", folder, "--to", "litert", "--report", report)
+    code, out, err = command(*arguments, model=False)
     assert (code, err) == (0, "")
     assert out.splitlines()[0].split() == ["part", "type", "numbers", "MB"]
     assert f"written: {folder / bundle.LITERT}" in out
+    assert f"written: {report / 'parity.json'}, {report / 'parity.md'}" in out
     manifest, _ = bundle.open_verified(folder)
     assert bundle.LITERT in manifest["files"]
+
+
+def test_a_file_that_differs_from_jax_leaves_the_bundle_as_it_was_and_a_report(
+    command, bundle_folder, tmp_path, monkeypatch
+):
+    folder = tmp_path / "tiny"
+    shutil.copytree(bundle_folder, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    wrong = changed("layers", 0, median=0.5)
+    monkeypatch.setattr(parity, "measure", lambda *_: wrong)
+    monkeypatch.setattr(
+        litert,
+        "export",
+        lambda folder, *_: Path(shutil.copy(folder / bundle.TOKENIZER, folder / "m")),
+    )
+    monkeypatch.setattr(budget, "of_file", lambda _: {"bytes": 0, "rows": []})
+    arguments = ("export", folder, "--to", "litert", "--report", tmp_path / "report")
+    code, out, err = command(*arguments, model=False)
+    assert (code, out) == (1, "")
+    assert "layer encoder/block_0: LiteRT differs from JAX by 0.5 of the norm" in err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert json.loads((tmp_path / "report" / "parity.json").read_text()) == wrong
 
 
 @pytest.mark.parametrize(

@@ -193,3 +193,27 @@ def test_the_fingerprint_follows_the_weights(original: Path, tmp_path: Path):
     other = tiny_bundle.make(tmp_path / "other", seed=1)
     prints = [bundle.load(path).fingerprint for path in (original, original, other)]
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_staged_copy_takes_the_place_of_the_bundle(folder: Path):
+    with bundle.staged(folder) as copy:
+        (copy / "more.bin").write_bytes(b"more")
+        bundle.add(copy, copy / "more.bin")
+        assert not (folder / "more.bin").exists()
+    manifest, _ = bundle.open_verified(folder)
+    assert manifest["bytes"]["more.bin"] == 4
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_staged_copy_that_fails_changes_nothing(folder: Path):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fail():
+        with bundle.staged(folder) as copy:
+            (copy / bundle.WEIGHTS).write_bytes(b"")
+            raise RuntimeError("no room")
+
+    with pytest.raises(RuntimeError, match="no room"):
+        fail()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []

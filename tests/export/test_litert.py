@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,55 +11,16 @@ import pytest
 from mmllm import models
 from mmllm.common import tensors
 from mmllm.export import budget, bundle, flatbuffer, litert
-from mmllm.quant import rules, tree
 from mmllm.quant.coded import Coded
 from mmllm.runtime import decode
 from mmllm.runtime.jax_engine import JaxEngine
 from mmllm.runtime.litert_engine import LiteRtEngine
 from mmllm.runtime.model import MobileMultiModalLLM
-from tests import tiny_bundle
+from tests.tiny_litert import CONFIG, Made
 
 pytestmark = pytest.mark.export
-RULES = rules.parse(
-    (r"embed/table int4", r".*/mlp/down/kernel int8", r"line_reader/.* float", r".*/kernel int2")
-)
-CONFIG = dataclasses.replace(tiny_bundle.CONFIG, activations="int8")
 # One activation whose rounding falls the other way moves its row by a 255th of its range.
 FLIPS = 0.02
-
-
-class Made(NamedTuple):
-    folder: Path
-    bundle: bundle.Bundle
-    converted: bytes
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    folder = tiny_bundle.make(tmp_path_factory.mktemp("litert") / "plain")
-    plain = bundle.load(folder)
-    params = jax.tree.map(jnp.asarray, plain.params)
-    planned = tree.plan(params, RULES)
-    coded = tree.encode(params, tree.init_scales(params, planned), planned)
-    folder = bundle.save(
-        folder.parent / "tiny",
-        params=plain.params,
-        config=CONFIG,
-        tokenizer_path=plain.tokenizer_path,
-        charset=tiny_bundle.CHARSET,
-        languages=("en", "de"),
-        scores={},
-        data=[],
-        pretrained=[],
-        coded=coded,
-    )
-    loaded = bundle.load(folder)
-    held = jax.tree.map(jnp.asarray, loaded.params)
-    converted = litert.convert(litert.signatures(CONFIG, held))
-    file = litert.put_codes(converted, loaded.coded, litert.folds(CONFIG, loaded.params))
-    (folder / bundle.LITERT).write_bytes(file)
-    bundle.add(folder, folder / bundle.LITERT)
-    return Made(folder, loaded, converted)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -47,6 +48,7 @@ def test_aligning_brings_captions_to_the_bank_and_is_done_once(params, tmp_path)
 def test_the_tower_of_a_quantized_run_is_aligned_on_its_grids(params, tmp_path):
     planned = tree.plan(params["model"], rules.parse(RULES))
     student = params | {"scales": tree.init_scales(params["model"], planned)}
+    student = jax.tree.map(jnp.asarray, student)
     path, said = tmp_path / align_text.TOWER, []
     align_text.align(CONFIG, student, ARRAYS, path, said.append, planned)
     distance = float(said[-1].split("captions ")[1].split()[0])
@@ -60,13 +62,15 @@ def test_the_tower_of_a_quantized_run_is_aligned_on_its_grids(params, tmp_path):
     assert not any(jax.tree.leaves(moved("model") | {"text_tower": False}))
 
     # What was reported is what the codes say, not what the floats behind them do.
+    joined = jax.tree.map(jnp.asarray, dict(joined))
     decoded = tree.decode(joined["model"], tree.encode(joined["model"], joined["scales"], planned))
     label = ARRAYS.texts.label
     known = label >= 0
     texts = model_lib.build(CONFIG.model).apply(
-        {"params": decoded}, ARRAYS.texts.ids[known], method="embed_text"
+        {"params": decoded}, jnp.asarray(ARRAYS.texts.ids[known]), method="embed_text"
     )
-    bank = bank_lib.vectors(params["bank"], np.asarray(ARRAYS.texts.bank_teacher, np.float32))
+    bank_teacher = jnp.asarray(ARRAYS.texts.bank_teacher, jnp.float32)
+    bank = bank_lib.vectors(params["bank"], bank_teacher)
     apart = 1.0 - np.sum(np.asarray(texts) * np.asarray(bank)[label[known]], axis=-1)
     assert np.mean(apart) == pytest.approx(distance, abs=0.1)
     assert distance < 0.4
