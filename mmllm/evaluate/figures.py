@@ -62,6 +62,36 @@ def draw_scores(result: Mapping[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
+def draw_quantization(result: Mapping[str, Any], path: Path) -> None:
+    """Mean score over the four tasks against the megabytes of the master, a dot for each row.
+
+    Args:
+      result: of `experiments.quantization`.
+      path: PNG to write.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in result["rows"]:
+        found.setdefault(row["row"], []).append(row)
+    for name, seeds in found.items():
+        size = seeds[0]["bytes"] / 1e6
+        scores = [row["average"] for row in seeds]
+        mean = sum(scores) / len(scores)
+        colour = BASELINE if name.endswith("_ptq") else MODEL
+        axes.plot([size] * len(scores), scores, ".", color=colour, markersize=4)
+        axes.plot(size, mean, "o", color=colour, markersize=6)
+        axes.annotate(
+            name, (size, mean), xytext=(6, 0), textcoords="offset points", fontsize=7, va="center"
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("weights, MB (grey: rounded only)")
+    axes.set_ylabel("mean score of four tasks")
+    axes.margins(x=0.2)
+    _save(figure, path)
+    plt.close(figure)
+
+
 def read_losses(path: Path) -> dict[str, list[tuple[int, float]]]:
     """(step, value) of each loss in a metrics.jsonl, null values left out.
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mmllm.common import paths
-from mmllm.evaluate import figures, provenance, tables
+from mmllm.evaluate import artifact_tables, figures, provenance, tables
 from mmllm.evaluate.tables import Result
 
 RESULTS = Path("experiments/results")
 DOCUMENTS = ("README.md", "PAPER.md")
+TABLES = {**tables.TABLES, **artifact_tables.TABLES}
 MARKED = re.compile(r"(<!-- table:([a-z_]+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
 
 
@@ -44,7 +45,7 @@ def render(document: str, results: Sequence[Result]) -> str:
 
     def drawn(match: re.Match[str]) -> str:
         opening, name, old, closing = match.groups()
-        return opening + (tables.TABLES[name](results) if name in tables.TABLES else old) + closing
+        return opening + (TABLES[name](results) if name in TABLES else old) + closing
 
     return MARKED.sub(drawn, document)
 

@@ -33,6 +33,7 @@ TITLES = {
     for k in (1, 5, 10)
 }
 ERRORS = ("cer", "wer")
+SHIPPED = "nano"
 MOST_LICENCES = 8
 HEADLINES = {
     "retrieval/emoji/style_out": ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1"),
@@ -53,7 +54,7 @@ HEADLINES = {
 Result = Mapping[str, Any]
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; a row of dashes where there is nothing yet."""
     cells = [header, *(rows or [[DASH] * len(header)])]
     first, *rest = (f"| {' | '.join(line)} |\n" for line in cells)
@@ -107,9 +108,13 @@ def _what(row: Mapping[str, Any]) -> str:
     return {"caption": "caption", "lines": "read a line", "vqa": "answer"}[row["task"]]
 
 
-def latest_benchmark(results: Sequence[Result]) -> Result | None:
-    """The newest full benchmark; None where there is none."""
-    benchmarks = [result for result in results if result["kind"] == "benchmark"]
+def latest_benchmark(results: Sequence[Result], name: str = SHIPPED) -> Result | None:
+    """The newest full benchmark of a model; None where there is none."""
+    benchmarks = [
+        result
+        for result in results
+        if result["kind"] == "benchmark" and result["model"].get("name", SHIPPED) == name
+    ]
     return benchmarks[-1] if benchmarks else None
 
 
@@ -130,7 +135,7 @@ def scores_table(results: Sequence[Result]) -> str:
     """README: the headline scores of the newest full benchmark beside the best baseline."""
     cells = headlines(latest_benchmark(results))
     header = ("task", "test", "score", "blind, majority, chance or nearest neighbour")
-    return _markdown(
+    return markdown(
         header,
         [
             (
@@ -148,7 +153,7 @@ def main_table(results: Sequence[Result]) -> str:
     """PAPER: every metric with bootstrap deviation, the best baseline and the sample size."""
     result = latest_benchmark(results)
     rows = [] if result is None else result["rows"]
-    return _markdown(
+    return markdown(
         ("task", "test", "metric", "model", "baseline", "n"),
         [
             (
@@ -169,7 +174,7 @@ def data_table(results: Sequence[Result]) -> str:
     """PAPER: what was measured on, with the hash of each corpus."""
     result = latest_benchmark(results)
     rows = [] if result is None else result["data"]
-    return _markdown(
+    return markdown(
         ("corpus", "split", "examples", "licence"),
         [
             (data["name"], split, f"{count:,}", _licences(data))
@@ -196,7 +201,7 @@ def name_search_table(results: Sequence[Result]) -> str:
         f"style_out/{name}" for name in ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")
     ] + ["concept_out/image_to_text_r1"]
     titles = [f"{SPLITS[split]}: {title(name)}" for split, name in (m.split("/") for m in metrics)]
-    return _markdown(
+    return markdown(
         ("trained on", "drawings", *titles),
         [
             (
@@ -214,7 +219,7 @@ def limits_table(results: Sequence[Result]) -> str:
     found = [result for result in results if result["kind"] == "limits"]
     rows = found[-1]["rows"] if found else []
     shown = ("image_to_text_r1", "image_to_text_r5", "exact", "accuracy")
-    return _markdown(
+    return markdown(
         ("test", "from", "metric", "score", "n"),
         [
             (place(row), row["part"], title(metric), number(score, with_std=True), str(score["n"]))
@@ -233,7 +238,7 @@ def parameters_table(results: Sequence[Result]) -> str:
     if rows:
         total = [sum(p[key] for p in parts.values()) for key in ("parameters", "bytes")]
         rows.append(("**all**", f"**{total[0]:,}**", f"**{total[1]:,}**"))
-    return _markdown(("part", "parameters", "bytes as shipped"), rows)
+    return markdown(("part", "parameters", "bytes as shipped"), rows)
 
 
 TABLES: dict[str, Callable[[Sequence[Result]], str]] = {

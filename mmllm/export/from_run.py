@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmllm.common import config as config_lib
+from mmllm.common.types import Params
 from mmllm.data import pretrained, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
@@ -52,6 +53,29 @@ def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -
         if not tower.is_file():
             raise FileNotFoundError(f"no aligned text tower at {tower}: finish the training first")
         trained = align_text.joined(trained, tower)
+    return write(config, trained, workdir, folder, scores)
+
+
+def write(
+    config: config_lib.Config,
+    trained: Params,
+    workdir: Path,
+    folder: Path,
+    scores: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes the bundle of parameters in memory.
+
+    Args:
+      config: of the model; its rules say what is stored as codes.
+      trained: {"model"}, and the learned "scales" of a quantized run.
+      workdir: folder of the run whose stem and vocabulary they have.
+      folder: where the bundle will stand.
+      scores: as in `save`.
+
+    Raises:
+      FileNotFoundError: no vocabulary.
+      ValueError: a folder that holds something else.
+    """
     params = dict(trained["model"])
     origins = []
     if config.model.stem == "efficientnet_lite0":
@@ -80,7 +104,6 @@ def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -
         data=data,
         coded=codes,
         pretrained=[*origins, pretrained.MINILM.manifest_entry()],
-        name=config.name,
     )
 
 

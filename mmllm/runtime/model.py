@@ -152,7 +152,7 @@ class MobileMultiModalLLM:
             from mmllm.runtime.jax_engine import JaxEngine
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                f"engine 'jax' needs {error.name}: pip install mmllm brings it", name=error.name
+                f"engine 'jax' needs {error.name}: pip install 'mmllm[jax]'", name=error.name
             ) from error
         return cls(JaxEngine(bundle_lib.load(folder)), tokenizer, manifest)
 

@@ -64,3 +64,18 @@ def test_a_log_without_losses_is_refused(tmp_path: Path, text: str, message: str
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         figures.read_losses(path)
+
+
+def test_quantized_rows_are_drawn(tmp_path: Path):
+    rows = [
+        {"row": name, "seed": seed, "bytes": size, "average": average}
+        for name, seed, size, average in (
+            ("int2", 0, 5_000_000, 0.5),
+            ("int2", 1, 5_000_000, 0.52),
+            ("int2_ptq", 0, 5_000_000, 0.1),
+        )
+    ]
+    path = tmp_path / "quantization.png"
+    figures.draw_quantization({"rows": rows}, path)
+    with Image.open(path) as image:
+        assert image.size == (840, 504)

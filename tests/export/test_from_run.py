@@ -38,7 +38,7 @@ def test_a_bundle_holds_the_parameters_of_the_newest_checkpoint(workdir, tmp_pat
 def test_the_manifest_names_data_pretrained_parts_and_scores(workdir, tmp_path):
     tiny_run.make(workdir)
     manifest = bundle.read_manifest(from_run.save(workdir, tmp_path / "b", {"lines/CER": 0.1}))
-    assert manifest["name"] == "tiny"
+    assert manifest["name"] == "b"
     assert manifest["charset"] == CHARSET
     assert manifest["languages"] == list(LANGUAGES)
     assert manifest["scores"] == {"lines/CER": 0.1}

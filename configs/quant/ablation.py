@@ -1,0 +1,93 @@
+"""ablation: one row of PAPER's table of quantized models; all start alike and train alike.
+
+Command:  python -m experiments.quantization, or one row by itself:
+          python -m mmllm.train --config=configs/quant/ablation.py:ternary
+Hardware: 2 CPU cores.
+Time:     about 5 minutes a row, its evaluation included.
+
+Half the mixture of nano, so that many rows can be trained. The stem stays at eight bits and the
+heads at four, unless the row says otherwise.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.quant import int2, mixed
+
+STEM = int2.RULES[:2]
+HEADS = int2.RULES[2:4]
+TRANSFORMER = int2.RULES[4:]
+
+
+def _on(grid: str, scale: str = "") -> tuple[str, ...]:
+    """The transformer and the token embedding on one grid."""
+    return (*STEM, *HEADS, *(f"{rule.split()[0]} {grid} {scale}".strip() for rule in TRANSFORMER))
+
+
+def _rules(*rules: str):
+    return lambda cfg: cfg.quant.update(rules=rules)
+
+
+def _start(name: str):
+    return lambda cfg: cfg.quant.update(scale_start=name)
+
+
+def _steps(count: int):
+    return lambda cfg: cfg.train.update(steps=count)
+
+
+def _untaught(cfg: ConfigDict) -> None:
+    cfg.quant.teach_logits = cfg.quant.teach_lines = cfg.quant.teach_embeddings = 0.0
+
+
+def _float(cfg: ConfigDict) -> None:
+    cfg.model.activations = "float"
+    cfg.quant.rules = (r".* float",)
+    _untaught(cfg)
+
+
+ROWS = {
+    "float": _float,
+    "int8": _rules(*STEM, r".*/kernel int8", r"embed/table int8"),
+    "int4": _rules(*_on("int4")),
+    "int2": _rules(*int2.RULES),
+    "int2_untaught": _untaught,
+    "ternary": _rules(*_on("ternary")),
+    "seq": _rules(*_on("seq")),
+    "int2_rms": _rules(*_on("int2", "rms")),
+    "int2_absmean": _rules(*_on("int2", "absmean")),
+    "int2_start_rms": _start("rms"),
+    "int2_start_absmean": _start("absmean"),
+    "int2_quarter": _steps(100),
+    "int2_half": _steps(200),
+    "int2_embed4": _rules(*STEM, *HEADS, r"embed/table int4", r".*/kernel int2"),
+    "int2_decoder4": _rules(
+        *STEM, *HEADS, r"embed/table int4", r"decoder/.*kernel int4", r".*/kernel int2"
+    ),
+    "mixed_stem8": _rules(*mixed.RULES[1:]),
+    "mixed": _rules(*mixed.RULES),
+}
+"""Row -> what it changes in the row int2."""
+
+
+def get_config(row: str = "int2") -> ConfigDict:
+    """The config of a row.
+
+    Raises:
+      ValueError: no such row.
+    """
+    if row not in ROWS:
+        raise ValueError(f"row must be one of {', '.join(ROWS)}, got {row!r}")
+    cfg = int2.get_config()
+    cfg.name = "nano_ablation" if row == "int2" else f"nano_ablation_{row}"
+    mix = cfg.mix
+    mix.emoji, mix.stamps, mix.names, mix.spoken = 8, 2, 64, 32
+    mix.composites, mix.composites_vqa, mix.easy_vqa = 3, 16, 6
+    mix.lines, mix.texts = 20, 64
+    cfg.train.steps = 400
+    cfg.train.learning_rate = 5e-4
+    cfg.train.warmup_steps = 40
+    cfg.train.checkpoint_every = 400
+    cfg.train.keep_checkpoints = 1
+    cfg.align.steps = 0
+    ROWS[row](cfg)
+    return cfg

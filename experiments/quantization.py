@@ -1,0 +1,198 @@
+"""Bits, grids, scales and policies: every row starts from the float nano and trains as long.
+
+Command:  python -m experiments.quantization [--rows ROW ...] [--seeds N] [--smoke]
+Hardware: 2 CPU cores; needs the float run of configs/nano.py and its cache.
+Time:     about 5 minutes a row and seed.
+Writes:   experiments/results/quantization.json, a row at a time: finished rows are kept; and
+          experiments/figures/quantization.png
+
+A row that ends in "ptq" only rounds the float model. Models are measured in JAX, with activations
+rounded as LiteRT rounds them.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.quant import ablation
+from experiments import runner
+from mmllm.common import config as config_lib
+from mmllm.common import paths
+from mmllm.common.config import Config
+from mmllm.common.types import Params
+from mmllm.data import pipeline, sources, synthetic
+from mmllm.evaluate import benchmark, figures
+from mmllm.evaluate.tasks import Row
+from mmllm.export import bundle, from_run
+from mmllm.quant import tree
+from mmllm.runtime.model import MobileMultiModalLLM
+from mmllm.train import cache, checkpoint, frozen_stem, loop, stages
+from mmllm.train import state as state_lib
+
+KIND = "quantization"
+FIGURE = runner.RESULTS.parent / "figures" / f"{KIND}.png"
+PTQ = "_ptq"
+ROUNDED = ("int8", "int4", "int2", "mixed")
+HEADLINES = ("float", "int8", "int4", "int2", "int2_untaught", "ternary", "seq", "mixed")
+MEASURED = {
+    Row("retrieval", "emoji", "style_out", seen_names=benchmark.SEEN_NAMES): "image_to_text_r1",
+    Row("caption", "emoji", "style_out", most=600): "exact",
+    Row("lines", "ocr_lines", "unseen_print", most=400): "cer",
+    Row("vqa", "composites", "test", most=400): "accuracy",
+}
+"""The four tasks, with the score that stands for each."""
+
+
+def jobs(rows: Sequence[str], seeds: int) -> Iterator[tuple[str, int]]:
+    """Row and seed, what matters most first: rounding alone, one seed of each row, the others."""
+    yield "float_start", 0
+    for row in ROUNDED:
+        if row in rows:
+            yield row + PTQ, 0
+    for seed in range(seeds):
+        for row in rows:
+            if seed == 0 or row in HEADLINES:
+                yield row, seed
+
+
+def config_of(row: str, seed: int) -> Config:
+    """The config that a row trains, or rounds, with."""
+    name = "float" if row == "float_start" else row.removesuffix(PTQ)
+    cfg = ablation.get_config(name)
+    cfg.seed = seed
+    cfg.name = f"{cfg.name}_{seed}"
+    return config_lib.resolve(cfg)
+
+
+def trained(config: Config, teacher: Params, arrays: pipeline.TrainingArrays) -> Params:
+    """Trains a row, or goes on with it; its checkpoints are left behind."""
+    workdir = paths.data_dir() / "runs" / config.name
+    state = loop.train(config, arrays, workdir, teacher=teacher)
+    assert int(state.step) == config.train.steps
+    return checkpoint.load_params(workdir)
+
+
+def rounded(config: Config, teacher: Params) -> Params:
+    """The float model with the scales of least square error for its rules."""
+    planned = stages.trained(stages.plan(config))
+    scales = tree.init_scales(teacher["model"], planned, config.quant.scale_start)
+    return {"model": teacher["model"], "scales": scales}
+
+
+def measure(config: Config, params: Params, start: Path, limit: int | None) -> dict[str, Any]:
+    """Bytes of the master and the score of each task, through the JAX engine."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = from_run.write(config, params, start, Path(folder) / "bundle")
+        size = bundle.read_manifest(made)["bytes"][bundle.WEIGHTS]
+        model = MobileMultiModalLLM.from_pretrained(made, "jax")
+        result = benchmark.run(model, tuple(MEASURED), limit=limit)
+    scores = {
+        row.name: result["rows"][place]["metrics"][metric]
+        for place, (row, metric) in enumerate(MEASURED.items())
+    }
+    return {"bytes": size, "scores": scores, "average": average(scores)}
+
+
+def average(scores: dict[str, Any]) -> float:
+    """Mean over the tasks, an error rate counted as what it leaves of one."""
+    values = [
+        1.0 - scores[row.name]["value"] if metric == "cer" else scores[row.name]["value"]
+        for row, metric in MEASURED.items()
+    ]
+    return float(np.mean(values))
+
+
+def known(config_sha256: str, row: str, found: Sequence[dict[str, Any]]) -> bool:
+    """Whether a row stands in the results already, with the same config."""
+    return any(each["row"] == row and each["config_sha256"] == config_sha256 for each in found)
+
+
+def finished() -> list[dict[str, Any]]:
+    """The rows of the last result."""
+    path = runner.RESULTS / f"{KIND}.json"
+    return json.loads(path.read_text())["rows"] if path.is_file() else []
+
+
+def run(rows: Sequence[str], seeds: int) -> None:
+    """Trains and measures what is missing, and writes the result after each row."""
+    base = config_of("int2", 0)
+    start = stages.start_folder(base)
+    teacher = stages.load_teacher(start)
+    prepared: set[str] = set()
+    found = finished()
+    for row, seed in jobs(rows, seeds):
+        config = config_of(row, seed)
+        digest = config_lib.sha256(config)
+        if known(digest, row, found):
+            continue
+        print(f"== {row}, seed {seed}", flush=True)
+        folder = cache.cache_folder(config)
+        if frozen_stem.digest(config) not in prepared:
+            cache.prepare(config)
+            prepared.add(frozen_stem.digest(config))
+        begun = time.monotonic()
+        if row == "float_start" or row.endswith(PTQ):
+            params, steps = rounded(config, teacher), 0
+        else:
+            arrays = cache.open_arrays(config, folder)
+            params, steps = trained(config, teacher, arrays), config.train.steps
+        entry = {
+            "row": row,
+            "seed": seed,
+            "steps": steps,
+            "config_sha256": digest,
+            **measure(config, params, start, None),
+            "seconds": round(time.monotonic() - begun),
+        }
+        found = [each for each in found if (each["row"], each["seed"]) != (row, seed)] + [entry]
+        written = runner.write(KIND, base, {"rows": found})
+        figures.draw_quantization(json.loads(written.read_text()), FIGURE)
+        shutil.rmtree(paths.data_dir() / "runs" / config.name, ignore_errors=True)
+        print(f"{row} {seed}: {entry['average']:.4f}, {entry['bytes']:,} bytes", flush=True)
+
+
+def smoke() -> None:
+    """Two rows, two steps each, on generated arrays: nothing is measured and nothing written."""
+    for row in ("int2", "float"):
+        config = config_of(row, 0)
+        model = dataclasses.replace(config.model, stem="patch", image_side=64, vocab_size=512)
+        rules = tuple(rule for rule in config.quant.rules if not rule.startswith("stem/"))
+        config = dataclasses.replace(
+            config,
+            model=model,
+            quant=dataclasses.replace(config.quant, rules=rules),
+            mix=config_lib.MixConfig(**dict.fromkeys(dataclasses.asdict(config.mix), 2)),
+            tune=dataclasses.replace(config.tune, steps=0),
+            train=dataclasses.replace(config.train, steps=2, warmup_steps=1),
+        )
+        arrays = synthetic.training_arrays(config)
+        teacher = state_lib.init_state(config, synthetic.BANK).params
+        with tempfile.TemporaryDirectory() as folder:
+            loop.train(config, arrays, Path(folder) / "run", teacher=teacher)
+
+
+def main() -> None:
+    """Runs the rows that the results lack."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", nargs="+", choices=list(ablation.ROWS), metavar="ROW")
+    parser.add_argument("--seeds", type=int, default=2, help="of the headline rows (%(default)s)")
+    parser.add_argument("--smoke", action="store_true", help="two steps on generated arrays")
+    args = parser.parse_args()
+    if args.smoke:
+        smoke()
+        return
+    if not sources.is_built("emoji"):
+        parser.error("corpora are missing; run: mmllm data build all")
+    run(args.rows or list(ablation.ROWS), args.seeds)
+
+
+if __name__ == "__main__":
+    main()

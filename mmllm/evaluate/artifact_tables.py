@@ -1,0 +1,194 @@
+"""Tables about what ships: what rounding costs, where the bytes are, how fast and exact it is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mmllm.evaluate import tables
+from mmllm.evaluate.tables import Result
+
+WHOLE = "nano_float"
+TASKS = {
+    "search": ("retrieval/emoji/style_out", "image_to_text_r1"),
+    "captions": ("caption/emoji/style_out", "exact"),
+    "reading": ("lines/ocr_lines/unseen_print", "cer"),
+    "questions": ("vqa/composites/test", "accuracy"),
+}
+"""The score that stands for each of the four tasks; of an error rate, what it leaves of one."""
+QUANTIZED = {
+    "float_start": ("float", "the model that all others start from"),
+    "float": ("float", "trained on as long as the others"),
+    "int8_ptq": ("8", "rounded only"),
+    "int8": ("8", "trained, taught by the float model"),
+    "int4_ptq": ("4", "rounded only"),
+    "int4": ("4", "trained, taught"),
+    "int2_ptq": ("2", "rounded only"),
+    "int2_untaught": ("2", "trained without the float model"),
+    "int2": ("2", "trained, taught"),
+    "ternary": ("2", "ternary grid"),
+    "seq": ("2", "balanced grid without zero (SEQ)"),
+    "int2_rms": ("2", "scale: root mean square, not learned"),
+    "int2_absmean": ("2", "scale: mean of absolute values, not learned"),
+    "int2_start_rms": ("2", "learned scale, from the root mean square"),
+    "int2_start_absmean": ("2", "learned scale, from the mean of absolute values"),
+    "int2_quarter": ("2", "a quarter of the steps"),
+    "int2_half": ("2", "half of the steps"),
+    "int2_embed4": ("2, 4", "token embedding at 4"),
+    "int2_decoder4": ("2, 4", "token embedding and decoder at 4"),
+    "mixed_ptq": ("2, 4", "the policy that ships, rounded only"),
+    "mixed_stem8": ("2, 4", "the policy that ships, its stem at 8"),
+    "mixed": ("2, 4", "the policy that ships"),
+}
+"""Rows of the quantization experiment: bits of the transformer, and what is special."""
+
+
+def _latest(results: Sequence[Result], kind: str) -> Result | None:
+    found = [result for result in results if result["kind"] == kind]
+    return found[-1] if found else None
+
+
+def task_scores(result: Result) -> dict[str, float]:
+    """The score of each of TASKS in a benchmark."""
+    rows = {row["name"]: row["metrics"] for row in result["rows"]}
+    values = {task: rows[row][metric]["value"] for task, (row, metric) in TASKS.items()}
+    return {t: 1.0 - v if TASKS[t][1] in tables.ERRORS else v for t, v in values.items()}
+
+
+def kept_table(results: Sequence[Result]) -> str:
+    """README and PAPER: what the shipped model keeps of the float one's scores."""
+    whole, shipped = (tables.latest_benchmark(results, name) for name in (WHOLE, tables.SHIPPED))
+    header = ("task", "score", "float", "as shipped", "kept")
+    if whole is None or shipped is None:
+        return tables.markdown(header, [])
+    before, after = task_scores(whole), task_scores(shipped)
+    rows = []
+    for task, (row, metric) in TASKS.items():
+        name = (
+            f"1 - {tables.title(metric).removesuffix(' ↓')}"
+            if metric in tables.ERRORS
+            else tables.title(metric)
+        )
+        kept = after[task] / before[task]
+        place_ = tables.SPLITS.get(row.split("/")[2], row)
+        rows.append(
+            (task, f"{name}, {place_}", f"{before[task]:.3f}", f"{after[task]:.3f}", f"{kept:.1%}")
+        )
+    means = [sum(scores.values()) / len(scores) for scores in (before, after)]
+    mean = sum(after[task] / before[task] for task in TASKS) / len(TASKS)
+    rows.append(("**mean**", "", f"**{means[0]:.3f}**", f"**{means[1]:.3f}**", f"**{mean:.1%}**"))
+    return tables.markdown(header, rows)
+
+
+def _over_seeds(values: Sequence[float]) -> str:
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.3f}".removeprefix("0")
+    spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+    return f"{mean:.3f} ± {spread:.3f}".replace("0.", ".")
+
+
+def quantization_table(results: Sequence[Result]) -> str:
+    """PAPER: bits, grids, scales and policies; deviations are those between seeds."""
+    result = _latest(results, "quantization")
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in result["rows"] if result else ():
+        found.setdefault(row["row"], []).append(row)
+    rows = []
+    for name, (bits, what) in QUANTIZED.items():
+        if name not in found:
+            continue
+        seeds = found[name]
+        scores = [
+            _over_seeds([each["scores"][row]["value"] for each in seeds])
+            for row, _ in TASKS.values()
+        ]
+        average = _over_seeds([each["average"] for each in seeds])
+        size = f"{seeds[0]['bytes'] / 1e6:.2f}"
+        rows.append((bits, what, size, *scores, average, str(len(seeds))))
+    heads = [f"{task}: {tables.title(metric)}" for task, (_, metric) in TASKS.items()]
+    return tables.markdown(("bits", "model", "MB", *heads, "mean", "seeds"), rows)
+
+
+def bytes_table(results: Sequence[Result]) -> str:
+    """README and PAPER: every byte of the LiteRT file."""
+    result = _latest(results, "artifact")
+    rows = [
+        (
+            row["part"],
+            row["type"],
+            f"{row['weights']:,}",
+            f"{row['bytes']:,}",
+            f"{row['times']:.1f}",
+        )
+        if row["times"]
+        else (row["part"], row["type"], f"{row['weights']:,}", f"{row['bytes']:,}", tables.DASH)
+        for row in (result["rows"] if result else ())
+    ]
+    if result:
+        whole, size = result["float32_bytes"], result["bytes"]
+        rows.append(("**all**", "", "", f"**{size:,}**", f"**{whole / size:.2f}**"))
+    return tables.markdown(("part", "type", "numbers", "bytes", "times smaller than float32"), rows)
+
+
+def parity_table(results: Sequence[Result]) -> str:
+    """PAPER: the LiteRT file against JAX."""
+    result = _latest(results, "artifact")
+    header = ("compared", "with", "n", "median error", "largest")
+    if result is None:
+        return tables.markdown(header, [])
+    parity = result["parity"]
+    worst = max(parity["layers"], key=lambda row: row["median"])
+    shown = [
+        (f"{len(parity['layers'])} layers, the worst: {worst['name']}", worst),
+        *((row["name"], row) for row in parity["outputs"]),
+    ]
+    rows = [
+        (
+            name,
+            "the same input",
+            str(row["samples"]),
+            f"{row['median']:.1e}",
+            f"{row['largest']:.1e}",
+        )
+        for name, row in shown
+    ]
+    rows += [
+        ("greedy captions", name, str(parity["answers"]), f"{share:.1%} the same", "")
+        for name, share in parity["tokens"].items()
+    ]
+    return tables.markdown(header, rows)
+
+
+def latency_table(results: Sequence[Result]) -> str:
+    """README and PAPER: milliseconds of each stage in LiteRT."""
+    result = _latest(results, "latency")
+    rows = [
+        (
+            row["stage"],
+            str(row["threads"]),
+            *(f"{row['milliseconds'][file]:.2f}" for file in ("float32", "int8", "bundle")),
+            f"{row['speedup']['bundle']:.2f}",
+        )
+        for row in (result["rows"] if result else ())
+    ]
+    header = ("stage", "threads", "float32 ms", "int8 ms", "as shipped ms", "times faster")
+    return tables.markdown(header, rows)
+
+
+def start_table(results: Sequence[Result]) -> str:
+    """README: what a first caption costs in a new process."""
+    result = _latest(results, "artifact")
+    rows = [
+        (row["what"], f"{row['seconds']:.2f}", f"{row['megabytes']:.0f}")
+        for row in (result["start"] if result else ())
+    ]
+    return tables.markdown(("in a new process", "seconds", "peak memory, MB"), rows)
+
+
+TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
+    "kept": kept_table,
+    "quantization": quantization_table,
+    "bytes": bytes_table,
+    "parity": parity_table,
+    "latency": latency_table,
+    "start": start_table,
+}

@@ -1,0 +1,93 @@
+"""Tables about what ships, from results made by hand."""
+
+from typing import Any
+
+import pytest
+
+from mmllm.evaluate import artifact_tables, benchmark
+from tests.evaluate.test_tables import row, score
+
+
+def measured(name: str, r1: float, exact: float, cer: float, accuracy: float) -> dict[str, Any]:
+    rows = [
+        row("retrieval", {"image_to_text_r1": score(r1)}, {}),
+        row("caption", {"exact": score(exact)}, {}),
+        row("lines", {"cer": score(cer)}, {}, corpus="ocr_lines", split="unseen_print"),
+        row("vqa", {"accuracy": score(accuracy)}, {}, corpus="composites", split="test"),
+    ]
+    return {"kind": "benchmark", "model": {"name": name}, "rows": rows}
+
+
+def test_what_is_kept_is_the_mean_of_what_each_task_keeps():
+    results = [measured("nano_float", 0.5, 0.4, 0.2, 0.5), measured("nano", 0.4, 0.4, 0.2, 0.5)]
+    table = artifact_tables.kept_table(results)
+    assert "| search | image→text R@1, unseen artists | 0.500 | 0.400 | 80.0% |" in table
+    assert "| reading | 1 - CER, unseen print fonts, noisy | 0.800 | 0.800 | 100.0% |" in table
+    assert table.splitlines()[-1] == "| **mean** |  | **0.550** | **0.525** | **95.0%** |"
+
+
+def test_a_task_is_a_row_of_the_benchmark():
+    names = {each.name for each in benchmark.ROWS}
+    assert {name for name, _ in artifact_tables.TASKS.values()} <= names
+
+
+def test_rows_of_one_model_are_joined_over_seeds():
+    def trained(name: str, seed: int, value: float) -> dict[str, Any]:
+        scores = {key: score(value) for key, _ in artifact_tables.TASKS.values()}
+        return {"row": name, "seed": seed, "bytes": 4_860_000, "scores": scores, "average": value}
+
+    rows = [trained("int2", 0, 0.5), trained("int2", 1, 0.7), trained("float_start", 0, 0.9)]
+    lines = artifact_tables.quantization_table([{"kind": "quantization", "rows": rows}])
+    first, second = lines.splitlines()[2:]
+    assert first.startswith("| float | the model that all others start from | 4.86 | .900 |")
+    assert second.endswith("| .600 ± .141 | 2 |")
+
+
+def test_bytes_add_up_to_the_file():
+    rows = [
+        {"part": "encoder", "type": "INT2", "weights": 160, "bytes": 40, "times": 16.0},
+        {"part": "graph", "type": "-", "weights": 0, "bytes": 60, "times": None},
+    ]
+    result = {"kind": "artifact", "bytes": 100, "float32_bytes": 700, "rows": rows}
+    lines = artifact_tables.bytes_table([result]).splitlines()
+    assert lines[2:] == [
+        "| encoder | INT2 | 160 | 40 | 16.0 |",
+        "| graph | - | 0 | 60 | — |",
+        "| **all** |  |  | **100** | **7.00** |",
+    ]
+
+
+def test_parity_shows_the_worst_layer_every_output_and_the_tokens():
+    far = {"name": "b", "samples": 4, "median": 2e-4, "largest": 3e-3}
+    near = {"name": "a", "samples": 4, "median": 1e-6, "largest": 4e-3}
+    parity = {
+        "layers": [near, far],
+        "outputs": [{"name": "prefill", "samples": 8, "median": 1e-5, "largest": 2e-2}],
+        "answers": 12,
+        "tokens": {"same image tokens": 0.995},
+    }
+    lines = artifact_tables.parity_table([{"kind": "artifact", "parity": parity}]).splitlines()
+    assert lines[2] == "| 2 layers, the worst: b | the same input | 4 | 2.0e-04 | 3.0e-03 |"
+    assert lines[3].startswith("| prefill | the same input | 8 |")
+    assert lines[4] == "| greedy captions | same image tokens | 12 | 99.5% the same |  |"
+
+
+def test_times_and_starts():
+    timed = {
+        "threads": 1,
+        "stage": "prefill",
+        "milliseconds": {"float32": 2.0, "int8": 1.5, "bundle": 1.0},
+        "speedup": {"float32": 1.0, "int8": 1.333, "bundle": 2.0},
+    }
+    table = artifact_tables.latency_table([{"kind": "latency", "rows": [timed]}])
+    assert table.splitlines()[-1] == "| prefill | 1 | 2.00 | 1.50 | 1.00 | 2.00 |"
+    start = {"what": "first caption", "seconds": 0.41, "megabytes": 93.2}
+    table = artifact_tables.start_table([{"kind": "artifact", "start": [start]}])
+    assert table.splitlines()[-1] == "| first caption | 0.41 | 93 |"
+
+
+@pytest.mark.parametrize("name", artifact_tables.TABLES)
+def test_without_results_a_table_is_one_row_of_dashes(name: str):
+    header, rule, *rows = artifact_tables.TABLES[name]([]).splitlines()
+    assert header.count("|") == rule.count("|") == rows[0].count("|")
+    assert len(rows) == 1

@@ -1,0 +1,58 @@
+"""Which rows are trained, in which order, and which are known already."""
+
+import pytest
+
+from configs.quant import ablation
+from experiments import quantization
+from mmllm.common import config as config_lib
+from mmllm.evaluate import artifact_tables
+from tests.evaluate.test_tables import score
+
+
+def test_rounding_alone_comes_first_and_headlines_have_more_seeds():
+    found = list(quantization.jobs(["int2", "int2_rms", "float"], 2))
+    assert found == [
+        ("float_start", 0),
+        ("int2_ptq", 0),
+        ("int2", 0),
+        ("int2_rms", 0),
+        ("float", 0),
+        ("int2", 1),
+        ("float", 1),
+    ]
+
+
+@pytest.mark.parametrize("row", ablation.ROWS)
+def test_every_row_has_a_config_of_its_own(row):
+    config = quantization.config_of(row, 1)
+    assert config.seed == 1
+    assert config.name.endswith("_1")
+    others = [quantization.config_of(other, 1) for other in ablation.ROWS if other != row]
+    assert config_lib.sha256(config) not in {config_lib.sha256(other) for other in others}
+
+
+def test_an_unknown_row_is_refused():
+    with pytest.raises(ValueError, match="row must be one of float, int8, .*got 'int3'"):
+        ablation.get_config("int3")
+
+
+def test_every_row_stands_in_the_table():
+    rounded = {row + quantization.PTQ for row in quantization.ROUNDED}
+    assert {"float_start", *rounded, *ablation.ROWS} == set(artifact_tables.QUANTIZED)
+    assert {row.name: metric for row, metric in quantization.MEASURED.items()} == dict(
+        artifact_tables.TASKS.values()
+    )
+
+
+def test_an_error_rate_counts_as_what_it_leaves_of_one():
+    names = [row.name for row in quantization.MEASURED]
+    values = dict(zip(names, (0.6, 0.4, 0.1, 0.5), strict=True))
+    scores = {name: score(value) for name, value in values.items()}
+    assert quantization.average(scores) == pytest.approx((0.6 + 0.4 + 0.9 + 0.5) / 4)
+
+
+def test_a_row_is_known_with_its_config_only():
+    found = [{"row": "int2", "seed": 0, "config_sha256": "a"}]
+    assert quantization.known("a", "int2", found)
+    assert not quantization.known("b", "int2", found)
+    assert not quantization.known("a", "int2_ptq", found)
