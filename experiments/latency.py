@@ -1,6 +1,6 @@
 """How fast a bundle's LiteRT file is beside the same model in float32 and in int8.
 
-Command:  python -m experiments.latency BUNDLE (make bench-latency BUNDLE=...)
+Command:  python -m experiments.latency [BUNDLE] (make bench-latency)
 Hardware: 2 CPU cores, otherwise idle.
 Time:     2 minutes.
 Writes:   experiments/results/latency.json
@@ -27,6 +27,7 @@ from mmllm.export import litert
 from mmllm.quant import tree
 from mmllm.quant.coded import Coded
 from mmllm.quant.rules import Rule
+from mmllm.runtime import model as model_lib
 from mmllm.runtime.litert_engine import LiteRtEngine
 
 THREADS = (1, 2)
@@ -126,7 +127,9 @@ def measure(made: Mapping[str, bytes], config: ModelConfig, runs: int) -> list[d
 def main() -> None:
     """Measures a bundle and writes the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("bundle", type=Path, help="folder of a quantized bundle")
+    parser.add_argument(
+        "bundle", type=Path, nargs="?", default=model_lib.locate("nano"), help="a quantized bundle"
+    )
     parser.add_argument("--runs", type=int, default=RUNS, help="calls a median (%(default)s)")
     args = parser.parse_args()
     bundle = bundle_lib.load(args.bundle)

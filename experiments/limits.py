@@ -1,7 +1,7 @@
-"""Where the shipped nano loses: each row puts what a part should give in its place.
+"""Where the float nano loses: each row puts what a part should give in its place.
 
 Command:  python -m experiments.limits [--run=RUN_FOLDER]
-Hardware: 2 CPU cores; needs the run that the shipped bundle was exported from, and its cache.
+Hardware: 2 CPU cores; needs the float run that the shipped bundle came from, and its cache.
 Time:     3 minutes.
 Writes:   experiments/results/limits.json
 
@@ -11,6 +11,7 @@ name's vector for a picture: what a part put in its place gains, the part itself
 
 import argparse
 import dataclasses
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ LANGUAGES = ("en", "de")
 
 @dataclasses.dataclass(frozen=True)
 class Changed:
-    """The shipped model with its text embeddings, or the prefix it captions from, replaced."""
+    """The model with its text embeddings, or the prefix it captions from, replaced."""
 
     model: runtime.MobileMultiModalLLM
     texts: Callable[[Sequence[str]], np.ndarray] | None = None
@@ -81,15 +82,12 @@ class Named(benchmark.BuiltSplits):
 
 
 class Limits:
-    """The shipped model, the bank it was trained with, and the benchmark's splits."""
+    """A float model, the bank it was trained with, and the benchmark's splits."""
 
-    def __init__(self, run: Path, config: config_lib.Config) -> None:
-        bundle = bundle_lib.load(runtime.locate("nano"))
+    def __init__(self, run: Path, config: config_lib.Config, folder: Path) -> None:
+        bundle = bundle_lib.load(from_run.save(run, folder / "nano_float"))
         params = checkpoint.load_params(run)
-        token = params["model"]["embedding_token"]["kernel"].astype(np.float16)
-        if not np.array_equal(token, bundle.params["embedding_token"]["kernel"]):
-            raise ValueError(f"--run must be the run that {bundle.folder} came from, got {run}")
-        self.model = runtime.MobileMultiModalLLM.from_pretrained("nano")
+        self.model = runtime.MobileMultiModalLLM.from_pretrained(bundle.folder, "jax")
         self._module, self._params = models.build(bundle.config), bundle.params
         texts = np.load(cache.cache_folder(config) / cache.TEXTS)
         records = sources.load("emoji", "train", images=False)
@@ -207,12 +205,13 @@ def _row(row: tasks.Row, part: str, metrics: tasks.Scores) -> dict[str, Any]:
 
 def main() -> None:
     """Measures every row and writes the result."""
-    parser = argparse.ArgumentParser(description="Measures where the shipped nano loses.")
+    parser = argparse.ArgumentParser(description="Measures where the float nano loses.")
     parser.add_argument("--run", type=Path, default=paths.data_dir() / "runs" / "nano")
     run = parser.parse_args().run
     config = from_run.run_config(run)
-    limits = Limits(run, config)
-    rows = [*limits.searches(), *limits.captions(), *limits.questions()]
+    with tempfile.TemporaryDirectory() as folder:
+        limits = Limits(run, config, Path(folder))
+        rows = [*limits.searches(), *limits.captions(), *limits.questions()]
     for row in rows:
         print(row["task"], row["split"], row["part"], next(iter(row["metrics"].values()))["value"])
     seeds = {"training": config.seed, "draw": corpus_lib.DRAW_SEED}

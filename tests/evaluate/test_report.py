@@ -84,6 +84,6 @@ def test_a_report_holds_the_table_and_its_pictures(result: dict[str, Any], tmp_p
     assert [path.name for path in written] == ["report.md", "scores.png", "loss.png"]
     assert all(path.stat().st_size > 0 for path in written)
     text = written[0].read_text()
-    assert text.startswith("# oracle, full benchmark")
+    assert text.startswith("# nano, full benchmark")
     assert tables.main_table([result]) in text
     assert "![losses](loss.png)" in text
