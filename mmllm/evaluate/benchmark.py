@@ -224,10 +224,12 @@ def _as_json(row: Row, outcome: tasks.Outcome, seconds: float) -> dict[str, Any]
 
 
 def _describe(model: tasks.Model) -> dict[str, Any]:
-    """Name, sizes and config hash from the bundle's manifest; {} for a model without one."""
+    """What the bundle's manifest says of the model, and what ran it; {} for one without either."""
     manifest: Mapping[str, Any] = getattr(model, "manifest", {})
-    kept = ("name", "config_sha256", "parameters", "bytes", "tensor_classes", "pretrained")
-    return {key: manifest[key] for key in kept if key in manifest}
+    kept = ("name", "config_sha256", "parameters", "bytes", "files", "tensor_classes", "pretrained")
+    found = {key: manifest[key] for key in kept if key in manifest}
+    engine = getattr(model, "engine", None)
+    return found if engine is None else found | {"engine": engine.name}
 
 
 def _describe_data(rows: Sequence[Row], corpora: corpus_lib.Corpora) -> list[dict[str, Any]]:

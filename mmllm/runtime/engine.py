@@ -16,8 +16,14 @@ MAX_ROWS = 64
 
 @runtime_checkable
 class Engine(Protocol):
-    """A loaded model. Pictures and lines are floats in 0..255."""
+    """A loaded model. Pictures and lines are floats in 0..255.
 
+    Attributes:
+      name: what `from_pretrained` calls it.
+      config: sizes of the model.
+    """
+
+    name: str
     config: ModelConfig
 
     def encode_image(self, pixels: Float[np.ndarray, "b y x 3"]) -> Float[np.ndarray, "b n d"]:

@@ -48,6 +48,8 @@ def bucket(rows: int) -> int:
 class JaxEngine:
     """Implements `runtime.engine.Engine`."""
 
+    name = "jax"
+
     def __init__(self, bundle: Bundle) -> None:
         self.config = bundle.config
         model = models.build(bundle.config)

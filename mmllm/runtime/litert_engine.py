@@ -27,6 +27,8 @@ class LiteRtEngine:
       ValueError: the file cannot be loaded.
     """
 
+    name = "litert"
+
     def __init__(self, path: Path, config: ModelConfig, threads: int = 2) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
