@@ -2,14 +2,15 @@
 
 Command:  python -m experiments.latency [BUNDLE] (make bench-latency)
 Hardware: 2 CPU cores, otherwise idle.
-Time:     2 minutes.
+Time:     4 minutes.
 Writes:   experiments/results/latency.json
 
 All three files run in one process, one call of each in turn, so that what else the machine does
-meets them alike. No phone was at hand: these are ratios on a desktop CPU.
+meets them alike. Then each layer runs by itself, to see where the time goes. No phone was at hand: these are ratios on a desktop CPU.
 """
 
 import argparse
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -19,14 +20,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter
 
 from experiments import runner
 from mmllm.common.config import ModelConfig
 from mmllm.export import bundle as bundle_lib
-from mmllm.export import litert
+from mmllm.export import litert, parity, taps
 from mmllm.quant import tree
 from mmllm.quant.coded import Coded
 from mmllm.quant.rules import Rule
+from mmllm.runtime import compare
 from mmllm.runtime import model as model_lib
 from mmllm.runtime.litert_engine import LiteRtEngine
 
@@ -124,6 +127,36 @@ def measure(made: Mapping[str, bytes], config: ModelConfig, runs: int) -> list[d
     return rows
 
 
+def measure_layers(bundle: bundle_lib.Bundle, runs: int) -> list[dict[str, Any]]:
+    """Rows of {"layer", milliseconds in float32 and as the bundle has it}, one thread, by itself.
+
+    A call costs some hundredths of a millisecond besides the layer: a norm is hardly more than that.
+    """
+    jaxed = model_lib.MobileMultiModalLLM.from_pretrained(bundle.folder, "jax")
+    samples = compare.sample(jaxed, compare.shipped_sample())
+    params = jax.tree.map(jnp.asarray, bundle.params)
+    recorded = parity.recorded_on(bundle, params, samples, 0)
+    plain = litert.convert(taps.signatures(recorded, params))
+    made = {"float32": plain, "bundle": litert.put_codes(plain, bundle.coded, {})}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        runners = {}
+        for name, file in made.items():
+            (Path(folder) / name).write_bytes(file)
+            runners[name] = Interpreter(model_path=str(Path(folder) / name), num_threads=1)
+        for layer in recorded:
+            inputs = {f"input_{i}": value for i, value in enumerate(layer.inputs)}
+            calls = {
+                name: functools.partial(
+                    interpreter.get_signature_runner(taps.signature_name(layer.name)), **inputs
+                )
+                for name, interpreter in runners.items()
+            }
+            found = {name: round(value, 4) for name, value in medians(calls, runs).items()}
+            rows.append({"layer": layer.name, "milliseconds": found})
+    return rows
+
+
 def main() -> None:
     """Measures a bundle and writes the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -140,7 +173,10 @@ def main() -> None:
     for row in rows:
         print(row["threads"], row["stage"], row["milliseconds"], row["speedup"])
     sizes = {name: len(file) for name, file in made.items()}
-    fields = {"runs": args.runs, "bytes": sizes, "rows": rows}
+    layers = measure_layers(bundle, args.runs)
+    for row in layers:
+        print(row["layer"], row["milliseconds"])
+    fields = {"runs": args.runs, "bytes": sizes, "rows": rows, "layers": layers}
     print("written:", runner.write("latency", bundle.config, fields, bundle.manifest["name"]))
 
 

@@ -125,7 +125,7 @@ def layers(bundle: bundle_lib.Bundle, samples: Samples, threads: int = 2) -> lis
     from ai_edge_litert.interpreter import Interpreter
 
     params = jax.tree.map(jnp.asarray, bundle.params)
-    recorded = [_recorded(bundle, params, samples, row) for row in range(LAYER_SAMPLES)]
+    recorded = [recorded_on(bundle, params, samples, row) for row in range(LAYER_SAMPLES)]
     file = litert.convert(taps.signatures(recorded[0], params))
     file = litert.put_codes(file, bundle.coded, {})
     with tempfile.TemporaryDirectory() as folder:
@@ -151,10 +151,10 @@ def layers(bundle: bundle_lib.Bundle, samples: Samples, threads: int = 2) -> lis
     return rows
 
 
-def _recorded(
+def recorded_on(
     bundle: bundle_lib.Bundle, params: Any, samples: Samples, row: int
 ) -> list[taps.Layer]:
-    """The layers as they run on one picture, line and text."""
+    """The layers of a model as they run on one picture, line and text in JAX."""
 
     def pick(rows: Any) -> Any:
         return rows[row % len(rows)]
