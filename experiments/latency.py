@@ -6,7 +6,8 @@ Time:     4 minutes.
 Writes:   experiments/results/latency.json
 
 All three files run in one process, one call of each in turn, so that what else the machine does
-meets them alike. Then each layer runs by itself, to see where the time goes. No phone was at hand: these are ratios on a desktop CPU.
+meets them alike. Then each layer runs by itself, to see where the time goes. No phone was at hand:
+these are ratios on a desktop CPU.
 """
 
 import argparse
@@ -130,7 +131,7 @@ def measure(made: Mapping[str, bytes], config: ModelConfig, runs: int) -> list[d
 def measure_layers(bundle: bundle_lib.Bundle, runs: int) -> list[dict[str, Any]]:
     """Rows of {"layer", milliseconds in float32 and as the bundle has it}, one thread, by itself.
 
-    A call costs some hundredths of a millisecond besides the layer: a norm is hardly more than that.
+    A call costs some hundredths of a millisecond besides the layer: a norm is little more.
     """
     jaxed = model_lib.MobileMultiModalLLM.from_pretrained(bundle.folder, "jax")
     samples = compare.sample(jaxed, compare.shipped_sample())
