@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
     model.max_text = 64  # text tokens the decoder can hold: prompt and answer together
     model.charset_size = 95  # characters the line reader knows (printable ASCII)
     model.activations = "float"  # inputs of linear layers: "float" | "int8", rounded row by row
+    model.float_blocks = 0  # first blocks of the stem whose inputs stay float all the same
     model.feature_dropout = 0.25  # share of stem channels dropped per picture in training
 
     data = cfg.data = ConfigDict()

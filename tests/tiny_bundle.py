@@ -35,6 +35,7 @@ CONFIG = config_lib.ModelConfig(
     charset_size=len(CHARSET),
     feature_dropout=0.0,
     activations="float",
+    float_blocks=0,
 )
 
 

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from configs.quant import int2, mixed
 
-STEM = int2.RULES[:2]
-HEADS = int2.RULES[2:4]
-TRANSFORMER = int2.RULES[4:]
+STEM = int2.RULES[:3]
+HEADS = int2.RULES[3:5]
+TRANSFORMER = int2.RULES[5:]
 
 
 def _on(grid: str, scale: str = "") -> tuple[str, ...]:
@@ -63,7 +63,7 @@ ROWS = {
     "int2_decoder4": _rules(
         *STEM, *HEADS, r"embed/table int4", r"decoder/.*kernel int4", r".*/kernel int2"
     ),
-    "mixed_stem8": _rules(*mixed.RULES[1:]),
+    "mixed_stem8": _rules(mixed.RULES[0], *mixed.RULES[2:]),
     "mixed": _rules(*mixed.RULES),
 }
 """Row -> what it changes in the row int2."""

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from configs import nano
 
 RULES = (
+    r"stem/block_[0-3]/.* float",
     r"stem/.*/(expand|project)/kernel int8",
     r"stem/.* float",
     r"(picture_tokens|line_tokens|line_reader|image_embedding|embedding_token)/.*kernel int4",
@@ -23,6 +24,7 @@ def get_config() -> ConfigDict:
     cfg = nano.get_config()
     cfg.name = "nano_int2"
     cfg.model.activations = "int8"
+    cfg.model.float_blocks = 4
     cfg.quant.start = "nano"
     cfg.quant.rules = RULES
     cfg.train.steps = 1_500

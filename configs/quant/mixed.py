@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from configs.quant import int2
 
 RULES = (
+    r"stem/block_[0-3]/.* float",
     r"stem/block_1[234]/(expand|project)/kernel int4",
     r"stem/.*/(expand|project)/kernel int8",
     r"stem/.* float",

@@ -59,6 +59,7 @@ class ModelConfig:
     max_text: int
     charset_size: int
     activations: str
+    float_blocks: int
     feature_dropout: float
 
     def __post_init__(self) -> None:
@@ -73,6 +74,9 @@ class ModelConfig:
         _check(
             self.activations in ACTIVATIONS,
             f"model.activations must be one of {ACTIVATIONS}, got {self.activations!r}",
+        )
+        _check(
+            self.float_blocks >= 0, f"model.float_blocks must be 0 or more, got {self.float_blocks}"
         )
         _check(self.stem in STEMS, f"model.stem must be one of {STEMS}, got {self.stem!r}")
         _check(self.tap in TAPS, f"model.tap must be one of {tuple(TAPS)}, got {self.tap!r}")

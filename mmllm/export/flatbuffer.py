@@ -125,13 +125,24 @@ def readings(model: Any) -> Iterator[Reading]:
                     )
 
 
-def forget_names(model: Any) -> None:
-    """Empties the names of all tensors but inputs and outputs; nothing reads them."""
+def forget(model: Any) -> None:
+    """Drops what nothing reads: names of all tensors but inputs and outputs, and empty buffers.
+
+    Tensors without a constant share the first buffer, which is empty in every file.
+    """
     for graph in model.subgraphs:
         kept = {int(index) for index in (*graph.inputs, *graph.outputs)}
         for index, tensor in enumerate(graph.tensors):
             if index not in kept:
-                tensor.name = b""
+                tensor.name = None
+    places, buffers = {0: 0}, model.buffers[:1]
+    for index, buffer in enumerate(model.buffers[1:], 1):
+        if buffer.data is not None and len(buffer.data):
+            places[index] = len(buffers)
+            buffers.append(buffer)
+    for holder in (*(t for g in model.subgraphs for t in g.tensors), *(model.metadata or ())):
+        holder.buffer = places.get(holder.buffer, 0)
+    model.buffers = buffers
 
 
 def quantize(
@@ -180,6 +191,8 @@ def halve(model: Any, kinds: Sequence[str]) -> None:
             if kind_of(model.operatorCodes[operator.opcodeIndex]) not in kinds:
                 continue
             index = int(operator.inputs[1])
+            if graph.tensors[index].type != schema.TensorType.FLOAT32:
+                continue
             key = graph_number, index
             if key not in widened:
                 half = graph.tensors[index]

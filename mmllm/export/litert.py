@@ -31,7 +31,7 @@ from mmllm.quant.coded import Coded
 PROMPT_LENGTHS = (16, 64)
 """Tokens of a prompt or a text; a runtime pads to the next one."""
 
-CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+HALVED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 VERSIONS = {"FULLY_CONNECTED": 14, "EMBEDDING_LOOKUP": 5}
 """The first version of each operation that reads INT2. Source: LiteRT, op_version.cc."""
 
@@ -170,7 +170,7 @@ def _expected(
 def put_codes(file: bytes, coded: Mapping[str, Coded], folded: Mapping[str, np.ndarray]) -> bytes:
     """Replaces the float copy of each coded weight by its packed codes and scales.
 
-    The weights get their paths as names, and the others none; convolutions keep float16.
+    The weights get their paths as names, and the others none; what stays float keeps float16.
 
     Args:
       file: of `convert`, whose weights are the coded ones as floats.
@@ -182,6 +182,7 @@ def put_codes(file: bytes, coded: Mapping[str, Coded], folded: Mapping[str, np.n
         grid that the file format cannot express.
     """
     model = flatbuffer.read(file)
+    flatbuffer.forget(model)
     expected = _expected(coded, folded)
     weights: dict[int, tuple[str, np.ndarray]] = {}
     for index, buffer in enumerate(model.buffers):
@@ -201,13 +202,12 @@ def put_codes(file: bytes, coded: Mapping[str, Coded], folded: Mapping[str, np.n
         reading.code.version = max(reading.code.version, VERSIONS[reading.kind])
         if reading.kind == "FULLY_CONNECTED":
             reading.operator.builtinOptions.asymmetricQuantizeInputs = True
-    flatbuffer.forget_names(model)
     for buffer, (path, scale) in weights.items():
         bits = grid_lib.GRIDS[coded[path].grid].bits
         packed = packing.pack(coded[path].codes, bits).reshape(-1)
         flatbuffer.quantize(model, buffer, path, packed, bits, scale)
     if coded:
-        flatbuffer.halve(model, CONVOLUTIONS)
+        flatbuffer.halve(model, HALVED)
     return flatbuffer.write(model)
 
 
@@ -229,7 +229,7 @@ def check(file: bytes, coded: Mapping[str, Coded], params: Params) -> None:
         if reading.kind not in VERSIONS or reading.place != 1 or data is None or not len(data):
             continue
         data, kind = np.asarray(data, np.uint8), flatbuffer.type_name(reading.tensor)
-        path = reading.tensor.name.decode()
+        path = (reading.tensor.name or b"").decode()
         if path not in coded:
             if coded and hashlib.sha256(data.tobytes()).hexdigest() not in left:
                 raise ValueError(

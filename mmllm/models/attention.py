@@ -71,14 +71,19 @@ class Attention(nn.Module):
         pair: KeyValue,
         mask: Bool[Array, "#b 1 #q s"] | None,
     ) -> Float[Array, "b q d"]:
-        """Softmax attention of the queries over keys and values; mask is True where allowed."""
-        group = self.config.heads // self.config.kv_heads
-        key, value = jnp.repeat(pair.key, group, axis=1), jnp.repeat(pair.value, group, axis=1)
-        score = jnp.matmul(query, key.transpose(0, 1, 3, 2)) * self.config.head_dim**-0.5
+        """Softmax attention of the queries over keys and values; mask is True where allowed.
+
+        The queries that share a key lie in one matrix, so that keys and values are never repeated.
+        """
+        b, h, q, k = query.shape
+        g, s = pair.key.shape[1:3]
+        score = jnp.matmul(query.reshape(b, g, -1, k), pair.key.transpose(0, 1, 3, 2))
+        score = score.reshape(b, h, q, s) * self.config.head_dim**-0.5
         if mask is not None:
-            score = jnp.where(mask, score, MASKED)
-        mixed = jnp.matmul(jax.nn.softmax(score, axis=-1), value)
-        b, h, q, k = mixed.shape
+            # Added, not selected: mobile runtimes select slowly where shapes are broadcast.
+            score = score + (1.0 - mask.astype(score.dtype)) * MASKED
+        weight = jax.nn.softmax(score, axis=-1).reshape(b, g, -1, s)
+        mixed = jnp.matmul(weight, pair.value).reshape(b, h, q, k)
         return self.out(mixed.transpose(0, 2, 1, 3).reshape(b, q, h * k))
 
 
@@ -111,9 +116,9 @@ class Block(nn.Module):
         """One token per row at `position`; writes its row of the cache and attends up to it."""
         query, new = self.attention.project(self.attention_norm(x), position[:, None])
         rows = jnp.arange(cache.key.shape[2])[None, None, :, None]
-        here = rows == position[:, None, None, None]
+        here = (rows == position[:, None, None, None]).astype(x.dtype)
         cache = KeyValue(
-            jnp.where(here, new.key, cache.key), jnp.where(here, new.value, cache.value)
+            cache.key * (1.0 - here) + new.key * here, cache.value * (1.0 - here) + new.value * here
         )
         seen = jnp.arange(cache.key.shape[2])[None, None, None, :] <= position[:, None, None, None]
         x = x + self.attention.attend(query, cache, seen)

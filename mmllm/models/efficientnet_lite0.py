@@ -162,12 +162,15 @@ class EfficientNetLite0(nn.Module):
       depthwise: "shift" is fast on a CPU, "conv" on a GPU and in exported files; both give the
         same numbers but for rounding.
       activations: inputs of the pointwise convolutions, "float" or "int8", see `layers`.
+      float_blocks: so many blocks, from the first, keep float inputs: on their large maps of few
+        channels, rounding takes longer than it saves.
     """
 
     tap: str = "7x7x320"
     entry: str | None = None
     depthwise: str = "shift"
     activations: str = "float"
+    float_blocks: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x i"]) -> Float[Array, "b v u c"]:
@@ -187,8 +190,9 @@ class EfficientNetLite0(nn.Module):
             x = relu6(nn.Conv(STEM_WIDTH, (3, 3), strides=(2, 2), padding="SAME", name="stem")(x))
         before = 0 if self.entry is None else len(block_names(self.entry))
         blocks = [(stage, repeat == 0) for stage in stages for repeat in range(stage.blocks)]
-        for name, (stage, first) in list(zip(block_names(self.tap), blocks, strict=True))[before:]:
-            x = Block(stage, first, self.depthwise, self.activations, name=name)(x)
+        for index, (stage, first) in list(enumerate(blocks))[before:]:
+            activations = "float" if index < self.float_blocks else self.activations
+            x = Block(stage, first, self.depthwise, activations, name=f"block_{index}")(x)
         return x
 
 

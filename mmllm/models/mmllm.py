@@ -35,6 +35,7 @@ class Mmllm(nn.Module):
                 tap=c.tap,
                 depthwise="conv" if self.exported else "shift",
                 activations=c.activations,
+                float_blocks=c.float_blocks,
             )
         self.stem_affine = layers.Affine()
         self.picture_tokens = vit.PictureTokens(c)

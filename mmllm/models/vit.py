@@ -26,8 +26,9 @@ def merge_cells(cells: Float[Array, "b y x c"], side: int) -> Float[Array, "b i 
     """Joins side x side neighbours into one cell of side * side * c channels, zeros at the edge."""
     pad = -cells.shape[1] % side
     cells = jnp.pad(cells, ((0, 0), (0, pad), (0, pad), (0, 0)))
-    parts = [cells[:, i::side, j::side] for i in range(side) for j in range(side)]
-    return jnp.concatenate(parts, axis=-1)
+    b, y, x, c = cells.shape
+    rows = cells.reshape(b, y // side, side, x // side, side * c).transpose(0, 1, 3, 2, 4)
+    return rows.reshape(b, y // side, x // side, side * side * c)
 
 
 def even_contrast(lines: Float[Array, "b y x"]) -> Float[Array, "b y x"]:
@@ -54,8 +55,8 @@ class Positions(nn.Module):
         init = nn.initializers.normal(0.02)
         row = self.param("row", init, (self.rows, self.width))
         column = self.param("column", init, (self.columns, self.width))
-        grid = jnp.repeat(row, self.columns, axis=0) + jnp.tile(column, (self.rows, 1))
-        return x + grid[None]
+        grid = x.reshape(-1, self.rows, self.columns, self.width)
+        return (grid + row[None, :, None] + column[None, None]).reshape(x.shape)
 
 
 class PictureTokens(nn.Module):

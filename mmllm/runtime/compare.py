@@ -49,7 +49,7 @@ def tokens(
     Returns:
       "same image tokens": both decode from JAX's image tokens; "same pictures": each encodes the
       pictures itself; and what JAX gives against itself from image tokens, and pictures, that are
-      changed by one part in ten million.
+      changed by one part in two million.
     """
     how = {"end": ours.tokenizer.eos_id, "banned": ours.banned, "limit": CAPTION_TOKENS}
 

@@ -87,7 +87,23 @@ def test_the_weight_of_a_convolution_is_halved_and_widened_before_it_is_read():
         assert flatbuffer.type_name(graph.tensors[int(operator.inputs[1])]) == "FLOAT32"
 
 
-def test_names_of_inputs_and_outputs_stay():
+def test_names_of_inputs_and_outputs_stay_and_empty_buffers_are_one():
     model = model_of("FULLY_CONNECTED", np.eye(2))
-    flatbuffer.forget_names(model)
-    assert [tensor.name for tensor in model.subgraphs[0].tensors] == [b"x", b"", b"y"]
+    empty = len(model.buffers)
+    model.buffers.append(flatbuffer.read(flatbuffer.write(model)).buffers[0])
+    model.subgraphs[0].tensors[0].buffer = empty
+    flatbuffer.forget(model)
+    tensors = model.subgraphs[0].tensors
+    assert [tensor.name for tensor in tensors] == [b"x", None, b"y"]
+    assert len(model.buffers) == 2
+    assert [tensor.buffer for tensor in tensors] == [0, 1, 0]
+    weight = np.asarray(model.buffers[1].data, np.uint8).view(np.float32)
+    np.testing.assert_array_equal(weight, np.eye(2).reshape(-1))
+
+
+def test_only_float_constants_are_halved():
+    model = model_of("FULLY_CONNECTED", np.eye(2))
+    flatbuffer.quantize(model, 1, "w", np.zeros(4, np.uint8), 8, np.ones(2, np.float32))
+    flatbuffer.halve(model, ("FULLY_CONNECTED",))
+    assert len(model.subgraphs[0].operators) == 1
+    assert flatbuffer.type_name(model.subgraphs[0].tensors[1]) == "INT8"

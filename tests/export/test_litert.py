@@ -39,7 +39,7 @@ def test_the_file_has_the_codes_of_the_bundle_and_the_same_bytes_each_time(made:
     assert file == (made.folder / bundle.LITERT).read_bytes()
     litert.check(file, made.bundle.coded, made.bundle.params)
     kinds = {
-        reading.tensor.name.decode(): flatbuffer.type_name(reading.tensor)
+        (reading.tensor.name or b"").decode(): flatbuffer.type_name(reading.tensor)
         for reading in flatbuffer.readings(flatbuffer.read(file))
     }
     assert kinds["embed/table"] == "INT4"

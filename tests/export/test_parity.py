@@ -72,3 +72,11 @@ def test_what_is_too_far_off_is_named(measured, message):
 def test_fewer_same_answers_are_allowed_where_jax_differs_from_itself():
     same = {"same image tokens": 0.96, "same image tokens, JAX against itself": 0.965}
     parity.check(changed("tokens", None, **same))
+
+
+def test_moved_inputs_are_next_to_the_others():
+    inputs = np.linspace(1, 255, 1000, dtype=np.float32)
+    moved = parity.moved(inputs)
+    assert moved.dtype == np.float32
+    assert 0.4 < np.mean(moved != inputs) < 0.6
+    np.testing.assert_allclose(moved, inputs, rtol=6e-7)
