@@ -1,12 +1,10 @@
-"""nano: the model that ships in the package, trained on two CPU cores.
+"""nano: the float model, trained on two CPU cores; what ships is quantized from it, quant/mixed.py.
 
 Command:  mmllm data build all && python -m mmllm.train --config=configs/nano.py
 Hardware: 2 CPU cores, 10 GiB of memory, 8 GB of disk for cached features.
 Time:     20 min to cache, 48 to tune the stem, 7 to cache again, 76 to train, 4 to align the
           text tower.
-Scores:   style-out R@1 .670, captions exact .451, CER .057, composites .567, easy_vqa .990; all
-          in README.md, of the weights that ship, trained with loss.spoken_noise 0.5. What 2.0
-          changes stands in LOG.md.
+Scores:   style-out R@1 .678, captions exact .472, CER .054, composites .575, easy_vqa .988.
 """
 
 from ml_collections import ConfigDict

@@ -25,6 +25,9 @@ import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
+# Runs of one config compile one step, once.
+jax.config.update("jax_compilation_cache_dir", str(SESSION_CACHE / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # grain reads absl flags and refuses to before they are parsed
 

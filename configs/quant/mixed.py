@@ -1,9 +1,14 @@
-"""mixed: the encoder at two bits, the rest of the transformer at four, the stem at four and eight.
+"""mixed: the model that ships: encoder at two bits, the rest of the transformer at four, stem mixed.
 
 Command:  python -m mmllm.train --config=configs/quant/mixed.py, after configs/nano.py
 Hardware: 2 CPU cores.
-Time:     16 minutes, beside other work.
-Scores:   in LOG.md; the search falls short, so it does not ship.
+Time:     8 minutes to cache the cells of the rounded stem, 50 to train beside other work, 5 to
+          align the text tower.
+Scores:   from its LiteRT file: style-out R@1 .672, captions exact .446, CER .051, composites .577,
+          easy_vqa .987; all in README.md.
+
+Of the stem, three large late blocks bear four bits best; the first four, whose maps are large and
+thin, would take longer to round than they save, and stay float.
 """
 
 from ml_collections import ConfigDict
