@@ -1,4 +1,4 @@
-"""mixed: the model that ships: encoder at two bits, the rest of the transformer at four, stem mixed.
+"""mixed: the model that ships: encoder at two bits, the rest of the transformer at four.
 
 Command:  python -m mmllm.train --config=configs/quant/mixed.py, after configs/nano.py
 Hardware: 2 CPU cores.
