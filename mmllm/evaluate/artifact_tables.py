@@ -74,7 +74,9 @@ def kept_table(results: Sequence[Result]) -> str:
         )
     means = [sum(scores.values()) / len(scores) for scores in (before, after)]
     mean = sum(after[task] / before[task] for task in TASKS) / len(TASKS)
-    rows.append(("**mean**", "", f"**{means[0]:.3f}**", f"**{means[1]:.3f}**", f"**{mean:.1%}**"))
+    rows.append(
+        ("**mean**", tables.DASH, f"**{means[0]:.3f}**", f"**{means[1]:.3f}**", f"**{mean:.1%}**")
+    )
     return tables.markdown(header, rows)
 
 
@@ -125,7 +127,9 @@ def bytes_table(results: Sequence[Result]) -> str:
     ]
     if result:
         whole, size = result["float32_bytes"], result["bytes"]
-        rows.append(("**all**", "", "", f"**{size:,}**", f"**{whole / size:.2f}**"))
+        rows.append(
+            ("**all**", tables.DASH, tables.DASH, f"**{size:,}**", f"**{whole / size:.2f}**")
+        )
     return tables.markdown(("part", "type", "numbers", "bytes", "times smaller than float32"), rows)
 
 
@@ -152,7 +156,7 @@ def parity_table(results: Sequence[Result]) -> str:
         for name, row in shown
     ]
     rows += [
-        ("greedy captions", name, str(parity["answers"]), f"{share:.1%} the same", "")
+        ("greedy captions", name, str(parity["answers"]), f"{share:.1%} the same", tables.DASH)
         for name, share in parity["tokens"].items()
     ]
     return tables.markdown(header, rows)

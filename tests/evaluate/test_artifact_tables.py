@@ -23,7 +23,7 @@ def test_what_is_kept_is_the_mean_of_what_each_task_keeps():
     table = artifact_tables.kept_table(results)
     assert "| search | image→text R@1, unseen artists | 0.500 | 0.400 | 80.0% |" in table
     assert "| reading | 1 - CER, unseen print fonts, noisy | 0.800 | 0.800 | 100.0% |" in table
-    assert table.splitlines()[-1] == "| **mean** |  | **0.550** | **0.525** | **95.0%** |"
+    assert table.splitlines()[-1] == "| **mean** | — | **0.550** | **0.525** | **95.0%** |"
 
 
 def test_a_task_is_a_row_of_the_benchmark():
@@ -53,7 +53,7 @@ def test_bytes_add_up_to_the_file():
     assert lines[2:] == [
         "| encoder | INT2 | 160 | 40 | 16.0 |",
         "| graph | - | 0 | 60 | — |",
-        "| **all** |  |  | **100** | **7.00** |",
+        "| **all** | — | — | **100** | **7.00** |",
     ]
 
 
@@ -69,7 +69,7 @@ def test_parity_shows_the_worst_layer_every_output_and_the_tokens():
     lines = artifact_tables.parity_table([{"kind": "artifact", "parity": parity}]).splitlines()
     assert lines[2] == "| 2 layers, the worst: b | the same input | 4 | 2.0e-04 | 3.0e-03 |"
     assert lines[3].startswith("| prefill | the same input | 8 |")
-    assert lines[4] == "| greedy captions | same image tokens | 12 | 99.5% the same |  |"
+    assert lines[4] == "| greedy captions | same image tokens | 12 | 99.5% the same | — |"
 
 
 def test_times_and_starts():
