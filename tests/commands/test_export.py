@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mmllm.evaluate import tables
-from mmllm.export import budget, bundle, flatbuffer, litert, parity
+from mmllm.export import budget, bundle, flatbuffer, litert
+from mmllm.runtime import compare
 from tests import tiny_run
 from tests.export.test_flatbuffer import model_of
 from tests.export.test_parity import RIGHT, changed
@@ -75,7 +76,7 @@ def test_a_bundle_gets_its_litert_file_and_its_bytes_are_shown(
         return folder / bundle.LITERT
 
     monkeypatch.setattr(litert, "export", written)
-    monkeypatch.setattr(parity, "measure", lambda *_: RIGHT)
+    monkeypatch.setattr(compare, "measure", lambda *_: RIGHT)
     report = tmp_path / "report"
     arguments = ("export", folder, "--to", "litert", "--report", report)
     code, out, err = command(*arguments, model=False)
@@ -94,7 +95,7 @@ def test_a_file_that_differs_from_jax_leaves_the_bundle_as_it_was_and_a_report(
     shutil.copytree(bundle_folder, folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     wrong = changed("layers", 0, median=0.5)
-    monkeypatch.setattr(parity, "measure", lambda *_: wrong)
+    monkeypatch.setattr(compare, "measure", lambda *_: wrong)
     monkeypatch.setattr(
         litert,
         "export",
