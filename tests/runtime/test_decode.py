@@ -20,6 +20,8 @@ TOLERANCE = 1e-5  # float32 logits, float64 sums
 class NumpyEngine:
     """Logits depend on the picture and on every token so far, so that a wrong cache row shows."""
 
+    name = "numpy"
+
     def __init__(self, seed: int = 0):
         self.config = dataclasses.replace(tiny_bundle.CONFIG, vocab_size=VOCAB, max_text=MAX_TEXT)
         self.seed = seed
