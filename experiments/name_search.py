@@ -129,7 +129,7 @@ class Search:
         drawn = np.isin(self.artists, row.artists)
         views = self.cells(tuned=row.tuned)[: row.views]
         named = tune_stem.Named(views, self.label, self.weight * drawn)
-        affine = cache.channel_statistics(views[0])
+        affine = stem_cells.channel_statistics(views[0])
         params = tune_stem.init_params(self.config, stem, affine, self.teacher)
         params = tune_stem.train_head(self.config, params, [named], self.teacher)
         bank = bank_lib.CaptionBank(len(self.teacher), self.config.model.embed_dim)

@@ -1,4 +1,4 @@
-"""Bits, grids, scales and policies: every row starts from the float nano and trains as long.
+"""Bits, grids, scales and policies: every row starts from the float nano.
 
 Command:  python -m experiments.quantization [--rows ROW ...] [--seeds N] [--smoke]
 Hardware: 2 CPU cores; needs the float run of configs/nano.py and its cache.
@@ -73,7 +73,7 @@ def config_of(row: str, seed: int) -> Config:
 
 
 def trained(config: Config, teacher: Params, arrays: pipeline.TrainingArrays) -> Params:
-    """Trains a row, or goes on with it; its checkpoints are left behind."""
+    """Trains a row, or goes on with it."""
     workdir = paths.data_dir() / "runs" / config.name
     state = loop.train(config, arrays, workdir, teacher=teacher)
     assert int(state.step) == config.train.steps

@@ -71,8 +71,13 @@ def _add_litert(args: argparse.Namespace) -> int:
     """Converts, checks weights and outputs against the bundle, and shows where the bytes are."""
     if args.folder is not None or args.scores is not None:
         raise ValueError("--to takes one folder, a bundle, and no --scores")
-    from mmllm.export import budget, bundle, litert, parity
-    from mmllm.runtime import compare
+    try:
+        from mmllm.export import budget, bundle, litert, parity
+        from mmllm.runtime import compare
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the LiteRT export needs {error.name}: pip install 'mmllm[export]'", name=error.name
+        ) from error
 
     loaded = bundle.load(args.source)
     with bundle.staged(args.source) as staged:

@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     millions, megabytes = manifest["parameters"] / 1e6, total / MEGABYTE
     print(f"{manifest['name']}: {millions:.2f} M parameters, {megabytes:.2f} MB")
     print(f"folder     {folder} (every file verified)")
+    sizes = [f"{file} {size / MEGABYTE:.2f} MB" for file, size in manifest["bytes"].items()]
+    print(f"files      {', '.join(sizes)}")
     print(f"made by    {manifest.get('created_by', 'unknown')}")
     print(f"languages  {', '.join(manifest['languages'])}")
     print(f"reads      {manifest['charset'].strip()}\n")

@@ -75,7 +75,13 @@ def kept_table(results: Sequence[Result]) -> str:
     means = [sum(scores.values()) / len(scores) for scores in (before, after)]
     mean = sum(after[task] / before[task] for task in TASKS) / len(TASKS)
     rows.append(
-        ("**mean**", tables.DASH, f"**{means[0]:.3f}**", f"**{means[1]:.3f}**", f"**{mean:.1%}**")
+        (
+            "**mean**",
+            "of the scores; of what is kept",
+            f"**{means[0]:.3f}**",
+            f"**{means[1]:.3f}**",
+            f"**{mean:.1%}**",
+        )
     )
     return tables.markdown(header, rows)
 

@@ -80,6 +80,7 @@ class Bundle:
 def fingerprint(manifest: Mapping[str, Any]) -> str:
     """Hex sha256 over the hashes of a manifest's files and of its config."""
     parts = [f"{name}:{digest}" for name, digest in sorted(manifest["files"].items())]
+    parts.append(json.dumps(manifest["quantized"], sort_keys=True))  # what the codes stand for
     return hashlib.sha256("\n".join([*parts, manifest["config_sha256"]]).encode()).hexdigest()
 
 
@@ -134,6 +135,13 @@ def save(
         raise ValueError(f"folder {folder} exists and is no bundle; choose another or remove it")
 
     coded = coded or {}
+    shapes = {path: value.shape for path, value in tensors_lib.flatten(params)}
+    for path, each in coded.items():
+        wanted = shapes.get(path, ())
+        if coded_lib.floats(path, each).shape != wanted:
+            raise ValueError(
+                f"coded weight {path} has codes of shape {each.codes.shape}, params has {wanted}"
+            )
     tensors: dict[str, np.ndarray] = {}
     for path, value in tensors_lib.flatten(params):
         if path in coded:
@@ -207,7 +215,8 @@ def _decoded(
     tensors = dict(tensors_lib.flatten(tensors_lib.read(folder / WEIGHTS, floats=False)))
     coded: dict[str, coded_lib.Coded] = {}
     for path, entry in manifest["quantized"].items():
-        known = isinstance(entry, dict) and entry.get("grid") in grid.GRIDS
+        name = entry.get("grid") if isinstance(entry, dict) else None
+        known = isinstance(name, str) and name in grid.GRIDS
         if not known or path not in tensors or path + SCALE not in tensors:
             raise ValueError(
                 f"{folder / MANIFEST} is damaged: quantized weight {path} is not whole"
@@ -220,6 +229,8 @@ def _decoded(
             )
         coded[path] = coded_lib.Coded(codes, tensors.pop(path + SCALE), entry["grid"])
         tensors[path] = coded_lib.floats(path, coded[path])
+    if strays := [path for path, value in tensors.items() if value.dtype == np.uint8]:
+        raise ValueError(f"{folder / MANIFEST} is damaged: quantized lacks {strays[0]}")
     plain = {path: value.astype(np.float32) for path, value in tensors.items()}
     return tensors_lib.unflatten(plain), coded
 
@@ -227,10 +238,12 @@ def _decoded(
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """A copy of a bundle to change; it takes the bundle's place at the end, unless that failed."""
+    folder = folder.resolve()
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         shutil.copytree(folder, temporary, dirs_exist_ok=True)
         yield temporary
+        temporary.chmod(0o755)
         _swap(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -277,9 +290,14 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     missing = [field for field in REQUIRED_FIELDS if field not in manifest]
     if missing:
         raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
-    for field in ("config", "files", "bytes", "tensor_classes"):
+    for field in ("config", "files", "bytes", "tensor_classes", "quantized"):
         if not isinstance(manifest[field], dict):
             raise ValueError(f"{path} is damaged: {field} must be an object")
+    if not isinstance(manifest["charset"], str):
+        raise ValueError(f"{path} is damaged: charset must be a string")
+    languages = manifest["languages"]
+    if not isinstance(languages, list) or not all(isinstance(each, str) for each in languages):
+        raise ValueError(f"{path} is damaged: languages must be a list of strings")
     return manifest
 
 
@@ -335,7 +353,8 @@ def _swap(temporary: Path, folder: Path) -> None:
     os.rename(folder, old)
     try:
         temporary.rename(folder)
-    except OSError:
-        os.rename(old, folder)
+    except BaseException:  # an interrupt as well
+        if not folder.exists():
+            os.rename(old, folder)
         raise
     shutil.rmtree(old, ignore_errors=True)

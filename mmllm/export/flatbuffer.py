@@ -183,6 +183,8 @@ def halve(model: Any, kinds: Sequence[str]) -> None:
       kinds: operations whose second input is meant.
     """
     schema = _schema()
+    # A constant that another operation reads as well must stay as it is.
+    kept = {r.tensor.buffer for r in readings(model) if r.kind not in kinds or r.place != 1}
     code = _code(model, schema.BuiltinOperator.DEQUANTIZE)
     widened: dict[tuple[int, int], int] = {}
     for graph_number, graph in enumerate(model.subgraphs):
@@ -191,7 +193,8 @@ def halve(model: Any, kinds: Sequence[str]) -> None:
             if kind_of(model.operatorCodes[operator.opcodeIndex]) not in kinds:
                 continue
             index = int(operator.inputs[1])
-            if graph.tensors[index].type != schema.TensorType.FLOAT32:
+            weight = graph.tensors[index]
+            if weight.type != schema.TensorType.FLOAT32 or weight.buffer in kept:
                 continue
             key = graph_number, index
             if key not in widened:

@@ -211,12 +211,23 @@ def put_codes(file: bytes, coded: Mapping[str, Coded], folded: Mapping[str, np.n
     return flatbuffer.write(model)
 
 
-def check(file: bytes, coded: Mapping[str, Coded], params: Params) -> None:
+def check(
+    file: bytes,
+    coded: Mapping[str, Coded],
+    params: Params,
+    folded: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Looks every weight of a finished file up in the bundle.
 
+    Args:
+      file: of `put_codes`.
+      coded: the weights of the bundle, by path.
+      params: floats of the bundle.
+      folded: as in `put_codes`.
+
     Raises:
-      ValueError: codes or a type that differ from the bundle's, or a matrix that stayed float
-        although the bundle has it as codes.
+      ValueError: codes, scales or a type that differ from the bundle's, or a matrix that stayed
+        float although the bundle has it as codes.
     """
     model, found = flatbuffer.read(file), set()
     left = {
@@ -242,6 +253,10 @@ def check(file: bytes, coded: Mapping[str, Coded], params: Params) -> None:
             raise ValueError(f"{path} must be INT{bits} in the LiteRT file, got {kind}")
         if not np.array_equal(packing.unpack(data.reshape(len(want), -1), bits), want):
             raise ValueError(f"the codes of {path} differ between the bundle and the LiteRT file")
+        scales = [coded[path].scale, coded[path].scale * (folded or {}).get(path, np.float32(1))]
+        got = np.asarray(reading.tensor.quantization.scale, np.float32)
+        if not any(np.array_equal(got, scale.astype(np.float32)) for scale in scales):
+            raise ValueError(f"the scales of {path} differ between the bundle and the LiteRT file")
         found.add(path)
     if missing := sorted(set(coded) - found):
         raise ValueError(f"the LiteRT file lacks the weights {', '.join(missing[:5])}")
@@ -264,9 +279,12 @@ def export(folder: Path, config: ModelConfig, params: Params, coded: Mapping[str
       ValueError: see `put_codes`.
     """
     held = jax.tree.map(jnp.asarray, params)
-    file = convert(signatures(config, held))
-    file = put_codes(file, coded, folds(config, params))
-    check(file, coded, params)
+    for path, each in coded.items():
+        if grid_lib.GRIDS[each.grid].offset:  # before the conversion, which takes long
+            raise ValueError(f"{path} lies on grid {each.grid}, which LiteRT cannot express")
+    folded = folds(config, params)
+    file = put_codes(convert(signatures(config, held)), coded, folded)
+    check(file, coded, params, folded)
     path = folder / bundle.LITERT
     with paths.written_whole(path) as partial:
         partial.write_bytes(file)

@@ -54,12 +54,13 @@ def _run() -> None:
     config = config_lib.resolve(_CONFIG.value)  # before the slow imports
 
     from mmllm.data import synthetic
-    from mmllm.train import align_text, cache, loop, stages
+    from mmllm.train import align_text, cache, loop, stages, stem_cells
 
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else paths.data_dir() / "runs" / config.name
     begun = stages.start_folder(config) if config.quant.start else None  # before it is claimed
     if begun:
         stages.plan(config)
+        stages.check_start(config, begun)
     if _SYNTHETIC.value:
         arrays, start = synthetic.training_arrays(config), None
     else:
@@ -70,7 +71,7 @@ def _run() -> None:
         if _PREPARE_ONLY.value:
             return
         arrays = cache.open_arrays(config, folder)
-        start = {"model": {"stem_affine": cache.channel_statistics(arrays.emoji.cells[0])}}
+        start = {"model": {"stem_affine": stem_cells.channel_statistics(arrays.emoji.cells[0])}}
         cache.keep_files(config, folder, workdir)
     teacher = stages.load_teacher(begun) if begun else None
     state = loop.train(

@@ -22,7 +22,7 @@ from mmllm.common.config import Config
 from mmllm.data import pipeline, sources, tables
 from mmllm.data.tokenizer import Tokenizer
 from mmllm.models import efficientnet_lite0
-from mmllm.train import caption_bank, frozen_stem, stem_cells, teacher, tune_stem
+from mmllm.train import caption_bank, frozen_stem, stages, stem_cells, teacher, tune_stem
 from mmllm.train.frozen_stem import TUNED
 
 CORPORA = ("emoji", "stamps", "ocr_lines", "composites", "easy_vqa")
@@ -34,7 +34,6 @@ TEXTS = "texts.npz"
 DRAWN = ("row_tokens", "name_tokens", "answer_tokens")  # how batches are drawn, not what from
 NOTE = "cache.txt"
 TOKENIZER_LINES = 20_000
-STATISTICS_PICTURES = 4096
 REPORT_EVERY = 40  # batches
 Report = Callable[[str], None]
 
@@ -53,7 +52,7 @@ def cache_folder(config: Config) -> Path:
     model, data = config.model, config_lib.to_dict(config.data)
     key = {
         "data": {name: value for name, value in data.items() if name not in DRAWN},
-        "seed": config.seed,
+        "seed": data_seed(config),
         "stem": [model.stem, model.tap, model.patch, model.image_side],
         "line": [model.line_height, model.line_width],
         "vocab_size": model.vocab_size,
@@ -62,6 +61,20 @@ def cache_folder(config: Config) -> Path:
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return paths.data_dir() / "tokens" / digest
+
+
+def data_seed(config: Config) -> int:
+    """Seed of what is cached; a quantized run's is that of the run it starts from.
+
+    So students of one float run share its cache and its stem, whatever their own seeds.
+
+    Raises:
+      FileNotFoundError: no run that `quant.start` names.
+    """
+    if not config.quant.start:
+        return config.seed
+    start = stages.start_folder(config) / "config.json"
+    return int(json.loads(start.read_text())["seed"])
 
 
 def tune_key(config: Config) -> list[Any]:
@@ -217,7 +230,7 @@ class _Builder:
             ]
             near.append(tune_stem.Named(cells, label, weight))
         bank_teacher = texts["bank_teacher"].astype(np.float32)
-        affine = channel_statistics(near[0].cells[0])
+        affine = stem_cells.channel_statistics(near[0].cells[0])
         tuned = tune_stem.tune(
             config,
             tune_stem.init_params(config, untuned, affine, bank_teacher),
@@ -270,7 +283,7 @@ class _Builder:
     def _views(self, corpus: str, view: int) -> tuple[int, Iterator[tuple[int, np.ndarray]]]:
         """How many pictures a corpus has, and batches of a view of them."""
         source = self.elements(corpus, images=True)
-        key = (self.config.seed, CORPORA.index(corpus), view)
+        key = (data_seed(self.config), CORPORA.index(corpus), view)
         side = self.config.model.image_side
         return len(source), stem_cells.view_batches(source, view, key, side)
 
@@ -380,12 +393,3 @@ def keep_files(config: Config, folder: Path, workdir: Path) -> None:
     for name in (TOKENIZER, TUNED) if config.tune.steps else (TOKENIZER,):
         with paths.written_whole(workdir / name) as partial:
             shutil.copyfile(folder / name, partial)
-
-
-def channel_statistics(cells: np.ndarray) -> dict[str, np.ndarray]:
-    """Scale and bias that give the stem's channels mean 0 and deviation 1 over pictures."""
-    plain = np.asarray(cells[:STATISTICS_PICTURES], np.float32)
-    plain = plain.reshape(-1, plain.shape[-1])
-    scale = 1.0 / (plain.std(axis=0) + 1e-3)
-    bias = -plain.mean(axis=0) * scale
-    return {"scale": scale.astype(np.float32), "bias": bias.astype(np.float32)}

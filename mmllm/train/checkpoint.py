@@ -15,12 +15,14 @@ from mmllm.train.state import TrainState
 # What the storage library says of a disk that is full, read-only or over a quota.
 DISK_SIGNS = ("No space left", "Error writing local file", "os_error_code", "RESOURCE_EXHAUSTED")
 
+FOLDER = "checkpoints"  # in a run's folder
+
 
 class Checkpoints:
     """Numbered checkpoints of a run below `<workdir>/checkpoints`; each is whole or absent."""
 
     def __init__(self, workdir: Path, keep: int) -> None:
-        self._folder = (workdir / "checkpoints").absolute()
+        self._folder = (workdir / FOLDER).absolute()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._failed = False
         newest: Any = ocp.training.preservation_policies.LatestN(keep)
@@ -29,9 +31,7 @@ class Checkpoints:
     @property
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, or None."""
-        # Orbax renames a checkpoint to its number once it is whole.
-        steps = (int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
-        return max(steps, default=None)
+        return latest_step(self._folder)
 
     def save(self, state: TrainState, iterator: grain.DatasetIterator) -> None:
         """Writes state and iterator under the state's step.
@@ -90,13 +90,20 @@ class Checkpoints:
                 raise
 
 
+def latest_step(folder: Path) -> int | None:
+    """Step of the newest checkpoint in a folder, or None."""
+    # Orbax renames a checkpoint to its number once it is whole.
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return max((int(name) for name in names if name.isdigit()), default=None)
+
+
 def load_params(workdir: Path) -> Any:
     """Parameters of a run's newest checkpoint as numpy arrays: {"model": ..., "bank": ...}.
 
     Raises:
       FileNotFoundError: no checkpoint below `workdir`.
     """
-    folder = (workdir / "checkpoints").absolute()
+    folder = (workdir / FOLDER).absolute()
     if not folder.is_dir():
         raise FileNotFoundError(f"no checkpoints in {workdir}: train first (python -m mmllm.train)")
     with ocp.training.Checkpointer(str(folder)) as saver:

@@ -42,8 +42,13 @@ def losses_of(
     apart = [1.0 - jnp.sum(student[n] * teacher[n], axis=-1) for n in ("embedding", "texts")]
     parts = {
         "teach_logits": sum(tokens, jnp.float32(0)),
-        "teach_lines": jnp.mean(columns) if columns.size else jnp.float32(0),
-        "teach_embeddings": sum((jnp.mean(each) for each in apart), jnp.float32(0)),
+        "teach_lines": _mean(columns),
+        "teach_embeddings": sum(map(_mean, apart), jnp.float32(0)),
     }
     weighted = (getattr(config, name) * value for name, value in parts.items())
     return sum(weighted, jnp.float32(0)), parts
+
+
+def _mean(values: Float[Array, "*b"]) -> Float[Array, ""]:
+    """Mean; 0 of nothing: a task that the mixture leaves out."""
+    return jnp.mean(values) if values.size else jnp.float32(0)

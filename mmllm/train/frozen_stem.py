@@ -1,7 +1,8 @@
 """The stem as a run holds it: pretrained, perhaps tuned, never trained in the loop, and rounded.
 
-A run trains on the cells of the stem that ships. At eight bits those are the float stem's, as far
-as can be measured; below, the stem's weights are rounded before its cells are cached.
+A run trains on the cells of the stem that ships, but for what eight bits change: rounding weights
+or activations to eight bits costs nothing that can be measured, and the cells are the float stem's.
+Weights below eight bits are rounded before the cells are cached.
 """
 
 import hashlib

@@ -1,9 +1,10 @@
 """What a quantized run begins with: the float run it goes on from, and the weights it rounds.
 
-A run is one stage. Its config names the run it starts from, so stages follow one another in any
-order: float, then four bits, then two.
+A run is one stage. Its config names the float run it starts from, which also teaches it.
 """
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmllm.common import config as config_lib
 from mmllm.common import paths
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.models import mmllm as model_lib
-from mmllm.quant import rules, tree
+from mmllm.quant import rules, scale, tree
 from mmllm.quant.coded import Coded
 from mmllm.quant.rules import Rule
 from mmllm.train import align_text, checkpoint
@@ -32,6 +34,11 @@ def plan(config: Config) -> dict[str, Rule]:
     shapes: Any = jax.eval_shape(
         lambda key: model_lib.init_params(config.model, key), jax.random.key(0)
     )
+    if config.quant.scale_start not in scale.INITIAL:
+        raise ValueError(
+            f"quant.scale_start must be one of {', '.join(scale.INITIAL)}, "
+            f"got {config.quant.scale_start!r}"
+        )
     return tree.plan(shapes, rules.parse(config.quant.rules))
 
 
@@ -54,6 +61,31 @@ def start_folder(config: Config) -> Path:
         f"no run {start!r} (quant.start), neither in {paths.data_dir() / 'runs'} nor as a folder; "
         "train it first"
     )
+
+
+def check_start(config: Config, folder: Path) -> None:
+    """Checks that the run in `folder` is finished and gives the model that a student rounds.
+
+    Raises:
+      FileNotFoundError: its text tower has not been aligned, although its config says so.
+      ValueError: another model, or a run that did not come to its last step.
+    """
+    start = config_lib.resolve(json.loads((folder / "config.json").read_text()))
+    unlike = [
+        field.name
+        for field in dataclasses.fields(start.model)
+        if field.name not in ("activations", "float_blocks")
+        and getattr(start.model, field.name) != getattr(config.model, field.name)
+    ]
+    if unlike:
+        raise ValueError(f"the run in {folder} has another model.{unlike[0]} than this config")
+    step = checkpoint.latest_step(folder / checkpoint.FOLDER)
+    if step != start.train.steps:
+        raise ValueError(
+            f"the run in {folder} stands at step {step} of {start.train.steps}; finish it first"
+        )
+    if start.align.steps and not (folder / align_text.TOWER).is_file():
+        raise FileNotFoundError(f"no {align_text.TOWER} in {folder}; finish the run first")
 
 
 def load_teacher(workdir: Path) -> Params:

@@ -4,6 +4,7 @@ The stem, pretrained and perhaps tuned, does not change any more: it runs here, 
 and never in the training loop.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,6 +21,7 @@ from mmllm.models import mmllm as model_lib
 
 BATCH = 32
 THREADS = 2
+STATISTICS_PICTURES = 4096
 AHEAD = 4  # batches drawn while the stem is busy; more would only fill memory
 
 
@@ -28,7 +30,8 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 def stem_function(config: Config, stem: Params | None) -> Function:
     """uint8 pictures (b, side, side, 3), at most BATCH -> float16 stem cells."""
-    model, params = model_lib.build(config.model), {} if stem is None else {"stem": stem}
+    whole = dataclasses.replace(config.model, activations="float")  # as `part_function` runs it
+    model, params = model_lib.build(whole), {} if stem is None else {"stem": stem}
     return _batched(lambda pixels: model.apply({"params": params}, pixels, method="stem_cells"))
 
 
@@ -107,3 +110,12 @@ def in_batches(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yields the place of the first row and up to BATCH rows, in order."""
     for start in range(0, len(rows), BATCH):
         yield start, np.asarray(rows[start : start + BATCH])
+
+
+def channel_statistics(cells: np.ndarray) -> dict[str, np.ndarray]:
+    """Scale and bias that give the stem's channels mean 0 and deviation 1 over pictures."""
+    plain = np.asarray(cells[:STATISTICS_PICTURES], np.float32)
+    plain = plain.reshape(-1, plain.shape[-1])
+    scale = 1.0 / (plain.std(axis=0) + 1e-3)
+    bias = -plain.mean(axis=0) * scale
+    return {"scale": scale.astype(np.float32), "bias": bias.astype(np.float32)}

@@ -9,6 +9,7 @@ import pytest
 
 from mmllm.common import tensors
 from mmllm.export import bundle
+from mmllm.quant.coded import Coded
 from tests import tiny_bundle
 
 
@@ -217,3 +218,55 @@ def test_a_staged_copy_that_fails_changes_nothing(folder: Path):
         fail()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_bundle_is_staged_from_within_and_through_a_link(
+    folder: Path, tmp_path: Path, monkeypatch
+):
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    monkeypatch.chdir(folder)
+    for place in (Path(), link):
+        with bundle.staged(place) as copy:
+            (copy / "more.bin").write_bytes(str(place).encode())
+            bundle.add(copy, copy / "more.bin")
+        assert (folder / "more.bin").read_bytes() == str(place).encode()
+        bundle.open_verified(folder)
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("quantized", [1], "quantized must be an object"),
+        ("charset", None, "charset must be a string"),
+        ("languages", None, "languages must be a list of strings"),
+        ("languages", [1], "languages must be a list of strings"),
+        ("quantized", {"a": {"grid": ["int2"]}}, "quantized weight a is not whole"),
+    ],
+)
+def test_a_manifest_of_wrong_types_is_refused(folder: Path, field, value, message):
+    path = folder / bundle.MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(ValueError, match=message):
+        bundle.load(folder)
+
+
+def test_codes_of_another_shape_or_of_nothing_are_refused(tmp_path: Path, original: Path):
+    loaded = bundle.load(original)
+    codes = Coded(np.ones((8, 4), np.int8), np.ones(8, np.float32), "int4")
+    for path in ("nowhere/kernel", "decoder/block_0/mlp/up/kernel"):
+        with pytest.raises(ValueError, match=f"coded weight {path} has codes of shape"):
+            bundle.save(
+                tmp_path / "new",
+                params=loaded.params,
+                config=loaded.config,
+                tokenizer_path=loaded.tokenizer_path,
+                charset=loaded.manifest["charset"],
+                languages=["en"],
+                scores={},
+                data=[],
+                pretrained=[],
+                coded={path: codes},
+            )
+    assert not (tmp_path / "new").exists()

@@ -107,3 +107,15 @@ def test_only_float_constants_are_halved():
     flatbuffer.halve(model, ("FULLY_CONNECTED",))
     assert len(model.subgraphs[0].operators) == 1
     assert flatbuffer.type_name(model.subgraphs[0].tensors[1]) == "INT8"
+
+
+def test_a_constant_that_another_operation_reads_is_not_halved():
+    model = model_of("FULLY_CONNECTED", np.eye(2))
+    lookup = schema.OperatorCodeT()
+    lookup.builtinCode = lookup.deprecatedBuiltinCode = schema.BuiltinOperator.EMBEDDING_LOOKUP
+    model.operatorCodes.append(lookup)
+    model.subgraphs[1].operators[0].opcodeIndex = 1
+    flatbuffer.halve(model, ("FULLY_CONNECTED",))
+    for graph in model.subgraphs:
+        assert len(graph.operators) == 1
+        assert flatbuffer.type_name(graph.tensors[1]) == "FLOAT32"

@@ -1,6 +1,7 @@
 """The LiteRT file: the codes of the bundle bit for bit, and the numbers of JAX with int8 inputs."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import jax
@@ -37,7 +38,7 @@ def test_the_file_has_the_codes_of_the_bundle_and_the_same_bytes_each_time(made:
     folded = litert.folds(CONFIG, made.bundle.params)
     file = litert.put_codes(made.converted, made.bundle.coded, folded)
     assert file == (made.folder / bundle.LITERT).read_bytes()
-    litert.check(file, made.bundle.coded, made.bundle.params)
+    litert.check(file, made.bundle.coded, made.bundle.params, folded)
     kinds = {
         (reading.tensor.name or b"").decode(): flatbuffer.type_name(reading.tensor)
         for reading in flatbuffer.readings(flatbuffer.read(file))
@@ -152,3 +153,33 @@ def test_folds_hold_a_factor_an_output_channel(made: Made):
     flat = dict(tensors.flatten(made.bundle.params))
     for path, factor in litert.folds(CONFIG, made.bundle.params).items():
         assert factor.shape == (flat[path].shape[1],)
+
+
+def test_other_scales_than_the_bundle_has_are_found(made: Made):
+    path = "encoder/block_0/mlp/up/kernel"
+    right = made.bundle.coded[path]
+    wrong = {**made.bundle.coded, path: Coded(right.codes, 2 * right.scale, right.grid)}
+    file = (made.folder / bundle.LITERT).read_bytes()
+    folded = litert.folds(CONFIG, made.bundle.params)
+    litert.check(file, made.bundle.coded, made.bundle.params, folded)
+    with pytest.raises(ValueError, match=f"the scales of {path} differ"):
+        litert.check(file, wrong, made.bundle.params, folded)
+
+
+def test_a_damaged_file_of_a_bundle_is_refused(made: Made, tmp_path: Path):
+    copy = Path(shutil.copytree(made.folder, tmp_path / "copy"))
+    whole = (copy / bundle.LITERT).read_bytes()
+    for damaged in (whole[:-9], whole[:-1] + bytes([whole[-1] ^ 1])):
+        (copy / bundle.LITERT).write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"model\.cpu\.tflite is damaged"):
+            MobileMultiModalLLM.from_pretrained(copy)
+    (copy / bundle.LITERT).unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.cpu\.tflite is missing"):
+        MobileMultiModalLLM.from_pretrained(copy)
+
+
+def test_a_grid_with_an_offset_is_refused_before_the_conversion(made: Made, tmp_path, monkeypatch):
+    monkeypatch.setattr(litert, "convert", lambda found: pytest.fail("converted"))
+    seq = Coded(np.ones((8, 4), np.int8), np.ones(8, np.float32), "seq")
+    with pytest.raises(ValueError, match="a/kernel lies on grid seq"):
+        litert.export(tmp_path, CONFIG, made.bundle.params, {"a/kernel": seq})

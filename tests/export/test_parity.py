@@ -62,6 +62,15 @@ def test_what_is_near_enough_passes_and_rows_without_a_limit_are_shown_only():
         (changed("layers", 0, largest=0.06), r"layer encoder/block_0: .*largest of 4: 0.06"),
         (changed("outputs", 0, median=0.002), "output prefill: "),
         (changed("tokens", None, **{"same image tokens": 0.97}), r"decoder: 97.0% of 8 answers"),
+        (changed("tokens", None, **{"same pictures": 0.44}), r"model: 44.0% of 8 answers"),
+        (
+            changed(
+                "tokens",
+                None,
+                **{"same image tokens": 0.9, "same image tokens, JAX against itself": 0.9},
+            ),
+            r"decoder: 90.0% .* at least 95.0% must be",
+        ),
     ],
 )
 def test_what_is_too_far_off_is_named(measured, message):

@@ -1,6 +1,7 @@
 """The cache of small corpora in memory: what is in it, and that it survives an interruption."""
 
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -126,7 +127,7 @@ def test_cells_are_those_of_the_plain_picture_first_and_of_augmented_ones_after(
 
 def test_statistics_standardise_the_channels(corpora):
     arrays = cache.open_arrays(CONFIG, prepare())
-    affine = cache.channel_statistics(arrays.emoji.cells[0])
+    affine = stem_cells.channel_statistics(arrays.emoji.cells[0])
     cells = np.asarray(arrays.emoji.cells[0], np.float32) * affine["scale"] + affine["bias"]
     np.testing.assert_allclose(cells.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
     np.testing.assert_allclose(cells.std(axis=(0, 1, 2)), 1.0, atol=1e-2)
@@ -273,3 +274,16 @@ def test_a_run_keeps_what_export_needs(tmp_path, steps):
     assert {path.name: path.read_bytes() for path in workdir.iterdir()} == {
         name: name.encode() for name in names
     }
+
+
+def test_students_of_one_run_share_its_cache_whatever_their_seeds(corpora, tmp_path):
+    (tmp_path / "start").mkdir()
+    start = dataclasses.asdict(CONFIG) | {"seed": CONFIG.seed}
+    (tmp_path / "start" / "config.json").write_text(json.dumps(start))
+    quant = dataclasses.replace(
+        CONFIG.quant, start=str(tmp_path / "start"), rules=("embed/table int4",)
+    )
+    for seed in (0, 7):
+        student = dataclasses.replace(CONFIG, seed=seed, quant=quant)
+        assert cache.cache_folder(student) == cache.cache_folder(CONFIG)
+    assert cache.cache_folder(dataclasses.replace(CONFIG, seed=7)) != cache.cache_folder(CONFIG)

@@ -102,3 +102,16 @@ def test_the_student_gets_a_gradient_and_the_teacher_none():
     assert all(np.any(leaf) for leaf in jax.tree.leaves(by_student))
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(by_teacher))
     np.testing.assert_array_equal(by_student["logits"][2], 0.0)  # of no weight
+
+
+def test_what_the_mixture_leaves_out_teaches_nothing():
+    empty = {
+        "logits": jnp.zeros((2, 3)),
+        "lines": jnp.zeros((0, 4, 5)),
+        "embedding": jnp.ones((2, 4)) / 2,
+        "texts": jnp.zeros((0, 4)),
+    }
+    batch = {"target_weight": jnp.ones(2)}
+    total, parts = distill.losses_of(tiny_run.CONFIG.quant, empty, empty, batch)
+    assert np.isfinite(float(total))
+    assert {float(value) for value in parts.values()} == {0.0}

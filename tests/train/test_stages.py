@@ -1,6 +1,7 @@
 """What a quantized run begins with, what it refuses, and how far it has moved."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -134,3 +135,31 @@ def test_a_watch_counts_flips_since_the_last_look_and_scales_since_the_first():
         "scale/up/kernel": 1.5,
         "scale/low/kernel": 4.0,
     }
+
+
+def test_a_start_must_be_finished_and_of_the_same_model(tmp_path):
+    align = dataclasses.replace(tiny_run.CONFIG.align, steps=1)
+    train = dataclasses.replace(tiny_run.CONFIG.train, steps=3)  # as `tiny_run.make` leaves it
+    config = dataclasses.replace(tiny_run.CONFIG, align=align, train=train)
+    workdir = tmp_path / "start"
+    tiny_run.make(workdir, config)
+    with pytest.raises(FileNotFoundError, match="no tower.safetensors in .*finish the run first"):
+        stages.check_start(config, workdir)
+    tensors.write(workdir / align_text.TOWER, {"model": {"text_tower": {"a": np.ones(1)}}})
+    model = dataclasses.replace(config.model, activations="int8", float_blocks=2)
+    stages.check_start(dataclasses.replace(config, model=model), workdir)
+    model = dataclasses.replace(config.model, decoder_blocks=1)
+    with pytest.raises(ValueError, match="has another model.decoder_blocks than this config"):
+        stages.check_start(dataclasses.replace(config, model=model), workdir)
+    values = json.loads((workdir / "config.json").read_text())
+    values["train"]["steps"] += 1
+    (workdir / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"stands at step \d+ of \d+; finish it first"):
+        stages.check_start(config, workdir)
+
+
+def test_an_unknown_start_of_scales_is_refused_with_the_plan():
+    config = ruled("embed/table int8")
+    quant = dataclasses.replace(config.quant, scale_start="max")
+    with pytest.raises(ValueError, match="quant.scale_start must be one of mse, rms, absmean"):
+        stages.plan(dataclasses.replace(config, quant=quant))
