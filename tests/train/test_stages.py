@@ -148,7 +148,7 @@ def test_a_start_must_be_finished_and_of_the_same_model(tmp_path):
     tensors.write(workdir / align_text.TOWER, {"model": {"text_tower": {"a": np.ones(1)}}})
     model = dataclasses.replace(config.model, activations="int8", float_blocks=2)
     stages.check_start(dataclasses.replace(config, model=model), workdir)
-    model = dataclasses.replace(config.model, decoder_blocks=1)
+    model = dataclasses.replace(config.model, decoder_blocks=config.model.decoder_blocks + 1)
     with pytest.raises(ValueError, match="has another model.decoder_blocks than this config"):
         stages.check_start(dataclasses.replace(config, model=model), workdir)
     values = json.loads((workdir / "config.json").read_text())
