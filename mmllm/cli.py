@@ -35,6 +35,7 @@ class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors take one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Prints the message on one line and exits with EXIT_USAGE."""
         self.exit(EXIT_USAGE, f"{self.prog}: {_one_line(message)} (see {self.prog} --help)\n")
 
 

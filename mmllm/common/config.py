@@ -26,7 +26,9 @@ RENAMED: dict[str, str] = {
 class ConvertibleToDict(Protocol):
     """What `resolve` needs of a ConfigDict, so that the runtime needs no ml_collections."""
 
-    def to_dict(self) -> dict[str, Any]: ...
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dicts of plain values."""
+        ...
 
 
 def _check(holds: bool, message: str) -> None:
@@ -104,6 +106,7 @@ class ModelConfig:
 
     @property
     def head_dim(self) -> int:
+        """Width of one attention head."""
         return self.width // self.heads
 
     @property
@@ -113,6 +116,7 @@ class ModelConfig:
 
     @property
     def stem_channels(self) -> int:
+        """Values that the stem gives for one patch."""
         return self.patch**2 * 3 if self.stem == "patch" else TAPS[self.tap][1]
 
     @property
@@ -127,6 +131,7 @@ class ModelConfig:
 
     @property
     def line_columns(self) -> int:
+        """Columns in which a line of text is read."""
         return self.line_width // self.line_stride
 
 
@@ -180,6 +185,7 @@ class MixConfig:
 
     @property
     def total(self) -> int:
+        """Examples of a batch."""
         return sum(dataclasses.astuple(self))
 
 

@@ -60,6 +60,7 @@ class MetricsWriter:
             self._clu.write_scalars(step, {k: float(v) for k, v in metrics.items()})
 
     def close(self) -> None:
+        """Closes the files; nothing is written afterwards."""
         self._file.close()
         if self._clu is not None:
             self._clu.close()

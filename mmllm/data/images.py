@@ -25,7 +25,9 @@ LINE_HEIGHT, LINE_WIDTH = 32, 256
 class BinaryFile(Protocol):
     """Anything whose read() gives bytes."""
 
-    def read(self) -> Any: ...
+    def read(self) -> Any:
+        """The bytes."""
+        ...
 
 
 ImageSource: TypeAlias = str | os.PathLike | bytes | BinaryFile | Image.Image | np.ndarray

@@ -374,7 +374,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             subprocess.run([require("dpkg-deb"), "-x", archive, work], check=True)
         elif archive.suffix in (".whl", ".zip"):
             with zipfile.ZipFile(archive) as wheel:
-                wheel.extractall(work)
+                wheel.extractall(work)  # nosec B202 - zipfile itself keeps names inside
         else:
             with tarfile.open(archive) as bundle:
                 bundle.extractall(work, filter="data")

@@ -15,11 +15,17 @@ class Vocabulary(Protocol):
     """What the prompts need of `mmllm.data.tokenizer.Tokenizer`."""
 
     @property
-    def eos_id(self) -> int: ...
+    def eos_id(self) -> int:
+        """Ends every text."""
+        ...
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """Text -> piece ids."""
+        ...
 
-    def task_id(self, task: str) -> int: ...
+    def task_id(self, task: str) -> int:
+        """The id that asks for a task."""
+        ...
 
 
 def caption(vocabulary: Vocabulary, language: str) -> list[int]:

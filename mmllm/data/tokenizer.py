@@ -112,18 +112,22 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
+        """Number of pieces, tasks and places among them."""
         return self._pieces.get_piece_size()
 
     @property
     def pad_id(self) -> int:
+        """Fills short rows."""
         return PAD_ID
 
     @property
     def bos_id(self) -> int:
+        """Begins an answer."""
         return BOS_ID
 
     @property
     def eos_id(self) -> int:
+        """Ends every text."""
         return EOS_ID
 
     def encode(self, text: str) -> list[int]:

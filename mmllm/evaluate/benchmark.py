@@ -63,24 +63,29 @@ class BuiltSplits:
         self._neighbours: dict[str, baselines.Neighbours] = {}
 
     def pictures(self, corpus: str, split: str) -> corpus_lib.Source:
+        """Records of a split, with their pictures."""
         return self._corpora.load(corpus, split)
 
     def texts(self, corpus: str, split: str) -> corpus_lib.Source:
+        """Records of a split, without their pictures."""
         return self._corpora.load(corpus, split, images=False)
 
     def captions(self, corpus: str, split: str = "train") -> list[corpus_lib.Captions]:
+        """Captions of every record of a split."""
         key = (corpus, split)
         if key not in self._captions:
             self._captions[key] = corpus_lib.all_captions(self.texts(*key))
         return self._captions[key]
 
     def blind(self, corpus: str) -> baselines.Blind:
+        """The baseline that answers without the picture."""
         if corpus not in self._blind:
             rows = corpus_lib.all_questions(self.texts(corpus, "train"))
             self._blind[corpus] = baselines.Blind(*rows)
         return self._blind[corpus]
 
     def neighbours(self, corpus: str) -> baselines.Neighbours | None:
+        """The nearest-neighbour baseline; None where it is left out."""
         if self._features is None:
             return None
         if corpus not in self._neighbours:
@@ -92,6 +97,7 @@ class BuiltSplits:
         return self._neighbours[corpus]
 
     def features(self, pictures: list[Any]) -> Float[np.ndarray, "b f"]:
+        """Vectors of pictures from the frozen network."""
         if self._features is None:
             raise ValueError("features is None: this benchmark runs without nearest neighbour")
         return self._features(pictures)

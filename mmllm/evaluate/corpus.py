@@ -35,11 +35,17 @@ class Source(Protocol):
 class Corpora(Protocol):
     """What `mmllm.data.sources` offers: splits, with or without their pictures, and hashes."""
 
-    def load(self, name: str, split: str, images: bool = True) -> Source: ...
+    def load(self, name: str, split: str, images: bool = True) -> Source:
+        """Records of a split."""
+        ...
 
-    def describe(self, name: str) -> dict[str, Any]: ...
+    def describe(self, name: str) -> dict[str, Any]:
+        """Where a corpus comes from, and its hash."""
+        ...
 
-    def is_built(self, name: str) -> bool: ...
+    def is_built(self, name: str) -> bool:
+        """Whether a corpus lies in the cache."""
+        ...
 
 
 def captions(record: Record) -> Captions:

@@ -25,32 +25,54 @@ Scores = dict[str, Estimate]
 class Model(Protocol):
     """What is measured: the batched part of `mmllm.runtime.model.MobileMultiModalLLM`."""
 
-    def caption_batch(self, images: Sequence[Any], language: str) -> list[str]: ...
+    def caption_batch(self, images: Sequence[Any], language: str) -> list[str]:
+        """Captions of pictures in one language."""
+        ...
 
-    def read_lines_batch(self, line_images: Sequence[Any]) -> list[str]: ...
+    def read_lines_batch(self, line_images: Sequence[Any]) -> list[str]:
+        """Texts of pictures that are one line each."""
+        ...
 
-    def answer_batch(self, images: Sequence[Any], questions: Sequence[str]) -> list[str]: ...
+    def answer_batch(self, images: Sequence[Any], questions: Sequence[str]) -> list[str]:
+        """Answers to pairs of pictures and questions."""
+        ...
 
-    def embed_images(self, images: Sequence[Any]) -> Float[np.ndarray, "b e"]: ...
+    def embed_images(self, images: Sequence[Any]) -> Float[np.ndarray, "b e"]:
+        """Unit vectors of pictures."""
+        ...
 
-    def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "b e"]: ...
+    def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "b e"]:
+        """Unit vectors of texts."""
+        ...
 
 
 @runtime_checkable
 class Splits(Protocol):
     """The corpora, and what baselines learn from their training splits."""
 
-    def pictures(self, corpus: str, split: str) -> corpus_lib.Source: ...
+    def pictures(self, corpus: str, split: str) -> corpus_lib.Source:
+        """Records of a split, with their pictures."""
+        ...
 
-    def texts(self, corpus: str, split: str) -> corpus_lib.Source: ...
+    def texts(self, corpus: str, split: str) -> corpus_lib.Source:
+        """Records of a split, without their pictures."""
+        ...
 
-    def captions(self, corpus: str, split: str = "train") -> list[corpus_lib.Captions]: ...
+    def captions(self, corpus: str, split: str = "train") -> list[corpus_lib.Captions]:
+        """Captions of every record of a split."""
+        ...
 
-    def blind(self, corpus: str) -> baselines.Blind: ...
+    def blind(self, corpus: str) -> baselines.Blind:
+        """The baseline that answers without the picture."""
+        ...
 
-    def neighbours(self, corpus: str) -> baselines.Neighbours | None: ...
+    def neighbours(self, corpus: str) -> baselines.Neighbours | None:
+        """The nearest-neighbour baseline; None where it is left out."""
+        ...
 
-    def features(self, pictures: list[Any]) -> Float[np.ndarray, "b f"]: ...
+    def features(self, pictures: list[Any]) -> Float[np.ndarray, "b f"]:
+        """Vectors of pictures from a frozen network."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -76,6 +98,7 @@ class Row:
 
     @property
     def name(self) -> str:
+        """Task, corpus, split, and the language unless it is English."""
         language = f"/{self.language}" if self.language != "en" else ""
         return f"{self.task}/{self.corpus}/{self.split}{language}"
 

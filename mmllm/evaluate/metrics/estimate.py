@@ -33,6 +33,7 @@ class Estimate:
     std: float
 
     def as_dict(self) -> dict[str, Any]:
+        """For JSON, rounded."""
         return asdict(self) | {"value": round(self.value, 5), "std": round(self.std, 5)}
 
 
