@@ -194,7 +194,8 @@ def test_training_does_not_import_tensorflow():
     [
         ("mmllm", ("jax", "tensorflow", "flax")),
         ("mmllm.runtime", ("jax", "tensorflow", "flax")),
-        ("mmllm.cli", ("jax", "tensorflow", "flax")),
+        ("mmllm.cli", ("jax", "tensorflow", "flax", "fastapi", "pydantic")),
+        ("mmllm.serve.settings", ("jax", "tensorflow", "flax")),
         ("mmllm.models", ("tensorflow",)),
         ("mmllm.train", ("tensorflow",)),
     ],
