@@ -89,6 +89,27 @@ def shipped_names() -> list[str]:
     return sorted(path.parent.name for path in ZOO.glob(f"*/{bundle_lib.MANIFEST}"))
 
 
+def regions_of(found: Sequence[lines_lib.Line], read: Sequence[Scored]) -> list[TextRegion]:
+    """Joins what was read in the pieces of lines; a line without text is left out.
+
+    Args:
+      found: the lines.
+      read: one a piece, line by line.
+    """
+    pieces = iter(read)
+    regions = []
+    for line in found:
+        parts = [next(pieces) for _ in line.pieces]
+        joined = zip(line.pieces, parts, strict=True)
+        text = " ".join("".join(piece.joint + part.text for piece, part in joined).split())
+        if not text:
+            continue
+        weights = [len(part.text) for part in parts]
+        score = float(np.average([part.score for part in parts], weights=weights))
+        regions.append(TextRegion(text, line.box, score))
+    return regions
+
+
 class MobileMultiModalLLM:
     """Captions pictures, reads lines of text, answers questions, and embeds for search.
 
@@ -209,6 +230,11 @@ class MobileMultiModalLLM:
         """Like `answer`, for pairs of pictures and questions."""
         return [scored.text for scored in self.scored_answers(images, questions, beam=beam)]
 
+    def stream_answer(self, image: Picture, question: str) -> Iterator[str]:
+        """Yields an answer piece by piece as it is decoded; joined they are `answer`'s."""
+        prompt = prompts.question(self.tokenizer, question, self.config.max_text)
+        return self._stream(image, prompt, ANSWER_TOKENS)
+
     def scored_answers(
         self, images: Sequence[Picture], questions: Sequence[str], *, beam: int = 1
     ) -> list[Scored]:
@@ -232,18 +258,7 @@ class MobileMultiModalLLM:
         pieces = [piece for line in found for piece in line.pieces]
         if not pieces:
             return []
-        read = iter(self.scored_lines([picture.crop(piece.box) for piece in pieces]))
-        regions = []
-        for line in found:
-            parts = [next(read) for _ in line.pieces]
-            joined = zip(line.pieces, parts, strict=True)
-            text = " ".join("".join(piece.joint + part.text for piece, part in joined).split())
-            if not text:
-                continue
-            weights = [len(part.text) for part in parts]
-            score = float(np.average([part.score for part in parts], weights=weights))
-            regions.append(TextRegion(text, line.box, score))
-        return regions
+        return regions_of(found, self.scored_lines([picture.crop(piece.box) for piece in pieces]))
 
     def read_lines_batch(self, line_images: Sequence[Picture]) -> list[str]:
         """Reads pictures that are one line of text each."""

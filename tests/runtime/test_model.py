@@ -43,6 +43,12 @@ def test_streamed_pieces_join_to_the_caption(model, pictures):
         assert "".join(model.stream_caption(image, "de")) == model.caption(image, "de")
 
 
+def test_streamed_pieces_join_to_the_answer(model, pictures):
+    for image in pictures:
+        question = "what colour is it?"
+        assert "".join(model.stream_answer(image, question)) == model.answer(image, question)
+
+
 def test_scores_are_probabilities(model, pictures):
     for scored in model.scored_captions(pictures):
         assert 0 < scored.score <= 1
