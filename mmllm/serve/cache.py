@@ -1,0 +1,259 @@
+"""Keeps answers by what they were asked, and lets equal requests at the same time share one run.
+
+The service asks it before it decodes a picture. Answers lie in this process, or in Redis where all
+processes share them; a Redis that does not answer is left out for a while and never fails a
+request. Values are JSON: nothing that is read back can run.
+"""
+
+import asyncio
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import cachetools
+import redis.asyncio
+import redis.exceptions
+
+from mmllm.serve import metrics as metrics_lib
+from mmllm.serve import problems
+from mmllm.serve import settings as settings_lib
+
+Value = Any
+"""What `json` reads and writes."""
+
+PREFIX = "mmllm:answer:1:"
+MOST_VALUE_BYTES = 32_000  # larger answers are not kept: items x this bounds the memory
+REDIS_TIMEOUT_S = 0.1
+PAUSE_S = 2.0  # without Redis after it failed to answer
+
+log = logging.getLogger(__name__)
+
+
+def key_of(task: str, fingerprint: str, digest: str, **options: Any) -> str:
+    """The key of an answer: equal only where task, model, input and options are.
+
+    Args:
+      task: such as "caption".
+      fingerprint: of the model.
+      digest: hex sha256 of the input.
+      **options: whatever else changes the answer.
+    """
+    whole = json.dumps([task, fingerprint, digest, options], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+class Store(Protocol):
+    """Where answers lie."""
+
+    async def get(self, key: str) -> bytes | None: ...
+
+    async def put(self, key: str, value: bytes) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class LocalStore:
+    """Answers in this process: the least recently used goes first, and each after its time.
+
+    Args:
+      items: most answers.
+      ttl_s: life of an answer.
+    """
+
+    def __init__(self, items: int, ttl_s: float) -> None:
+        self._kept: cachetools.TTLCache[str, bytes] = cachetools.TTLCache(items, ttl_s)
+
+    async def get(self, key: str) -> bytes | None:
+        return self._kept.get(key)
+
+    async def put(self, key: str, value: bytes) -> None:
+        self._kept[key] = value
+
+    async def close(self) -> None:
+        self._kept.clear()
+
+
+class RedisStore:
+    """Answers in Redis; while it is down, there are none.
+
+    Args:
+      client: a client with short timeouts.
+      ttl_s: life of an answer.
+      failed: called whenever Redis did not answer.
+    """
+
+    def __init__(
+        self, client: redis.asyncio.Redis, ttl_s: float, failed: Callable[[], None]
+    ) -> None:
+        self._client, self._ttl_ms, self._failed = client, max(1, round(ttl_s * 1000)), failed
+        self._paused_until = 0.0
+        self._down = False
+
+    async def get(self, key: str) -> bytes | None:
+        value = await self._tried(lambda: self._client.get(PREFIX + key))
+        return value if isinstance(value, bytes) else None
+
+    async def put(self, key: str, value: bytes) -> None:
+        await self._tried(lambda: self._client.set(PREFIX + key, value, px=self._ttl_ms))
+
+    async def close(self) -> None:
+        try:
+            await self._client.aclose()
+        except (redis.exceptions.RedisError, OSError) as error:
+            log.info("Redis could not be told goodbye: %s", type(error).__name__)
+
+    async def _tried(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        now = asyncio.get_running_loop().time()
+        if now < self._paused_until:
+            return None
+        try:
+            async with asyncio.timeout(2 * REDIS_TIMEOUT_S):
+                result = await call()
+        except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+            self._paused_until = now + PAUSE_S
+            self._failed()
+            if not self._down:  # once an outage; the URL may hold a password and stays out
+                log.warning("the cache goes on without Redis: %s", type(error).__name__)
+            self._down = True
+            return None
+        if self._down:
+            self._down = False
+            log.info("the cache has Redis again")
+        return result
+
+
+@dataclasses.dataclass(eq=False)
+class _Flight:
+    task: "asyncio.Task[Value]"
+    waiters: int = 0
+
+
+class ResultCache:
+    """Answers, and the requests that are on their way to one.
+
+    Args:
+      settings: `cache_items` (0: nothing is kept), `cache_ttl_s`, `redis_url`.
+      metrics: counts hits, misses, joined requests and failures.
+      store: instead of the one the settings ask for.
+    """
+
+    def __init__(
+        self,
+        settings: settings_lib.Settings,
+        metrics: metrics_lib.Metrics,
+        store: Store | None = None,
+    ) -> None:
+        self._metrics = metrics
+        self._flights: dict[str, _Flight] = {}
+        self._store: Store | None = store
+        self._closed = False
+        if store is not None or settings.cache_items == 0:
+            return
+        if settings.redis_url is None:
+            self._store = LocalStore(settings.cache_items, settings.cache_ttl_s)
+            return
+        client = redis.asyncio.from_url(
+            settings.redis_url,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+            max_connections=64,
+        )
+        self._store = RedisStore(client, settings.cache_ttl_s, lambda: metrics.store_error("cache"))
+
+    async def get_or_make(
+        self,
+        task: str,
+        key: str,
+        make: Callable[[], Awaitable[Value]],
+        keep: Callable[[Value], bool] = lambda value: True,
+    ) -> tuple[Value, bool]:
+        """An answer that is kept, or on its way, or made now.
+
+        The work goes on while anyone waits for it. An error reaches all who wait and is not kept;
+        a deadline is the first request's own, so the others begin anew.
+
+        Args:
+          task: for the metrics.
+          key: see `key_of`.
+          make: makes the answer; not called if it is there.
+          keep: whether a made answer may be kept.
+
+        Returns:
+          The answer, and whether it was not made for this call.
+
+        Raises:
+          Exception: what `make` raised.
+        """
+        while True:
+            flight = self._flights.get(key)
+            joined = flight is not None
+            if flight is None:
+                work = self._fetch(task, key, make, keep)
+                flight = _Flight(asyncio.create_task(work, name="flight"))
+                self._flights[key] = flight
+                flight.task.add_done_callback(functools.partial(self._landed, key, flight))
+            else:
+                self._metrics.cache(task, "joined")
+            flight.waiters += 1
+            try:
+                value, made = await asyncio.shield(flight.task)
+                return value, joined or not made
+            except problems.Problem as problem:
+                if not (joined and problem.code == "deadline"):
+                    raise
+            except asyncio.CancelledError:
+                # Either this waiter was cancelled, or the flight was, by its last other waiter.
+                current = asyncio.current_task()
+                if not flight.task.cancelled() or (current and current.cancelling()):
+                    raise
+                if self._closed:
+                    raise problems.Problem("draining", retry_after_s=1.0) from None
+            finally:
+                flight.waiters -= 1
+                if flight.waiters == 0 and not flight.task.done():
+                    self._landed(key, flight)  # whoever comes now shall not join a dying one
+                    flight.task.cancel()
+
+    async def close(self) -> None:
+        """Ends what is on its way and forgets what is kept in this process."""
+        self._closed = True
+        tasks = [flight.task for flight in self._flights.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._store is not None:
+            await self._store.close()
+
+    def _landed(self, key: str, flight: _Flight, task: "asyncio.Task[Value] | None" = None) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if task is not None and not task.cancelled():
+            task.exception()  # seen, even if all who waited have left
+
+    async def _fetch(
+        self,
+        task: str,
+        key: str,
+        make: Callable[[], Awaitable[Value]],
+        keep: Callable[[Value], bool],
+    ) -> tuple[Value, bool]:
+        """The kept answer and False, or a made one and True."""
+        if self._store is not None and (kept := await self._store.get(key)) is not None:
+            try:
+                value = json.loads(kept)
+            except ValueError:  # not ours, or cut short: as if it were not there
+                self._metrics.cache(task, "error")
+            else:
+                self._metrics.cache(task, "hit")
+                return value, False
+        self._metrics.cache(task, "miss")
+        value = await make()
+        if self._store is not None and keep(value):
+            stored = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+            if len(stored) <= MOST_VALUE_BYTES:
+                await self._store.put(key, stored)
+        return value, True

@@ -1,0 +1,249 @@
+"""Threads that each hold a model of their own, and the watch that replaces one that hangs.
+
+LiteRT's interpreter is not safe to share, so a model is made, used and freed in one thread. The
+pool hands a batch to whichever thread is idle. A thread cannot be killed: one that takes too long
+is abandoned with its model, another takes its place, and after a few of these the process says
+that it should be restarted.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from mmllm.serve import problems
+
+Model = TypeVar("Model")
+Answer = TypeVar("Answer")
+
+MOST_ABANDONED = 4  # threads that hang at the same time before the process gives up
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(eq=False)
+class _Job:
+    function: Callable[[Any], Any]
+    future: "asyncio.Future[Any]"
+    watch: asyncio.TimerHandle | None = None
+
+
+class _Worker:
+    """One thread: makes its model, then runs one job after another until it gets None."""
+
+    def __init__(self, make_model: Callable[[], Any], workers: "Workers[Any]", name: str) -> None:
+        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self.loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = self.loop.create_future()
+        self.abandoned = False
+        self._make_model, self._workers = make_model, workers
+        self.thread = threading.Thread(target=self._live, name=name, daemon=True)
+        self.thread.start()
+
+    def _live(self) -> None:
+        try:
+            model = self._make_model()
+        except BaseException as error:
+            self._tell(_settle, self.ready, None, _plain(error))
+            return
+        self._tell(_settle, self.ready, None, None)
+        while (job := self.jobs.get()) is not None:
+            result, error = None, None
+            try:
+                result = job.function(model)
+            except BaseException as raised:
+                error = _plain(raised)
+            self._tell(self._workers._finished, self, job, result, error)
+            del job, result, error  # an idle thread holds on to no picture
+
+    def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(function, *arguments)
+
+
+class Workers(Generic[Model]):
+    """A fixed number of threads with a model each.
+
+    Args:
+      make_model: makes and warms a model; called once in each thread.
+      count: threads.
+      name: of the threads, for logs.
+      most_abandoned: hanging threads that are replaced; one more is `fatal`.
+      stuck: called for each thread that hangs.
+
+    Attributes:
+      count: threads that should be at work.
+      fatal: why this process should be restarted, or None.
+    """
+
+    def __init__(
+        self,
+        make_model: Callable[[], Model],
+        count: int,
+        *,
+        name: str = "engine",
+        most_abandoned: int = MOST_ABANDONED,
+        stuck: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.count, self.fatal = count, None if count > 0 else "no worker"
+        self._make_model, self._name, self._most_abandoned = make_model, name, most_abandoned
+        self._stuck = stuck
+        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
+        self._alive: set[_Worker] = set()
+        self._abandoned: set[_Worker] = set()
+        self._threads: list[threading.Thread] = []
+        self._replacing: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @property
+    def alive(self) -> int:
+        """Threads that are idle or at work, without those that hang."""
+        return len(self._alive)
+
+    @property
+    def hanging(self) -> int:
+        """Abandoned threads that have not come back."""
+        return len(self._abandoned)
+
+    async def start(self) -> None:
+        """Makes all models.
+
+        Raises:
+          Exception: what `make_model` raised; then no thread is left.
+        """
+        made = await asyncio.gather(
+            *(self._add() for _ in range(self.count)), return_exceptions=True
+        )
+        for result in made:
+            if isinstance(result, BaseException):
+                self.close()
+                raise result
+
+    async def run(self, function: Callable[[Model], Answer], timeout_s: float) -> Answer:
+        """Runs a function with an idle thread's model.
+
+        A caller that is cancelled while the function runs leaves it running; the thread stays
+        watched and comes back when it is done.
+
+        Args:
+          function: is called in the thread.
+          timeout_s: bounds the wait for an idle thread, and then the run.
+
+        Raises:
+          Problem: "engine-stuck", or "model-unavailable" if no thread became idle.
+          Exception: what the function raised.
+        """
+        if self._closed or self.fatal:
+            raise problems.Problem("model-unavailable", retry_after_s=1.0)
+        try:
+            async with asyncio.timeout(timeout_s):
+                worker = await self._idle.get()
+        except TimeoutError:
+            raise problems.Problem("model-unavailable", retry_after_s=1.0) from None
+        if self._closed:  # while this call waited
+            worker.jobs.put(None)
+            raise problems.Problem("model-unavailable", retry_after_s=1.0)
+        loop = asyncio.get_running_loop()
+        job = _Job(function, loop.create_future())
+        job.watch = loop.call_later(timeout_s, self._abandon, worker, job)
+        worker.jobs.put(job)
+        return await job.future
+
+    def close(self) -> None:
+        """Ends the threads, each after the job it has; models are freed with them."""
+        self._closed = True
+        for task in self._replacing:
+            task.cancel()
+        for worker in self._alive:
+            worker.jobs.put(None)
+        self._alive.clear()
+
+    async def join(self, timeout_s: float) -> bool:
+        """Whether all threads but the hanging ones ended in time, after `close`."""
+        hanging = {worker.thread for worker in self._abandoned}
+        threads = [thread for thread in self._threads if thread not in hanging]
+        end = time.monotonic() + timeout_s
+
+        def wait() -> bool:
+            for thread in threads:
+                thread.join(max(0.0, end - time.monotonic()))
+            return not any(thread.is_alive() for thread in threads)
+
+        return await asyncio.to_thread(wait)
+
+    async def _add(self) -> None:
+        worker = _Worker(self._make_model, self, self._name)
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._threads.append(worker.thread)
+        try:
+            await asyncio.shield(worker.ready)
+        except asyncio.CancelledError:
+            worker.jobs.put(None)  # it ends once its model is made
+            raise
+        if self._closed:
+            worker.jobs.put(None)
+            return
+        self._alive.add(worker)
+        self._idle.put_nowait(worker)
+
+    def _finished(self, worker: _Worker, job: _Job, result: Any, error: Exception | None) -> None:
+        """Runs in the loop when a thread has done its job."""
+        if job.watch is not None:
+            job.watch.cancel()
+        if worker.abandoned:
+            self._abandoned.discard(worker)
+            worker.jobs.put(None)
+            log.warning("a thread that hung came back; its answer is dropped and it ends")
+            return
+        _settle(job.future, result, error)
+        if not self._closed:
+            self._idle.put_nowait(worker)
+
+    def _abandon(self, worker: _Worker, job: _Job) -> None:
+        """Runs in the loop when a job has taken too long."""
+        worker.abandoned = True
+        self._alive.discard(worker)
+        self._abandoned.add(worker)
+        self._stuck()
+        _settle(job.future, None, problems.Problem("engine-stuck", retry_after_s=1.0))
+        if self._closed:
+            return
+        if len(self._abandoned) > self._most_abandoned:
+            self.fatal = f"{len(self._abandoned)} engine threads hang"
+            log.critical("%s: this process needs a restart", self.fatal)
+            return
+        log.error("an engine thread hangs and is replaced")
+        task = asyncio.create_task(self._replace(), name="replace-worker")
+        self._replacing.add(task)
+        task.add_done_callback(self._replacing.discard)
+
+    async def _replace(self) -> None:
+        try:
+            await self._add()
+        except Exception as error:
+            log.error("no model for the new engine thread: %r", error)
+            if not self._alive:
+                self.fatal = "no engine thread is left"
+
+
+def _settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+    if future.done():  # its waiter left
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def _plain(error: BaseException) -> Exception:
+    """An error that a future can hold: StopIteration or SystemExit would end more than a job."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    wrapped = RuntimeError(f"the engine raised {type(error).__name__}")
+    wrapped.__cause__ = error
+    return wrapped
