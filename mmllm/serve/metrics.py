@@ -32,7 +32,7 @@ SIZE_BUCKETS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0)
 Mode = Literal["livesum", "livemax"]
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
-prometheus_client.disable_created_metrics()  # a second series for each one, which nothing here reads
+prometheus_client.disable_created_metrics()  # a second series for each one
 
 
 class Metrics:
