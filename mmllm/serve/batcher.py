@@ -81,6 +81,7 @@ class Batcher(Generic[Item, Answer]):
       queue_size: items that may wait; further ones are refused.
       turns: shared permits to run.
       observe: told of every batch.
+      dropped: called for each item that left the queue before it ran.
     """
 
     def __init__(
@@ -92,8 +93,9 @@ class Batcher(Generic[Item, Answer]):
         queue_size: int,
         turns: Turns,
         observe: Callable[[Batch], None] = lambda batch: None,
+        dropped: Callable[[], None] = lambda: None,
     ) -> None:
-        self._run, self._observe, self._turns = run, observe, turns
+        self._run, self._observe, self._dropped, self._turns = run, observe, dropped, turns
         self.max_batch, self.max_wait_s, self.queue_size = max_batch, max_wait_s, queue_size
         self._queue: collections.deque[_Waiting[Item]] = collections.deque()
         self._changed = asyncio.Event()
@@ -156,6 +158,7 @@ class Batcher(Generic[Item, Answer]):
         finally:
             if waiting in self._queue:  # the caller left, or ran out of time, before its turn
                 self._queue.remove(waiting)
+                self._dropped()
 
     async def close(self, drain_s: float) -> None:
         """Refuses new items, lets those accepted finish for `drain_s`, and fails the rest."""
@@ -220,6 +223,8 @@ class Batcher(Generic[Item, Answer]):
             waiting = self._queue.popleft()
             if _lives(waiting, now):
                 batch.append(waiting)
+            else:
+                self._dropped()
         return batch
 
     async def _answer(self, batch: list[_Waiting[Item]]) -> None:

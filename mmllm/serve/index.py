@@ -271,8 +271,10 @@ class Index:
 
     def _drop(self, connection: sqlite3.Connection, row: int) -> None:
         connection.execute("DELETE FROM items WHERE row = ?", (row,))
-        number = connection.execute("INSERT INTO removals (row) VALUES (?)", (row,)).lastrowid
-        connection.execute("DELETE FROM removals WHERE number <= ?", (number - KEPT_REMOVALS,))
+        connection.execute("INSERT INTO removals (row) VALUES (?)", (row,))
+        connection.execute(
+            "DELETE FROM removals WHERE number <= last_insert_rowid() - ?", (KEPT_REMOVALS,)
+        )
 
     def _refresh(self, connection: sqlite3.Connection, always: bool = False) -> None:
         """Reads what this or another process changed since the last time."""

@@ -6,12 +6,34 @@ and nothing else for what a caller did or what the service cannot do now, keeps 
 and stops its work when it is cancelled.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
-from mmllm.serve import answers
+import numpy as np
+
+from mmllm.runtime import model as model_lib
+from mmllm.serve import (
+    answers,
+    asking,
+    bundles,
+    checks,
+    lanes,
+    pictures,
+    problems,
+    shelf,
+    streams,
+    tasks,
+)
+from mmllm.serve import cache as cache_lib
+from mmllm.serve import health as health_lib
+from mmllm.serve import index as index_lib
 from mmllm.serve import metrics as metrics_lib
+from mmllm.serve import pool as pool_lib
 from mmllm.serve import settings as settings_lib
+
+STRIPS = 16  # of a page's text in one turn at the engine: a page full of text delays nobody long
 
 
 class Service:
@@ -20,55 +42,173 @@ class Service:
     Args:
       settings: of the process.
       metrics: what it counts and times.
+      make: gives what makes the models of an engine.
+
+    Attributes:
+      health: what probes are told; the server obeys it.
 
     `image` is always a picture file's bytes as uploaded. `deadline_s` is in seconds from now and
     at most the settings' own, which is the default.
     """
 
-    def __init__(self, settings: settings_lib.Settings, metrics: metrics_lib.Metrics) -> None:
+    def __init__(
+        self,
+        settings: settings_lib.Settings,
+        metrics: metrics_lib.Metrics,
+        make: pool_lib.Make = bundles.Bundle.maker,
+    ) -> None:
         self.settings, self.metrics = settings, metrics
+        self.health = health_lib.Health(settings, metrics)
+        self._pool = pool_lib.Pool(settings, metrics, make)
+        self._cache = cache_lib.ResultCache(settings, metrics)
+        self._asking = asking.Asking(self._cache, metrics, settings.deadline_s)
+        self._lanes = lanes.Lanes(settings, metrics, self._pool)
+        self._limits = pictures.limits_of(settings)
+        self._shelf = shelf.Shelf(settings)
+        self.health.watch(lambda: self._pool.fatal, fatal=True)
+        self.health.watch(self._lanes.stalled)
+        self.health.each_tick(self._lanes.tell)
 
     async def start(self) -> None:
-        """Loads, verifies and warms the model, and opens cache and index.
+        """Loads, verifies and warms the model, and opens the index.
 
         Raises:
           FileNotFoundError: no such bundle.
           ModuleNotFoundError: the engine is not installed.
           ValueError: a damaged bundle or one without a file for the engine.
         """
-        raise NotImplementedError
+        self.health.start()
+        await self._pool.start()
+        await self._open_index()
+        self.health.started()
 
     async def close(self) -> None:
         """Refuses new work, lets accepted work finish within `drain_s`, and frees everything."""
-        raise NotImplementedError
+        self.health.drain()
+        await self._lanes.close(self.settings.drain_s)
+        await self._cache.close()
+        await self._pool.close()
+        self._shelf.close()
+        await self.health.close()
+
+    def info(self) -> answers.Info:
+        """What serves now."""
+        bundle = self._pool.bundle
+        return answers.Info(
+            model=bundle.name,
+            fingerprint=bundle.fingerprint,
+            engine=bundle.engines[0],
+            degraded=self._pool.degraded,
+            languages=bundle.languages,
+            embedding_dimensions=bundle.config.embed_dim,
+            index_items=len(self._shelf),
+        )
+
+    async def reload(self, model: str) -> answers.Info:
+        """Puts another bundle in the place of the one that serves, without a failed request.
+
+        Raises:
+          Problem: "reload-running" if another is on its way, "model-refused" if the bundle is
+            missing, damaged or does not run; the old one goes on serving.
+        """
+        await self._pool.reload(model)
+        await self._open_index()
+        return self.info()
 
     async def caption(
         self, image: bytes, *, language: str = "en", beam: int = 1, deadline_s: float | None = None
     ) -> answers.Text:
         """Says what a picture shows."""
-        raise NotImplementedError
+        bundle = self._pool.bundle
+        checks.language(bundle, language)
 
-    async def ocr(self, image: bytes, *, deadline_s: float | None = None) -> answers.Reading:
-        """Reads the lines of text in a picture."""
-        raise NotImplementedError
+        async def work(deadline: float) -> asking.Work:
+            pixels, decode_s = await self._square("caption", image, deadline)
+            item = tasks.Captioned(pixels, language, beam)
+            ran = await self._lanes.run("caption", item, deadline)
+            return asking.Work([ran.value.text, ran.value.score], ran, decode_s)
+
+        options = {"language": language, "beam": beam}
+        (text, score), made = await self._asking.ask(
+            "caption", bundle, [image], options, work, deadline_s
+        )
+        return answers.Text(text, score, made)
 
     async def vqa(
         self, image: bytes, question: str, *, beam: int = 1, deadline_s: float | None = None
     ) -> answers.Text:
         """Answers a question about a picture."""
-        raise NotImplementedError
+        bundle = self._pool.bundle
+        cleaned = checks.question(bundle, question)
+
+        async def work(deadline: float) -> asking.Work:
+            pixels, decode_s = await self._square("vqa", image, deadline)
+            ran = await self._lanes.run("vqa", tasks.Asked(pixels, cleaned, beam), deadline)
+            return asking.Work([ran.value.text, ran.value.score], ran, decode_s)
+
+        options = {"question": cleaned, "beam": beam}
+        (text, score), made = await self._asking.ask(
+            "vqa", bundle, [image], options, work, deadline_s
+        )
+        return answers.Text(text, score, made)
+
+    async def ocr(self, image: bytes, *, deadline_s: float | None = None) -> answers.Reading:
+        """Reads the lines of text in a picture."""
+        bundle = self._pool.bundle
+
+        async def work(deadline: float) -> asking.Work:
+            page, decode_s = await self._lanes.decode(
+                "ocr", lambda: tasks.page(image, self._limits, bundle.config), deadline
+            )
+            turns = [
+                await self._lanes.run("ocr", page.strips[start : start + STRIPS], deadline)
+                for start in range(0, max(1, len(page.strips)), STRIPS)
+            ]
+            read = [scored for ran in turns for scored in ran.value]
+            regions = model_lib.regions_of(page.lines, read)
+            whole = turns[0]._replace(
+                degraded=any(ran.degraded for ran in turns),
+                queue_s=sum(ran.queue_s for ran in turns),
+                engine_s=sum(ran.engine_s for ran in turns),
+            )
+            lines = [[region.text, list(region.box), region.score] for region in regions]
+            return asking.Work([page.width, page.height, lines], whole, decode_s)
+
+        (width, height, lines), made = await self._asking.ask(
+            "ocr", bundle, [image], {}, work, deadline_s
+        )
+        found = tuple(answers.Line(text, tuple(box), score) for text, box, score in lines)
+        return answers.Reading(found, width, height, made)
 
     async def embed_image(
         self, image: bytes, *, deadline_s: float | None = None
     ) -> answers.Vectors:
         """The unit vector of a picture."""
-        raise NotImplementedError
+
+        async def work(deadline: float) -> asking.Work:
+            pixels, decode_s = await self._square("embed_image", image, deadline)
+            ran = await self._lanes.run("embed_image", pixels, deadline)
+            return asking.Work(ran.value.tolist(), ran, decode_s)
+
+        rows, made = await self._asking.ask(
+            "embed_image", self._pool.bundle, [image], {}, work, deadline_s
+        )
+        return answers.Vectors(tuple(map(tuple, rows)), made)
 
     async def embed_text(
         self, texts: Sequence[str], *, deadline_s: float | None = None
     ) -> answers.Vectors:
         """The unit vectors of texts, in their order."""
-        raise NotImplementedError
+        bundle = self._pool.bundle
+        cleaned = checks.texts(bundle, "texts", texts, self.settings.max_texts)
+
+        async def work(deadline: float) -> asking.Work:
+            ran = await self._lanes.run("embed_text", cleaned, deadline)
+            return asking.Work(ran.value.tolist(), ran)
+
+        inputs = [text.encode() for text in cleaned]
+        rows, made = await self._asking.ask("embed_text", bundle, inputs, {}, work, deadline_s)
+        return answers.Vectors(tuple(map(tuple, rows)), made)
 
     async def search(
         self,
@@ -79,7 +219,17 @@ class Service:
         deadline_s: float | None = None,
     ) -> answers.Hits:
         """Finds the entries of the index that are closest to a text or a picture."""
-        raise NotImplementedError
+        async with self._asking.bounded("search", deadline_s) as deadline:
+            if image is not None:
+                vectors = await self.embed_image(image, deadline_s=deadline_s)
+            else:
+                (cleaned,) = checks.texts(self._pool.bundle, "text", [text or ""], 1)
+                vectors = await self.embed_text([cleaned], deadline_s=deadline_s)
+            query = np.array(vectors.vectors[0], np.float32)
+            found = await self._lanes.index(
+                lambda: self._index_of(vectors).search(query, k), deadline
+            )
+        return answers.Hits(tuple(answers.Hit(*hit) for hit in found), vectors.made)
 
     async def index_add(
         self,
@@ -90,13 +240,21 @@ class Service:
         deadline_s: float | None = None,
     ) -> answers.Kept:
         """Puts a picture into the index, in the place of an older one of the same id."""
-        raise NotImplementedError
+        async with self._asking.bounded("index", deadline_s) as deadline:
+            vectors = await self.embed_image(image, deadline_s=deadline_s)
+            vector = np.array(vectors.vectors[0], np.float32)
+            await self._lanes.index(
+                lambda: self._index_of(vectors).add(id, vector, metadata), deadline
+            )
+        return answers.Kept(id, vectors.made)
 
     async def index_remove(self, id: str) -> None:
-        """Takes an entry out of the index; Problem "not-found" if it has none of that id."""
-        raise NotImplementedError
+        """Takes an entry out of the index; Problem "entry-not-found" if it has none of that id."""
+        async with self._asking.bounded("index", None) as deadline:
+            if not await self._lanes.index(lambda: self._index_now().remove(id), deadline):
+                raise problems.Problem("entry-not-found")
 
-    def stream(
+    async def stream(
         self,
         image: bytes,
         *,
@@ -107,19 +265,41 @@ class Service:
         """Yields an answer, or without a question a caption, piece by piece.
 
         What can go wrong shows before the first piece, as a rule: await that before the response
-        begins. Closing the iterator stops the work.
+        begins. Closing the iterator stops the work. The pieces wait for a slow reader, the engine
+        does not.
         """
-        raise NotImplementedError
+        asked = None if question is None else checks.question(self._pool.bundle, question)
+        checks.language(self._pool.bundle, language)
+        async with self._asking.bounded("stream", deadline_s) as deadline:
+            pixels, _ = await self._square("stream", image, deadline)
 
-    def info(self) -> answers.Info:
-        """What serves now."""
-        raise NotImplementedError
+        def generate(model: bundles.Model) -> Iterator[str]:
+            if asked is None:
+                return model.stream_caption(pixels, language)
+            return model.stream_answer(pixels, asked)
 
-    async def reload(self, model: str) -> answers.Info:
-        """Puts another bundle in the place of the one that serves, without a failed request.
+        made = streams.pieces(
+            self._lanes, generate, deadline, lambda count: self.metrics.tokens("stream", count)
+        )
+        with asking.told("stream"):
+            async with contextlib.aclosing(made):
+                async for piece in made:
+                    yield piece
 
-        Raises:
-          Problem: "reload-running" if another is on its way, "model-refused" if the bundle is
-            missing, damaged or does not run; the old one goes on serving.
-        """
-        raise NotImplementedError
+    async def _square(self, task: str, image: bytes, deadline: float) -> tuple[np.ndarray, float]:
+        side = self._pool.bundle.config.image_side
+        return await self._lanes.decode(
+            task, lambda: tasks.square(image, self._limits, side), deadline
+        )
+
+    async def _open_index(self) -> None:
+        deadline = asyncio.get_running_loop().time() + self.settings.deadline_s
+        with contextlib.suppress(problems.Problem):  # is in the log, and each call tries again
+            await self._lanes.index(self._index_now, deadline)
+
+    def _index_of(self, vectors: answers.Vectors) -> index_lib.Index:
+        return self._shelf.index(vectors.made.fingerprint, len(vectors.vectors[0]))
+
+    def _index_now(self) -> index_lib.Index:
+        bundle = self._pool.bundle
+        return self._shelf.index(bundle.fingerprint, bundle.config.embed_dim)

@@ -116,6 +116,11 @@ def text_vectors(model: Model, items: list[tuple[str, ...]]) -> list[Float32[np.
     return np.split(vectors, ends[:-1])
 
 
+def alone(model: Model, items: list[Callable[[Model], Any]]) -> list[Any]:
+    """Calls what was sent with the model: for streams, which come one a batch."""
+    return [item(model) for item in items]
+
+
 def _grouped(
     items: Sequence[Item],
     options_of: Callable[[Item], Options],

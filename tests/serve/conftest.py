@@ -1,0 +1,68 @@
+"""What the tests of the service share: the shipped model, a picture, and settings for tests."""
+
+import asyncio
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+
+from mmllm.runtime.model import MobileMultiModalLLM
+from mmllm.serve import settings as settings_lib
+
+SAMPLE = Path(__file__).parents[2] / "mmllm" / "sample"
+
+
+@pytest.fixture(scope="session")
+def nano() -> MobileMultiModalLLM:
+    """Returns the shipped model, one for all tests: it must stay in one thread at a time."""
+    return MobileMultiModalLLM.from_pretrained("nano", threads=1)
+
+
+@pytest.fixture(scope="session")
+def picture_bytes() -> bytes:
+    """Returns a drawing from the package's sample, as a PNG file."""
+    return sorted(SAMPLE.glob("drawing-*.png"))[0].read_bytes()
+
+
+@pytest.fixture(scope="session")
+def page_bytes() -> bytes:
+    """Returns two lines of text on white, as a PNG file."""
+    image = Image.new("RGB", (240, 90), "white")
+    draw = ImageDraw.Draw(image)
+    draw.text((10, 10), "HELLO WORLD", fill="black", font_size=24)
+    draw.text((10, 50), "OPEN DAILY", fill="black", font_size=24)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path) -> Callable[..., settings_lib.Settings]:
+    """Returns a maker of settings for tests: two threads, one host, an index of its own."""
+
+    def make(**changes: Any) -> settings_lib.Settings:
+        defaults: dict[str, Any] = {
+            "engine_threads": 2,
+            "index_path": tmp_path / "index.sqlite",
+            "trusted_hosts": ("test", "localhost", "127.0.0.1"),
+            "drain_s": 5.0,
+        }
+        return settings_lib.Settings(**{**defaults, **changes})
+
+    return make
+
+
+@pytest.fixture
+def settings(make_settings: Callable[..., settings_lib.Settings]) -> settings_lib.Settings:
+    """Returns the settings that most tests need."""
+    return make_settings()
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Waits for a condition that the event loop or a thread brings about; fails when it does not."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
