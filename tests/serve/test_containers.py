@@ -1,0 +1,61 @@
+"""Real files pass, whatever follows them; files of too many parts do not."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mmllm.serve import containers
+from tests.security import bombs
+
+GOOD = bombs.good()
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_real_files_pass(kind):
+    assert not containers.too_complex(GOOD[kind])
+
+
+def test_the_limits_are_far_from_what_encoders_make():
+    large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (800, 800, 3), np.uint8))
+    for data in (bombs.saved(large, "JPEG", progressive=True), bombs.saved(large, "PNG")):
+        assert len(data) > 500_000
+        assert not containers.too_complex(data)
+
+
+def test_as_many_passes_as_allowed_pass_and_one_more_does_not():
+    made = bombs.passes(0).count(b"\xff\xda")
+    assert not containers.too_complex(bombs.passes(containers.MAX_PASSES - made))
+    assert containers.too_complex(bombs.passes(containers.MAX_PASSES - made + 1))
+
+
+@pytest.mark.parametrize(
+    "filling", [b"\xff\xfe\x00\x02", b"\xff\x01", b"\xff\xd0", b"\xff", b"\x01", b"\xff\x00"]
+)
+def test_no_filling_before_the_pixels_passes_in_numbers(filling):
+    assert not containers.too_complex(bombs.segments(filling, 100))
+    assert containers.too_complex(bombs.segments(filling, containers.MAX_PARTS))
+
+
+def test_a_png_of_many_chunks_is_too_complex():
+    assert not containers.too_complex(bombs.chunks(1_000))
+    assert containers.too_complex(bombs.chunks(containers.MAX_PARTS))
+
+
+def test_what_follows_the_picture_is_not_counted():
+    # Phones append a video to a photograph; its bytes look like anything.
+    video = bytes(np.random.default_rng(0).integers(0, 256, 20_000_000, np.uint8))
+    assert not containers.too_complex(GOOD["JPEG"] + video)
+    assert not containers.too_complex(GOOD["PNG"] + video)
+
+
+def test_a_preview_within_a_tag_is_not_counted():
+    preview = bombs.saved(bombs.picture(), "JPEG", progressive=True)
+    tag = b"\xff\xe1" + (len(preview) + 2).to_bytes(2) + preview
+    assert not containers.too_complex(bombs.segments(tag, 50))
+
+
+@given(st.sampled_from([containers.JPEG, containers.PNG, b""]), st.binary(max_size=300))
+def test_any_bytes_can_be_counted(mark, data):
+    assert not containers.too_complex(mark + data)
