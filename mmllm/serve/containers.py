@@ -39,8 +39,8 @@ def _jpeg_too_complex(data: bytes) -> bool:
             return True
         if data[place] != 0xFF:
             stray = data.find(b"\xff", place, place + MAX_PARTS)
-            length = MAX_PARTS if stray < 0 else stray - place
-            parts, place = parts + length, place + length
+            after = min(place + MAX_PARTS, len(data)) if stray < 0 else stray
+            parts, place = parts + after - place, after
             continue
         if data[place + 1] in (0x00, 0xFF):
             place += 1
