@@ -10,6 +10,7 @@ import re
 from typing import Any, NamedTuple
 
 import jwt
+import structlog
 
 from mmllm.serve import keys, problems
 from mmllm.serve import settings as settings_lib
@@ -59,7 +60,7 @@ class Authenticator:
             self._tokens = Tokens(settings)
 
     async def identify(self, authorization: str | None, api_key: str | None) -> Caller:
-        """Finds out who calls.
+        """Finds out who calls, and puts it on the log lines of the request.
 
         Args:
           authorization: the header Authorization.
@@ -69,6 +70,11 @@ class Authenticator:
           Problem: "key-invalid", "token-invalid", "token-expired", "credentials-conflict", or
             "queue-full" where too many unknown keys come at once.
         """
+        caller = await self._identified(authorization, api_key)
+        structlog.contextvars.bind_contextvars(caller=caller.name, caller_kind=caller.kind)
+        return caller
+
+    async def _identified(self, authorization: str | None, api_key: str | None) -> Caller:
         if self._ring is None and self._tokens is None:
             return self._anonymous
         bearer = None if authorization is None else _bearer(authorization)
