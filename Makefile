@@ -11,7 +11,8 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format data train bench bench-latency tables golden smoke ci hooks lock clean
+.PHONY: help setup demo serve test check format docstrings coverage audit fuzz data train bench \
+  bench-latency bench-serve soak faults tables golden smoke ci hooks lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,13 +42,30 @@ setup: $(VENV)/.full ## install everything that requirements.lock pins
 demo: $(VENV)/.runtime ## caption, read, ask and search the sample pictures; writes demo.html
 	@$(BIN)/mmllm demo --out demo.html
 
+serve: setup ## answer over HTTP at http://127.0.0.1:8000, with a page, an API and metrics
+	$(BIN)/mmllm serve
+
 test: setup ## the tests that take seconds
 	$(PYTEST) -m "not slow"
 
-check: setup ## formatting, lint, types
+check: setup docstrings ## formatting, lint, types, docstrings, insecure code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyrefly check
+	$(BIN)/bandit --quiet --recursive mmllm --severity-level medium
+
+docstrings: setup ## public names of mmllm with a docstring: at least 95 %
+	$(BIN)/interrogate mmllm --fail-under 95 --ignore-init-method --ignore-magic \
+	  --ignore-nested-functions --ignore-semiprivate --ignore-private
+
+coverage: setup ## lines of mmllm that the tests run: at least 85 %
+	$(PYTEST) -m "not slow" --cov=mmllm --cov-report=term:skip-covered --cov-fail-under=85
+
+# Not a part of ci: it needs a server of advisories. Whatever it cannot look up is a failure.
+audit: setup ## insecure code, and known vulnerabilities of what the lock pins (needs network)
+	$(BIN)/bandit --quiet --recursive mmllm --severity-level medium
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock || { \
+	  echo "FAILED: a package is vulnerable, or could not be audited (see above): nothing is proved" >&2; exit 1; }
 
 format: setup ## rewrite files as `make check` wants them
 	$(BIN)/ruff check --fix .
@@ -64,6 +82,18 @@ bench: setup ## score the shipped model on every held-out split
 
 bench-latency: setup ## the shipped LiteRT file beside float32 and int8, stage by stage
 	$(BIN)/python -m experiments.latency $(BUNDLE)
+
+bench-serve: setup ## the service under load, beside a plain handler without batching
+	$(BIN)/python -m experiments.serving
+
+soak: setup ## ten minutes of load: memory and latency over time
+	$(BIN)/python -m experiments.serving_soak
+
+faults: setup ## kill, hang, cut off, fill the disk: what failed, what was lost, how soon it recovered
+	$(BIN)/python -m experiments.serving_faults
+
+fuzz: setup ## 100,000 mutated pictures and texts into the decoders
+	$(BIN)/python -m experiments.fuzz
 
 tables: setup ## rewrite the tables of README.md and PAPER.md from the results
 	$(BIN)/python -m mmllm.evaluate.report

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import mmllm
-from mmllm.commands import bench, data, demo, export, info, pictures, search
+from mmllm.commands import bench, data, demo, export, info, pictures, search, serve
 
 DEBUG_VARIABLE = "MMLLM_DEBUG"
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
@@ -27,6 +27,7 @@ EPILOG = """examples:
   mmllm read receipt.png                     its lines of text
   mmllm ask shapes.png "how many circles are there?"
   mmllm search "a red bus" ~/Pictures --html found.html
+  mmllm serve                                the same over HTTP, with a page
   mmllm demo                                 all of it, on pictures that ship with mmllm
 """
 
@@ -49,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mmllm {mmllm.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="<command>", required=True)
-    for family in (pictures, search, demo, info, bench, export, data):
+    for family in (pictures, search, serve, demo, info, bench, export, data):
         family.add(commands)
     return parser
 

@@ -13,7 +13,7 @@ from mmllm import cli
 from mmllm.commands import info
 
 HELP_SECONDS = 1.0  # of processor time, so that a busy machine does not matter; usually 0.1
-COMMANDS = ("caption", "read", "ask", "search", "demo", "info", "bench", "data")
+COMMANDS = ("caption", "read", "ask", "search", "serve", "demo", "info", "bench", "data")
 
 
 def process(*arguments: str, **options) -> subprocess.CompletedProcess[str]:

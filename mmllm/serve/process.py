@@ -1,0 +1,44 @@
+"""What a process of the service and its supervisor agree on: exit codes, bounds, the socket.
+
+Imports nothing of the service, so that the supervisor stays small.
+"""
+
+import multiprocessing
+import os
+import socket
+
+EXIT_OK, EXIT_START, EXIT_RESTART, EXIT_STUCK = 0, 1, 3, 4
+"""Done; could not start; ill and drained, so replace it; did not end and was killed."""
+
+GRACE_S = 5.0  # what a last bound waits after the one that should have acted
+BACKLOG = 2048
+
+
+def is_supervised() -> bool:
+    """Whether the process that started this one through multiprocessing still runs."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and parent.pid == os.getppid()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, which the processes of one service share.
+
+    Raises:
+      ValueError: an address that is not this machine's, or a port that is taken or forbidden.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(
+            f"cannot listen on {host} port {port} ({reason}): choose others with --host and --port"
+        ) from error
+
+
+def address(listener: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,169 @@
+"""One process of the service: uvicorn with bounds, a drain that loses nothing, and exit codes.
+
+Stands around the application: `mmllm serve` or `mmllm.serve.supervisor` -> here ->
+`mmllm.serve.app`. On SIGTERM readiness turns false, requests in flight and those that a balancer
+still sends are answered, then the process ends with 0. A process that is ill (memory over its
+limit, threads stuck for good) drains in the same way and ends with
+process.EXIT_RESTART.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from mmllm.serve import app as app_lib
+from mmllm.serve import connection, logs, metrics, process
+from mmllm.serve import service as service_lib
+from mmllm.serve import settings as settings_lib
+
+HEAD_S = 10.0
+WRITE_S = 20.0
+LEAD_SHARE = 0.05  # of drain_s: time for a balancer to see that the process is not ready
+TICK_S = 0.1
+
+Beat = Callable[[], None]
+"""Tells the supervisor that requests are accepted and the event loop turns."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server that beats, obeys `health` and drains.
+
+    Args:
+      config: from `configuration`.
+      health: what readiness says; it is told of the drain and asked whether to go on.
+      drain_s: seconds for requests in flight.
+      beat: called ten times a second.
+      announce: called once requests are accepted.
+
+    Attributes:
+      code: the exit code.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        health: Any,
+        drain_s: float,
+        beat: Beat | None = None,
+        announce: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(config)
+        self.code = process.EXIT_OK
+        self._health, self._drain_s, self._beat, self._announce = health, drain_s, beat, announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts the application, then accepts."""
+        await super().startup(sockets)
+        if self._beat is not None:
+            self._beating = asyncio.create_task(self._beat_on(self._beat))
+        if self._announce is not None:
+            self._announce()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop; called ten times a second."""
+        if self._beat is not None and not process.is_supervised():
+            self.should_exit = True  # nobody would restart or stop an orphan
+        if self._health.must_exit:
+            self.code = process.EXIT_RESTART
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drains: not ready, then no new connections, then no requests."""
+        self._health.drain()
+        bound = threading.Timer(
+            self._drain_s + 2 * process.GRACE_S, os._exit, (self.code or process.EXIT_STUCK,)
+        )
+        bound.daemon = True
+        bound.start()
+        for _ in range(round(LEAD_SHARE * self._drain_s / TICK_S)):
+            if not self.force_exit:
+                await asyncio.sleep(TICK_S)
+        await super().shutdown(sockets)
+        bound.cancel()
+
+    async def _beat_on(self, beat: Beat) -> None:
+        while True:  # also while draining; the runner cancels it
+            beat()
+            await asyncio.sleep(TICK_S)
+
+
+def configuration(app: Any, settings: settings_lib.Settings) -> uvicorn.Config:
+    """Options of uvicorn: nothing is believed that a client says about itself, all is bounded."""
+    limits = connection.Limits(
+        connections=settings.max_connections,
+        head_s=HEAD_S,
+        body_s=settings.body_timeout_s + process.GRACE_S,
+        write_s=WRITE_S,
+    )
+    return uvicorn.Config(
+        app,
+        http=connection.bounded(limits),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        root_path=settings.root_path,
+        backlog=process.BACKLOG,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+    )
+
+
+def run(
+    settings: settings_lib.Settings,
+    listener: socket.socket,
+    beat: Beat | None = None,
+    announce: Callable[[], None] | None = None,
+) -> int:
+    """Serves on a socket until a signal, or until the process should be replaced.
+
+    Args:
+      settings: of the service.
+      listener: from `process.listen`.
+      beat: see `Server`.
+      announce: called once requests are accepted.
+
+    Returns:
+      The exit code: 0, EXIT_START when it could not start, or EXIT_RESTART, see `process`.
+    """
+    logs.configure(settings)
+    service = service_lib.Service(settings, metrics.Metrics())
+    app = app_lib.create_app(settings, service)
+    server = Server(configuration(app, settings), service.health, settings.drain_s, beat, announce)
+    # uvicorn raises the signal once more after the drain; by then it has been obeyed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    try:
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            runner.run(server.serve([listener]))
+    except SystemExit:  # uvicorn: the application did not start
+        return process.EXIT_START
+    return server.code
+
+
+def check(settings: settings_lib.Settings) -> None:
+    """Starts all that serves but the socket, and ends it.
+
+    Raises:
+      OSError: a file that cannot be read.
+      ValueError: a damaged model, or a wrong file of keys.
+    """
+
+    async def once() -> None:
+        service = service_lib.Service(settings, metrics.Metrics())
+        app_lib.create_app(settings, service)
+        try:
+            await service.start()
+        finally:
+            await service.close()
+
+    asyncio.run(once())

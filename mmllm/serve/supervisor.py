@@ -1,0 +1,287 @@
+"""Several processes behind one socket: starts them, replaces what dies or hangs, drains all.
+
+`mmllm serve --workers N` -> here -> N times `mmllm.serve.server`. uvicorn's own supervisor restarts
+without a pause and takes EXIT_RESTART for a failed start, and so is not used. The socket belongs to
+this process: connections that wait for a killed worker go to the others.
+"""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmllm.serve import process
+from mmllm.serve import settings as settings_lib
+
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+START_S = 120.0  # from start to the first beat; loading takes seconds, on a busy machine more
+HANG_S = 30.0  # without a beat; the event loop beats ten times a second
+BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+HEALTHY_S = 60.0  # a worker that lived so long starts the back-off anew
+MOST_FAILED_STARTS = 5  # in a row and with no worker serving: the service cannot start
+TICK_S = 0.1
+
+Target = Callable[..., None]
+
+
+class Bounds(NamedTuple):
+    """Seconds the supervisor waits for a worker."""
+
+    start_s: float = START_S
+    hang_s: float = HANG_S
+    stop_s: float = 60.0
+
+
+class Worker:
+    """One process in one place of the service.
+
+    Args:
+      context: of multiprocessing.
+      target: what the process runs, with `arguments` and a beat.
+      arguments: of the target.
+    """
+
+    def __init__(self, context: Any, target: Target, arguments: tuple[Any, ...]) -> None:
+        self._beaten = context.Value("d", 0.0, lock=False)
+        self.started_s = time.monotonic()
+        self.stopping_s: float | None = None
+        self.process: SpawnProcess = context.Process(target=target, args=(*arguments, self._beaten))
+        self.process.start()
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it has beaten at least once, and is to go on."""
+        return bool(self._beaten.value) and self.stopping_s is None and self.process.is_alive()
+
+    @property
+    def has_served(self) -> bool:
+        """Whether it ever accepted requests."""
+        return bool(self._beaten.value)
+
+    def hangs(self, bounds: Bounds) -> bool:
+        """Whether it is over one of its bounds."""
+        now = time.monotonic()
+        if self.stopping_s is not None:
+            return now - self.stopping_s > bounds.stop_s
+        if not self._beaten.value:
+            return now - self.started_s > bounds.start_s
+        return now - self._beaten.value > bounds.hang_s
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Asks it to drain and end."""
+        if self.stopping_s is None:
+            self.stopping_s = time.monotonic()
+        if self.process.pid is not None and self.process.is_alive():
+            os.kill(self.process.pid, number)
+
+
+class Place:
+    """One of the N places: who works there, and who has been asked to leave it."""
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+        self.heir: Worker | None = None  # of a rolling restart: takes over once it serves
+        self.failures = 0
+        self.next_s = 0.0
+
+
+class Supervisor:
+    """Keeps N workers running until a signal.
+
+    Args:
+      make: starts a worker.
+      count: of workers.
+      bounds: how long it waits for one.
+      report: prints one line.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Worker],
+        count: int,
+        bounds: Bounds | None = None,
+        report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    ) -> None:
+        self._make, self._bounds, self._report = make, bounds or Bounds(), report
+        self._places = [Place() for _ in range(count)]
+        self._leaving: list[Worker] = []
+        self._renewing: list[Place] = []
+        self._signals: list[int] = []
+        self._has_served = False
+
+    def run(self) -> int:
+        """Runs until SIGTERM or SIGINT; SIGHUP replaces the workers one by one.
+
+        Returns:
+          EXIT_OK after a drain, EXIT_START when no worker can start, EXIT_STUCK when one had to be
+          killed while stopping.
+        """
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {n: signal.signal(n, lambda n, _: self._signals.append(n)) for n in numbers}
+        code = process.EXIT_OK
+        try:
+            while not self._is_over():
+                if not self._keep():
+                    code = process.EXIT_START
+                    break
+                time.sleep(TICK_S)
+        finally:
+            clean = self._stop()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return code if code or clean else process.EXIT_STUCK
+
+    def _is_over(self) -> bool:
+        while self._signals:
+            if self._signals.pop(0) != signal.SIGHUP:
+                return True
+            self._renewing = list(self._places)
+        return False
+
+    def _keep(self) -> bool:
+        """One round; False when the service cannot start."""
+        for place in self._places:
+            worker = place.worker
+            if worker is None:
+                if time.monotonic() >= place.next_s:
+                    place.worker = self._make()
+            elif not self._lives(worker):
+                place.worker = None
+                self._count(place, worker)
+            self._has_served |= worker is not None and worker.is_serving
+        self._renew()
+        self._leaving = [worker for worker in self._leaving if self._lives(worker)]
+        failures = [place.failures for place in self._places]
+        serving = any(place.worker and place.worker.is_serving for place in self._places)
+        if serving or not any(failures):
+            return True
+        # A first start that fails would fail again; later the cause may pass.
+        if not self._has_served or min(failures) >= MOST_FAILED_STARTS:
+            self._report("mmllm: no worker can start: stopping")
+            return False
+        return True
+
+    def _count(self, place: Place, worker: Worker) -> None:
+        lived = time.monotonic() - worker.started_s
+        place.failures = 1 if worker.has_served and lived > HEALTHY_S else place.failures + 1
+        # One crash of a worker that served is answered at once, a series ever later.
+        step = min(place.failures - int(worker.has_served), len(BACK_OFF_S) - 1)
+        place.next_s = time.monotonic() + BACK_OFF_S[step]
+        code = worker.process.exitcode
+        how = f"signal {-code}" if code is not None and code < 0 else f"code {code}"
+        self._report(
+            f"mmllm: worker {worker.process.pid} ended with {how}; "
+            f"the next one starts in {BACK_OFF_S[step]:g} s"
+        )
+
+    def _renew(self) -> None:
+        """A rolling restart: the next place's heir starts, serves, and takes over."""
+        if not self._renewing:
+            return
+        place = self._renewing[0]
+        if place.heir is None:
+            place.heir = self._make()
+        elif place.heir.is_serving:
+            if place.worker is not None:
+                place.worker.stop()
+                self._leaving.append(place.worker)
+            place.worker, place.heir, place.failures = place.heir, None, 0
+            self._renewing.pop(0)
+        elif not self._lives(place.heir):
+            place.heir, self._renewing = None, []
+            self._report("mmllm: the new worker did not start: the old ones go on")
+
+    def _lives(self, worker: Worker) -> bool:
+        if worker.process.is_alive() and worker.hangs(self._bounds):
+            self._report(f"mmllm: worker {worker.process.pid} does not answer: killed")
+            worker.process.kill()
+            worker.process.join()
+        if worker.process.is_alive():
+            return True
+        worker.process.join()
+        _forget(worker.process.pid)
+        return False
+
+    def _stop(self) -> bool:
+        """Drains every worker; whether none had to be killed. A second signal kills."""
+        everyone = [w for p in self._places for w in (p.worker, p.heir) if w] + self._leaving
+        for worker in everyone:
+            worker.stop()
+        clean = True
+        while everyone:
+            impatient = any(number != signal.SIGHUP for number in self._signals)
+            for worker in everyone:
+                if worker.process.is_alive() and (impatient or worker.hangs(self._bounds)):
+                    worker.process.kill()
+                    clean = False
+            everyone = [worker for worker in everyone if self._lives(worker)]
+            time.sleep(TICK_S / 2)
+        return clean
+
+
+def run(settings: settings_lib.Settings, announce: Callable[[str], None]) -> int:
+    """Serves with `settings.workers` processes.
+
+    Args:
+      settings: of the service.
+      announce: told the URL once the socket listens.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      ValueError: an address or port that cannot be listened on.
+    """
+    context = multiprocessing.get_context("spawn")
+    bounds = Bounds(stop_s=settings.drain_s + 3 * process.GRACE_S)
+    with process.listen(settings.host, settings.port) as listener, metrics_folder():
+        announce(process.address(listener))
+        arguments = (settings, listener)
+        supervisor = Supervisor(lambda: Worker(context, _work, arguments), settings.workers, bounds)
+        return supervisor.run()
+
+
+@contextmanager
+def metrics_folder() -> Iterator[Path]:
+    """An empty folder in which the workers add up their metrics, named in the environment."""
+    given = os.environ.get(MULTIPROCESS_VARIABLE)
+    folder = Path(given or tempfile.mkdtemp(prefix="mmllm-metrics-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("*.db"):  # of an earlier run, whose counts are not this one's
+        left.unlink(missing_ok=True)
+    os.environ[MULTIPROCESS_VARIABLE] = str(folder)
+    try:
+        yield folder
+    finally:
+        if given is None:
+            os.environ.pop(MULTIPROCESS_VARIABLE, None)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget(number: int | None) -> None:
+    """Removes the gauges of a process that is no more."""
+    if number is not None and os.environ.get(MULTIPROCESS_VARIABLE):
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(number)
+
+
+def _work(settings: settings_lib.Settings, listener: socket.socket, beaten: Any) -> None:
+    """A worker's whole life."""
+    from mmllm.serve import server  # heavy: this process needs it, the supervisor does not
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # of the supervisor's terminal
+
+    def beat() -> None:
+        beaten.value = time.monotonic()
+
+    sys.exit(server.run(settings, listener, beat))

@@ -1,0 +1,150 @@
+"""A whole process: it announces itself, answers, drains, and says by its exit code why it ended."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from mmllm.serve import process, server
+
+WAIT_S = 60.0
+START = re.compile(r"mmllm: nano at http://127\.0\.0\.1:(\d+) ")
+
+
+class Running:
+    """A running `mmllm serve`."""
+
+    def __init__(self, *arguments: str, **variables: str) -> None:
+        environment = {**os.environ, "MMLLM_DRAIN_S": "4", **variables}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mmllm", "serve", "--port", "0", *arguments],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        lines = iter(self.process.stderr.readline, "")
+        found = next(filter(None, map(START.search, lines)), None)
+        assert found, f"ended with {self.process.wait(WAIT_S)}"
+        self.port = int(found[1])
+
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
+
+    def get(self, path: str) -> tuple[int, dict]:
+        connection = self.connection()
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = json.loads(answer.read())
+        connection.close()
+        return answer.status, body
+
+    def end(self) -> int:
+        self.process.communicate(timeout=WAIT_S)
+        return self.process.returncode
+
+
+@contextmanager
+def running(*arguments: str, **variables: str) -> Iterator[Running]:
+    service = Running(*arguments, **variables)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.process.kill()
+        service.process.communicate(timeout=WAIT_S)
+
+
+def begin(service: Running, picture: bytes) -> socket.socket:
+    """Sends a request but its last byte."""
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+        + picture
+        + b"\r\n--b--\r\n"
+    )
+    head = (
+        f"POST /v1/caption HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    )
+    client = socket.create_connection(("127.0.0.1", service.port), timeout=WAIT_S)
+    client.sendall(head.encode() + body[:-1])
+    return client
+
+
+def test_a_request_that_began_before_sigterm_is_answered_and_the_process_ends_with_0(
+    picture_bytes: bytes,
+):
+    with running() as service:
+        client = begin(service, picture_bytes)
+        assert service.get("/healthz/live")[0] == 200  # the half request has been read by now
+        service.process.send_signal(signal.SIGTERM)
+        status = service.get("/healthz/ready")[0]
+        while status == 200:  # the signal is on its way
+            status = service.get("/healthz/ready")[0]
+        assert status == 503
+        client.sendall(b"\n")
+        with client:
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert service.end() == process.EXIT_OK
+        with pytest.raises(OSError, match="refused"):
+            service.get("/healthz/live")
+
+
+def test_a_process_over_its_memory_drains_and_asks_to_be_replaced():
+    with running(MMLLM_MAX_RSS_MB="64") as service:
+        assert service.end() == process.EXIT_RESTART
+
+
+def test_two_workers_share_a_port_and_add_up_their_metrics():
+    with running("--workers", "2") as service:
+        until_ready(service)
+        count = 20
+        for _ in range(count):
+            assert service.get("/v1/models")[0] == 200
+        connection = service.connection()
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        counted = re.search(r'seconds_count\{[^}]*route="/v1/models"[^}]*\} ([\d.]+)', text)
+        assert counted
+        assert float(counted[1]) == count
+        service.process.send_signal(signal.SIGTERM)
+        assert service.end() == process.EXIT_OK
+
+
+def until_ready(service: Running) -> None:
+    ready = threading.Event()
+    while not ready.is_set():  # the answer waits in the socket's queue until a worker accepts
+        if service.get("/healthz/ready")[0] == 200:
+            ready.set()
+
+
+def test_options_of_uvicorn_believe_nothing_and_bound_all(make_settings):
+    config = server.configuration(None, make_settings(max_connections=7, body_timeout_s=2.0))
+    assert not config.proxy_headers
+    assert not config.server_header
+    assert not config.access_log
+    assert config.http.limits.connections == 7
+    assert config.http.limits.body_s == 2.0 + process.GRACE_S
+    assert config.timeout_graceful_shutdown == 5
+
+
+def test_a_check_starts_the_model_and_leaves_nothing(make_settings):
+    before = threading.active_count()
+    server.check(make_settings())
+    assert threading.active_count() <= before + 1
+
+
+def test_a_check_of_a_missing_model_says_so(make_settings):
+    with pytest.raises(FileNotFoundError, match="no model 'absent'"):
+        server.check(make_settings(model="absent"))

@@ -1,0 +1,149 @@
+"""Workers that die, hang or do not start; signals; and that nothing is left behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmllm.serve import process, supervisor
+
+ROOT = Path(__file__).parents[2]
+WAIT_S = 30.0
+
+
+class Toy:
+    """A running `tests.serve.toy_service`."""
+
+    def __init__(self, count: int, mode: str) -> None:
+        command = [sys.executable, "-m", "tests.serve.toy_service", str(count), mode]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+        assert self.process.stdout.readline() == "True\n"
+
+    def ask(self, what: bytes = b"who") -> int:
+        """The process number of the worker that answers."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S) as client:
+            client.sendall(what)
+            return int(client.recv(16))
+
+    def someone_else(self, *known: int) -> int:
+        return until(lambda: next(iter({self.ask()} - set(known)), None))
+
+    def end(self, *numbers: int) -> tuple[int, str]:
+        """Exit code and what was reported."""
+        for number in numbers:
+            self.process.send_signal(number)
+        _, reported = self.process.communicate(timeout=WAIT_S)
+        return self.process.returncode, reported
+
+
+def until(ready: Callable):
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        if found := ready():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("did not happen")
+
+
+def is_alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{number}/status").read_text()
+
+
+@contextmanager
+def running(count: int, mode: str = "well") -> Iterator[Toy]:
+    toy = Toy(count, mode)
+    try:
+        yield toy
+    finally:
+        if toy.process.poll() is None:
+            toy.process.kill()
+            toy.process.communicate(timeout=WAIT_S)  # its workers see that they are orphans
+
+
+def test_a_killed_worker_is_replaced_and_sigterm_ends_all():
+    with running(2) as toy:
+        first = toy.ask()
+        other = toy.someone_else(first)
+        os.kill(first, signal.SIGKILL)
+        third = toy.someone_else(first, other)
+        code, reported = toy.end(signal.SIGTERM)
+        assert code == process.EXIT_OK
+        assert f"worker {first} ended with signal 9" in reported
+        assert not any(is_alive(number) for number in (first, other, third))
+
+
+def test_a_worker_whose_loop_stands_still_is_replaced():
+    with running(1) as toy:
+        first = toy.ask(b"hang")
+        until(lambda: not is_alive(first))
+        assert toy.someone_else(first)
+        assert "does not answer: killed" in toy.end(signal.SIGINT)[1]
+
+
+def test_a_hangup_replaces_every_worker_while_others_answer():
+    with running(2) as toy:
+        first = toy.ask()
+        second = toy.someone_else(first)
+        toy.process.send_signal(signal.SIGHUP)
+        until(lambda: toy.ask() and not is_alive(first) and not is_alive(second))
+        assert toy.ask() not in (first, second)
+        assert toy.end(signal.SIGTERM) == (process.EXIT_OK, "")
+
+
+def test_a_service_that_cannot_start_ends_with_a_code():
+    with running(2, "fail") as toy:
+        code, reported = toy.end()
+        assert code == process.EXIT_START
+        assert "no worker can start" in reported
+
+
+def test_a_worker_that_does_not_end_is_killed():
+    with running(1, "deaf") as toy:
+        number = toy.ask()
+        code, reported = toy.end(signal.SIGTERM)
+        assert code == process.EXIT_STUCK
+        assert "does not answer" in reported
+        assert not is_alive(number)
+
+
+def test_a_second_signal_does_not_wait():
+    with running(1, "deaf") as toy:
+        number = toy.ask()
+        toy.process.send_signal(signal.SIGTERM)
+        assert toy.end(signal.SIGINT)[0] == process.EXIT_STUCK
+        assert not is_alive(number)
+
+
+def test_the_folder_of_metrics_starts_empty_and_goes(monkeypatch, tmp_path: Path):
+    monkeypatch.delenv(supervisor.MULTIPROCESS_VARIABLE, raising=False)
+    with supervisor.metrics_folder() as folder:
+        assert os.environ[supervisor.MULTIPROCESS_VARIABLE] == str(folder)
+        assert folder.is_dir()
+    assert not folder.exists()
+    assert supervisor.MULTIPROCESS_VARIABLE not in os.environ
+    (tmp_path / "counter_1.db").write_bytes(b"old")
+    (tmp_path / "mine.txt").write_text("kept")
+    monkeypatch.setenv(supervisor.MULTIPROCESS_VARIABLE, str(tmp_path))
+    with supervisor.metrics_folder() as folder:
+        assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+    assert tmp_path.is_dir()
+
+
+def test_pauses_between_restarts_grow_to_a_bound():
+    pauses = supervisor.BACK_OFF_S
+    assert list(pauses) == sorted(pauses)
+    assert pauses[0] == 0
+    assert pauses[-1] <= 60
