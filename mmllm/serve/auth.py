@@ -100,10 +100,11 @@ class Tokens:
 
     def __init__(self, settings: settings_lib.Settings) -> None:
         if settings.jwt_secret is not None:
-            key: Any = settings.jwt_secret.get_secret_value().encode()
-        else:
-            assert settings.jwt_public_key_file is not None
+            key = settings.jwt_secret.get_secret_value().encode()
+        elif settings.jwt_public_key_file is not None:
             key = settings.jwt_public_key_file.read_bytes()
+        else:
+            raise ValueError("tokens need jwt_secret or jwt_public_key_file")
         # The settings name algorithms of one kind only, so a public key never serves as a secret.
         self._keys = {name: _prepared(name, key) for name in settings.jwt_algorithms}
         self._keys = {name: made for name, made in self._keys.items() if made is not None}

@@ -143,19 +143,19 @@ def test_what_is_long_is_cut():
 
 
 def test_a_pipe_nobody_reads_costs_lines_and_no_wait(monkeypatch):
-    monkeypatch.setattr(logs, "QUEUE_LINES", 100)
+    monkeypatch.setattr(logs, "QUEUE_LINES", 50)
     monkeypatch.setattr(logs, "CLOSE_S", 0.2)
     lost: list[int] = []
     reader, writer = os.pipe()
     log = logs.configure(settings_lib.Settings(), lost.append, writer)
-    for i in range(2000):
+    for i in range(600):
         structlog.get_logger().info("line", i=i, filling="x" * 500)
     logs.close()
     os.close(reader)  # frees the thread, which gets an error for each line it still has
     log._thread.join(10)
     assert not log._thread.is_alive()
     os.close(writer)
-    assert sum(lost) > 1000
+    assert sum(lost) > 400
 
 
 def test_a_full_disk_costs_lines_and_is_told_once():
@@ -203,17 +203,17 @@ logs.close()
 def test_several_processes_rotate_one_file_without_loss(tmp_path):
     code = """
 logs.configure(settings.Settings(log_file=sys.argv[1], log_bytes=100_000, log_backups=20))
-for i in range(1000): structlog.get_logger().info("line", worker=sys.argv[2], i=i)
+for i in range(500): structlog.get_logger().info("line", worker=sys.argv[2], i=i)
 """
     prefix = "import sys\nfrom mmllm.serve import logs, settings\nimport structlog\n"
     command = [sys.executable, "-c", prefix + code, str(tmp_path / "log")]
     workers = [subprocess.Popen([*command, str(i)], cwd=ROOT) for i in range(3)]
     assert [worker.wait(120) for worker in workers] == [0, 0, 0]
     files = [path for path in tmp_path.iterdir() if path.name.startswith("log")]
-    assert len(files) > 2
+    assert len(files) > 1
     found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     assert {(line["worker"], line["i"]) for line in found} == {
-        (str(worker), i) for worker in range(3) for i in range(1000)
+        (str(worker), i) for worker in range(3) for i in range(500)
     }
 
 
