@@ -12,7 +12,7 @@ A caption is in the language of the field `language`, else in that of the reques
 """
 
 import re
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import pydantic
 
@@ -22,6 +22,7 @@ MAX_MESSAGES = 100
 MAX_PARTS = 64
 
 Task = Literal["caption", "ocr", "vqa"]
+TASKS: tuple[Task, ...] = get_args(Task)
 
 # The beginnings of a wish for a caption or for the text, in lower case; the first that fits wins.
 _POLITE = r"(?:(?:please|can you|could you|bitte|merci de|por favor|per favore|proszę|lütfen),? )*"

@@ -7,7 +7,7 @@ before it, by the middleware; here the form has one part a field, and nothing to
 import asyncio
 import logging
 import re
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import pydantic
 import starlette.requests
@@ -73,7 +73,7 @@ async def read(
         result = await _form(request, fields)
     elif kind == JSON:
         body = await read_json(request, schemas.with_image(fields, optional))
-        result = Read(body, body.image)
+        result = Read(cast(Fields, body), getattr(body, IMAGE))
     else:
         raise problems.Problem("unsupported-media-type", accepted=f"{FORM}, {JSON}")
     if result.image is None and not optional:

@@ -265,10 +265,9 @@ class ProblemDocument(pydantic.BaseModel):
     instance: str
     code: str
     request_id: str
-    field: str | None = None
-    retry_after: Annotated[
-        float | None, pydantic.Field(description="Seconds after which to try again.")
-    ] = None
+    field: Annotated[str, pydantic.Field(description="Of the request that is wrong.")] = ""
+    reason: Annotated[str, pydantic.Field(description="For developers, in English.")] = ""
+    retry_after: Annotated[int, pydantic.Field(description="Seconds after which to try again.")] = 0
 
 
 @functools.cache

@@ -185,9 +185,11 @@ byId("clear").addEventListener("click", () => {
   byId("file").focus();
 });
 byId("key").value = sessionStorage.getItem("mmllm-key") ?? "";
-byId("key").addEventListener("change", () => {
+byId("sign-in").addEventListener("submit", (event) => {
+  event.preventDefault();
   sessionStorage.setItem("mmllm-key", byId("key").value.trim());
   introduce();
+  run("caption");
 });
 
 const drop = byId("drop");

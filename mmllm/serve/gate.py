@@ -1,0 +1,135 @@
+"""What a request passes before its route runs: who calls, whether they may, and how often.
+
+Also what every route needs of its process, `Site`, and the tie between a client and its work: who
+hangs up is not worked for.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any, TypeVar
+
+import fastapi
+import fastapi.security
+import starlette.requests
+
+from mmllm.serve import addresses, auth, limits, metrics, problems, service
+from mmllm.serve import settings as settings_lib
+
+Result = TypeVar("Result")
+
+BEARER = fastapi.security.HTTPBearer(auto_error=False, description="An API key or a JWT.")
+API_KEY = fastapi.security.APIKeyHeader(name="X-API-Key", auto_error=False)
+Bearer = Annotated[fastapi.security.HTTPAuthorizationCredentials | None, fastapi.Security(BEARER)]
+ApiKey = Annotated[str | None, fastapi.Security(API_KEY)]
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """What the routes of one process work with."""
+
+    settings: settings_lib.Settings
+    service: service.Service
+    metrics: metrics.Metrics
+    authenticator: auth.Authenticator
+    limiter: limits.Limiter
+
+
+def site(request: starlette.requests.Request) -> Site:
+    """The process that a request came to."""
+    return request.app.state.site
+
+
+def admit(scope: str | None = None) -> Callable[..., Awaitable[auth.Caller]]:
+    """The dependency of a route that callers need `scope` for; None: who may do anything."""
+
+    async def dependency(
+        request: starlette.requests.Request,
+        response: fastapi.Response,
+        bearer: Bearer,
+        api_key: ApiKey,
+    ) -> auth.Caller:
+        del bearer, api_key  # stand in the OpenAPI document; the headers are read whole
+        caller = await identify(request)
+        response.headers.update(request.state.quota)
+        if scope is not None:
+            auth.require(caller, scope)
+        elif not caller.scopes:
+            raise problems.Problem(
+                "unauthorized" if caller.kind == auth.ANONYMOUS else "forbidden"
+            )
+        return caller
+
+    return dependency
+
+
+async def identify(request: starlette.requests.Request) -> auth.Caller:
+    """Who calls, once the rate limits let them.
+
+    Raises:
+      problems.Problem: credentials that are wrong, too many requests, or a page of another site.
+    """
+    here = site(request)
+    _refuse_other_sites(request, here.settings)
+    credentials = [_only(request, name) for name in ("authorization", "x-api-key")]
+    # The address first: whoever tries keys is slowed down, and no key is hashed beyond the limit.
+    address = addresses.client_of(request.scope, here.settings.trusted_proxies)
+    quota = await here.limiter.hit(None, address)
+    request.state.quota = quota.headers
+    caller = await here.authenticator.identify(*credentials)
+    if caller.kind != auth.ANONYMOUS:
+        own = await here.limiter.hit(caller, None)
+        if own.remaining / own.limit < quota.remaining / quota.limit:
+            request.state.quota = own.headers
+    return caller
+
+
+def _only(request: starlette.requests.Request, name: str) -> str | None:
+    """The value of a header that must not come twice."""
+    values = request.headers.getlist(name)
+    if len(values) > 1:
+        raise problems.Problem("bad-request", reason=f"more than one header {name}")
+    return values[0] if values else None
+
+
+def _refuse_other_sites(
+    request: starlette.requests.Request, settings: settings_lib.Settings
+) -> None:
+    """Keeps another site's page from writing: a browser sends a form without asking (CORS)."""
+    fetched_by = request.headers.get("sec-fetch-site", "none")
+    if request.method not in WRITES or fetched_by in ("none", "same-origin"):
+        return
+    if request.headers.get("origin") not in settings.cors_origins:
+        raise problems.Problem("forbidden")
+
+
+async def attached(
+    request: starlette.requests.Request, work: Coroutine[Any, Any, Result]
+) -> Result:
+    """Works for a client as long as it is there.
+
+    Args:
+      request: its body has been read.
+      work: cancelled when the client hangs up.
+
+    Raises:
+      starlette.requests.ClientDisconnect: it did.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise starlette.requests.ClientDisconnect
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        # Cancelled work gives back what it holds before the request counts as done.
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(request: starlette.requests.Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
