@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cachetools
 import redis.asyncio
@@ -46,6 +46,7 @@ def key_of(task: str, fingerprint: str, digest: str, **options: Any) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
+@runtime_checkable
 class Store(Protocol):
     """Where answers lie."""
 
@@ -81,14 +82,12 @@ class RedisStore:
     """Answers in Redis; while it is down, there are none.
 
     Args:
-      client: a client with short timeouts.
+      client: of `redis.asyncio`, with short timeouts.
       ttl_s: life of an answer.
       failed: called whenever Redis did not answer.
     """
 
-    def __init__(
-        self, client: redis.asyncio.Redis, ttl_s: float, failed: Callable[[], None]
-    ) -> None:
+    def __init__(self, client: Any, ttl_s: float, failed: Callable[[], None]) -> None:
         self._client, self._ttl_ms, self._failed = client, max(1, round(ttl_s * 1000)), failed
         self._paused_until = 0.0
         self._down = False

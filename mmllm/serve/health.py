@@ -118,8 +118,9 @@ class Health:
     def _tell(self) -> None:
         report = self.ready()
         self._metrics.ready(report.ok)
-        if report != self._told and self._told is not None:
-            log.warning("ready: %s%s", report.ok, "".join(f"; {why}" for why in report.reasons))
+        if report != self._told:
+            level = logging.INFO if report.ok or self._told is None else logging.WARNING
+            log.log(level, "ready: %s", "; ".join(report.reasons) or "yes")
         self._told = report
 
     def _weigh(self) -> None:

@@ -1,7 +1,7 @@
 """What the tests of the service share: the shipped model, a picture, and settings for tests."""
 
-import asyncio
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from mmllm.runtime.model import MobileMultiModalLLM
+from mmllm.export import bundle as bundle_lib
+from mmllm.runtime import model as model_lib
 from mmllm.serve import settings as settings_lib
 
 SAMPLE = Path(__file__).parents[2] / "mmllm" / "sample"
 
 
 @pytest.fixture(scope="session")
-def nano() -> MobileMultiModalLLM:
+def nano() -> model_lib.MobileMultiModalLLM:
     """Returns the shipped model, one for all tests: it must stay in one thread at a time."""
-    return MobileMultiModalLLM.from_pretrained("nano", threads=1)
+    return model_lib.MobileMultiModalLLM.from_pretrained("nano", threads=1)
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +38,15 @@ def page_bytes() -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
+
+
+@pytest.fixture
+def other_bundle(tmp_path: Path) -> Path:
+    """Returns a copy of the shipped bundle that counts as another model, for reloads."""
+    folder = Path(shutil.copytree(model_lib.locate("nano"), tmp_path / "other"))
+    (folder / "NOTE.txt").write_text("a file more, and with it another fingerprint")
+    bundle_lib.add(folder, folder / "NOTE.txt")
+    return folder
 
 
 @pytest.fixture
@@ -59,10 +69,3 @@ def make_settings(tmp_path: Path) -> Callable[..., settings_lib.Settings]:
 def settings(make_settings: Callable[..., settings_lib.Settings]) -> settings_lib.Settings:
     """Returns the settings that most tests need."""
     return make_settings()
-
-
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Waits for a condition that the event loop or a thread brings about; fails when it does not."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.002)

@@ -1,0 +1,375 @@
+"""The service: every task from bytes to an answer, and what happens when things go wrong."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmllm.serve import bundles, metrics, problems, service
+from tests.serve.engines import Faults
+from tests.serve.waiting import BOUND_S, until
+
+CLOSE = 1e-5  # float32 against the same numbers through JSON
+
+
+def check(
+    settings: Any, test: Callable[[service.Service], Awaitable[None]], faults: Faults | None = None
+) -> metrics.Metrics:
+    """Runs a test with a started service."""
+    seen = metrics.Metrics()
+
+    async def run() -> None:
+        make = bundles.Bundle.maker if faults is None else faults.maker
+        made = service.Service(settings, seen, make)
+        await made.start()
+        try:
+            await test(made)
+        finally:
+            if faults is not None:
+                faults.release.set()
+            await made.close()
+
+    asyncio.run(asyncio.wait_for(run(), 2 * BOUND_S))
+    return seen
+
+
+def sample(seen: metrics.Metrics, name: str, /, **labels: str) -> float:
+    return seen.registry.get_sample_value(name, labels) or 0.0
+
+
+def test_every_task_answers_as_the_model_does(settings, nano, picture_bytes, page_bytes):
+    async def test(made: service.Service) -> None:
+        caption = await made.caption(picture_bytes, language="de", beam=2)
+        assert caption.text == nano.caption(picture_bytes, "de", beam=2)
+        assert 0 < caption.score <= 1
+        answer = await made.vqa(picture_bytes, "what  colour is it?")
+        assert answer.text == nano.answer(picture_bytes, "what colour is it?")
+        reading = await made.ocr(page_bytes)
+        wanted = nano.read_text(page_bytes)
+        assert [(line.text, line.box) for line in reading.lines] == [
+            (r.text, r.box) for r in wanted
+        ]
+        assert len(reading.lines) == 2
+        assert (reading.width, reading.height) == (240, 90)
+        vectors = await made.embed_image(picture_bytes)
+        np.testing.assert_allclose(vectors.vectors[0], nano.embed_image(picture_bytes), atol=CLOSE)
+        texts = await made.embed_text(["a cat", "zwei Hunde"])
+        np.testing.assert_allclose(
+            texts.vectors, nano.embed_texts(["a cat", "zwei Hunde"]), atol=CLOSE
+        )
+        how = texts.made
+        assert (how.model, how.fingerprint) == ("nano", nano.fingerprint)
+        assert (how.engine, how.degraded, how.cached) == ("litert", False, False)
+        times = caption.made.timings
+        assert min(times) >= 0
+        assert times.total_s >= times.decode_s + times.engine_s
+
+    seen = check(settings, test)
+    assert sample(seen, "mmllm_stage_seconds_count", task="caption", stage="decode") == 1
+    assert sample(seen, "mmllm_stage_seconds_count", task="ocr", stage="total") == 1
+    assert sample(seen, "mmllm_tokens_generated_total", task="caption") > 0
+    labels = {"name": "nano", "fingerprint": nano.fingerprint[:12], "engine": "litert"}
+    assert sample(seen, "mmllm_model_info", **labels) == 1
+
+
+def test_a_picture_without_text_has_no_lines(settings):
+    async def test(made: service.Service) -> None:
+        assert (await made.ocr(png((50, 40)))).lines == ()
+
+    check(settings, test)
+
+
+def png(size: tuple[int, int]) -> bytes:
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", size, "white").save(file, "PNG")
+    return file.getvalue()
+
+
+def test_the_same_question_is_answered_once(settings, picture_bytes):
+    async def test(made: service.Service) -> None:
+        first = await made.caption(picture_bytes)
+        again = await made.caption(picture_bytes)
+        assert (again.text, again.score) == (first.text, first.score)
+        assert not first.made.cached
+        assert again.made.cached
+        assert not (await made.caption(picture_bytes, language="de")).made.cached
+        both = await asyncio.gather(*(made.vqa(picture_bytes, "what?") for _ in range(2)))
+        assert sorted(answer.made.cached for answer in both) == [False, True]
+        vectors = await made.embed_image(picture_bytes)
+        assert (await made.embed_image(picture_bytes)).vectors == vectors.vectors
+
+    seen = check(settings, test)
+    assert sample(seen, "mmllm_batch_size_sum", task="caption") == 2
+    assert sample(seen, "mmllm_cache_total", task="vqa", result="joined") == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda made, image: made.caption(b"no picture"), "not-an-image"),
+        (lambda made, image: made.caption(image[:300]), "image-truncated"),
+        (lambda made, image: made.caption(image, language="xx"), "language-unknown"),
+        (lambda made, image: made.vqa(image, "  "), "text-empty"),
+        (lambda made, image: made.vqa(image, "a\0b"), "text-control"),
+        (lambda made, image: made.vqa(image, "x" * 501), "text-too-long"),
+        (lambda made, image: made.vqa(image, "q w e r t " * 40), "text-too-many-tokens"),
+        (lambda made, image: made.embed_text([]), "text-empty"),
+        (lambda made, image: made.embed_text(["a"] * 65), "too-many-items"),
+        (lambda made, image: made.embed_text(["a", "q w e r t " * 40]), "text-too-many-tokens"),
+        (lambda made, image: made.caption(image, deadline_s=0.0), "deadline"),
+        (lambda made, image: made.index_remove("nothing"), "entry-not-found"),
+        (lambda made, image: made.reload("/nowhere"), "model-refused"),
+    ],
+)
+def test_what_a_caller_does_wrong_is_a_problem(settings, picture_bytes, call, code: str):
+    async def test(made: service.Service) -> None:
+        with pytest.raises(problems.Problem) as raised:
+            await call(made, picture_bytes)
+        assert raised.value.code == code
+
+    check(settings, test, Faults())
+
+
+def test_pictures_are_found_by_words_and_by_pictures(settings, nano, picture_bytes, page_bytes):
+    async def test(made: service.Service) -> None:
+        kept = await made.index_add("drawing", picture_bytes, {"title": "a drawing"})
+        assert kept.id == "drawing"
+        await made.index_add("page", page_bytes, {})
+        found = await made.search(image=picture_bytes, k=1)
+        assert [(hit.id, hit.metadata) for hit in found.hits] == [
+            ("drawing", {"title": "a drawing"})
+        ]
+        assert found.hits[0].score == pytest.approx(1.0, abs=CLOSE)
+        by_words = await made.search(text="a drawing")
+        assert [hit.id for hit in by_words.hits] != []
+        wanted = nano.similarity(picture_bytes, "a drawing")
+        scores = {hit.id: hit.score for hit in by_words.hits}
+        assert scores["drawing"] == pytest.approx(wanted, abs=CLOSE)
+        assert made.info().index_items == 2
+        await made.index_remove("page")
+        assert made.info().index_items == 1
+
+    check(settings, test)
+
+
+def test_an_index_that_cannot_be_opened_stops_nothing_else(make_settings, tmp_path, picture_bytes):
+    (tmp_path / "file").write_text("in the way")
+
+    async def test(made: service.Service) -> None:
+        assert made.health.ready().ok
+        assert (await made.caption(picture_bytes)).text
+        with pytest.raises(problems.Problem, match="index-unavailable"):
+            await made.search(text="a cat")
+        (tmp_path / "file").unlink()  # and it is tried again
+        assert (await made.search(text="a cat")).hits == ()
+
+    check(make_settings(index_path=tmp_path / "file" / "index.sqlite"), test)
+
+
+def test_streamed_pieces_join_to_the_answer(settings, nano, picture_bytes):
+    async def test(made: service.Service) -> None:
+        pieces = [piece async for piece in made.stream(picture_bytes, language="de")]
+        assert "".join(pieces) == nano.caption(picture_bytes, "de")
+        answer = [piece async for piece in made.stream(picture_bytes, question="what is it?")]
+        assert "".join(answer) == nano.answer(picture_bytes, "what is it?")
+        with pytest.raises(problems.Problem, match="not-an-image"):
+            await anext(made.stream(b"no picture"))
+
+    seen = check(settings, test)
+    assert sample(seen, "mmllm_tokens_generated_total", task="stream") > 0
+
+
+def test_a_slow_reader_does_not_hold_the_engine(make_settings, nano, picture_bytes):
+    async def test(made: service.Service) -> None:
+        stream = made.stream(picture_bytes)
+        first = await anext(stream)
+        # The one thread is free for others while the reader is in the middle.
+        assert (await made.caption(picture_bytes)).text == nano.caption(picture_bytes)
+        rest = [piece async for piece in stream]
+        assert first + "".join(rest) == nano.caption(picture_bytes)
+        await stream.aclose()  # type: ignore[attr-defined]
+        left = made.stream(picture_bytes, language="fr")
+        await anext(left)
+        await left.aclose()  # type: ignore[attr-defined]
+
+    check(make_settings(engine_threads=1), test)
+
+
+def test_readers_get_what_the_service_says_of_itself(settings, nano):
+    async def test(made: service.Service) -> None:
+        info = made.info()
+        assert (info.model, info.fingerprint, info.engine) == ("nano", nano.fingerprint, "litert")
+        assert info.languages == nano.languages
+        assert (info.embedding_dimensions, info.index_items, info.degraded) == (256, 0, False)
+
+    check(settings, test)
+
+
+def test_a_broken_engine_tells_no_secrets(make_settings, picture_bytes, caplog):
+    faults = Faults()
+    faults.unmakeable.add("jax")
+
+    async def test(made: service.Service) -> None:
+        faults.raising.add("litert")
+        codes = []
+        for _ in range(3):
+            with pytest.raises(problems.Problem) as raised:
+                await made.caption(picture_bytes)
+            codes.append(raised.value.code)
+        assert codes == ["internal", "internal", "model-unavailable"]
+        assert raised.value.__cause__ is None or "broken" not in str(raised.value)
+        assert made.info().degraded
+        faults.raising.clear()
+        async with asyncio.timeout(BOUND_S):  # it comes back by itself
+            while True:
+                try:
+                    assert not (await made.caption(picture_bytes)).made.degraded
+                    break
+                except problems.Problem:
+                    await asyncio.sleep(0.01)
+
+    check(make_settings(breaker_failures=2, breaker_open_s=0.2), test, faults)
+    assert "caption failed" in caplog.text
+
+
+def test_a_degraded_answer_says_so_and_is_not_kept(make_settings, picture_bytes):
+    faults = Faults()
+
+    async def test(made: service.Service) -> None:
+        faults.raising.add("litert")
+        with pytest.raises(problems.Problem, match="internal"):
+            await made.caption(picture_bytes)
+        await until(lambda: made._pool._serving().fallback)
+        for _ in range(2):
+            answer = await made.caption(picture_bytes)
+            assert (answer.made.engine, answer.made.degraded) == ("jax", True)
+            assert not answer.made.cached
+
+    check(make_settings(breaker_failures=1, breaker_open_s=600.0), test, faults)
+
+
+def test_an_engine_that_hangs_costs_one_answer_and_not_the_service(make_settings, picture_bytes):
+    faults = Faults()
+
+    async def test(made: service.Service) -> None:
+        faults.hanging.add("litert")
+        with pytest.raises(problems.Problem, match="engine-stuck"):
+            await made.caption(picture_bytes)
+        faults.hanging.clear()
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                try:
+                    assert (await made.caption(picture_bytes)).text
+                    break
+                except problems.Problem:  # until the new thread's model is warm
+                    await asyncio.sleep(0.01)
+        assert made.health.ready().ok
+
+    check(make_settings(engine_timeout_s=0.3, engine_threads=1, breaker_failures=50), test, faults)
+
+
+def test_a_deadline_holds_although_the_engine_hangs(make_settings, picture_bytes):
+    faults = Faults()
+
+    async def test(made: service.Service) -> None:
+        faults.hanging.add("litert")
+        with pytest.raises(problems.Problem, match="deadline"):
+            await made.caption(picture_bytes, deadline_s=0.2)
+
+    check(make_settings(engine_threads=1), test, faults)
+
+
+def test_overload_is_refused_and_those_accepted_are_answered(make_settings, page_bytes):
+    faults = Faults()
+
+    async def test(made: service.Service) -> None:
+        faults.hanging.add("litert")
+        sizes = [(8 + number, 8) for number in range(12)]
+        tasks = [asyncio.create_task(made.embed_image(png(size))) for size in sizes]
+        await until(lambda: sum(task.done() for task in tasks) >= 1)
+        faults.release.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        refused = [r for r in results if isinstance(r, problems.Problem)]
+        assert {problem.code for problem in refused} == {"queue-full"}
+        assert all(problem.retry_after_s >= 1 for problem in refused)
+        assert len(refused) < len(results)
+
+    check(make_settings(engine_threads=1, queue_size=4, max_batch=2), test, faults)
+
+
+def test_who_hangs_up_is_not_worked_for(make_settings, picture_bytes, page_bytes):
+    faults = Faults()
+
+    async def test(made: service.Service) -> None:
+        faults.hanging.add("litert")
+        running = asyncio.create_task(made.caption(picture_bytes))
+        await until(lambda: faults.calls)
+        gone = asyncio.create_task(made.caption(page_bytes))
+        await until(lambda: made._lanes._model["caption"].depth == 1)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        await until(lambda: made._lanes._model["caption"].depth == 0)
+        faults.release.set()
+        assert (await running).text
+
+    seen = check(make_settings(engine_threads=1), test, faults)
+    assert sample(seen, "mmllm_items_dropped_total", task="caption") == 1
+    assert sample(seen, "mmllm_batch_size_sum", task="caption") == 1
+
+
+def test_a_reload_under_load_fails_no_request(settings, other_bundle: Path, picture_bytes):
+    async def test(made: service.Service) -> None:
+        old = made.info().fingerprint
+        await made.index_add("old", picture_bytes, {})
+        stop, prints = asyncio.Event(), []
+
+        async def client(number: int) -> None:
+            while not stop.is_set():
+                texts = [f"{number} {len(prints)}"]
+                prints.append((await made.embed_text(texts)).made.fingerprint)
+                await made.search(text=texts[0])
+
+        clients = [asyncio.create_task(client(number)) for number in range(4)]
+        await until(lambda: prints)
+        info = await made.reload(str(other_bundle))
+        await until(lambda: prints[-1] == info.fingerprint)
+        stop.set()
+        await asyncio.gather(*clients)
+        assert set(prints) == {old, info.fingerprint}
+        assert (await made.search(text="a")).hits == ()  # vectors of another model
+        await made.reload("nano")
+        assert [hit.id for hit in (await made.search(text="a")).hits] == ["old"]
+
+    check(settings, test)
+
+
+def test_closing_finishes_what_was_accepted(make_settings, picture_bytes):
+    faults = Faults()
+
+    async def run() -> None:
+        made = service.Service(make_settings(), metrics.Metrics(), faults.maker)
+        await made.start()
+        faults.hanging.add("litert")
+        accepted = asyncio.create_task(made.caption(picture_bytes))
+        await until(lambda: faults.calls)
+        closing = asyncio.create_task(made.close())
+        await until(lambda: not made.health.ready().ok)
+        with pytest.raises(problems.Problem, match="draining"):
+            await made.caption(png((9, 9)))
+        faults.release.set()
+        await closing
+        assert (await accepted).text
+        with pytest.raises(problems.Problem, match="model-unavailable"):
+            await made.caption(picture_bytes)
+
+    before = threading.active_count()
+    asyncio.run(asyncio.wait_for(run(), BOUND_S))
+    assert threading.active_count() <= before
