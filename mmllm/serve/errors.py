@@ -84,7 +84,8 @@ async def answer(request: Request, error: Exception) -> Response:
         problem, language(request), request_id(request), request.url.path
     )
     if request.url.path.startswith(OPENAI_PATHS):
-        headers = {k: v for k, v in response.headers.items() if not k.startswith("content-")}
+        of_body = ("content-length", "content-type")
+        headers = {name: value for name, value in response.headers.items() if name not in of_body}
         response = JSONResponse(
             openai_shape(document(request, problem)), response.status_code, headers
         )

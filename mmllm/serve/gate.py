@@ -56,9 +56,7 @@ def admit(scope: str | None = None) -> Callable[..., Awaitable[auth.Caller]]:
         if scope is not None:
             auth.require(caller, scope)
         elif not caller.scopes:
-            raise problems.Problem(
-                "unauthorized" if caller.kind == auth.ANONYMOUS else "forbidden"
-            )
+            raise problems.Problem("unauthorized" if caller.kind == auth.ANONYMOUS else "forbidden")
         return caller
 
     return dependency

@@ -9,6 +9,8 @@ from typing import Any
 from starlette.testclient import TestClient
 
 from mmllm.serve import app as app_lib
+from mmllm.serve import bundles, metrics
+from mmllm.serve import pool as pool_lib
 from mmllm.serve import service as service_lib
 from mmllm.serve import settings as settings_lib
 
@@ -17,9 +19,15 @@ HOST = "http://test"
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, service: service_lib.Service | None = None, **changes: Any
+    folder: Path, make: pool_lib.Make = bundles.Bundle.maker, **changes: Any
 ) -> Iterator[TestClient]:
-    """Yields a client of a service that has started; `changes` are settings."""
+    """Yields a client of a service that has started.
+
+    Args:
+      folder: for the index.
+      make: of models, see `engines.Faults.maker`.
+      **changes: of the settings.
+    """
     defaults: dict[str, Any] = {
         "engine_threads": 1,
         "index_path": folder / "index.sqlite",
@@ -28,7 +36,8 @@ def serving(
         "rate_per_key": "100000/minute",
         "drain_s": 5.0,
     }
-    settings = service.settings if service else settings_lib.Settings(**{**defaults, **changes})
+    settings = settings_lib.Settings(**{**defaults, **changes})
+    service = service_lib.Service(settings, metrics.Metrics(), make)
     app = app_lib.create_app(settings, service)
     with TestClient(app, HOST, raise_server_exceptions=False) as client:
         yield client
