@@ -2,10 +2,12 @@
 
 Between `middleware` and the application, which reads the body through it. A body over its limit is
 refused by its Content-Length or, sent in chunks, as soon as it is over; one that does not end in
-time is given up. Both end the connection, since the rest of the body is still on its way.
+time is given up. Both end the connection, since the rest of the body is still on its way: that is
+thrown away for a moment, and then cut off.
 """
 
 import asyncio
+import contextlib
 from typing import Any
 
 from starlette.requests import Request
@@ -14,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mmllm.serve import errors, problems
 
 CLOSE = (b"connection", b"close")
+LINGER_S, LINGER_BYTES = 1.0, 20_000_000
 
 
 class BodyLimit:
@@ -90,11 +93,34 @@ class _Body:
 
 
 async def _give_up(problem: problems.Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers and ends the connection, after a moment in which the client can read the answer.
+
+    To close while a client still sends takes the answer away from it (RFC 9112, section 9.6).
+    """
+
     async def closing(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers: list[Any] = [*message["headers"], CLOSE]
             message = {**message, "headers": headers}
+        else:
+            message = {**message, "more_body": True}
         await send(message)
 
     response = await errors.answer(Request(scope), problem)
     await response(scope, receive, closing)
+    # Who does not send, or has asked whether to, reads.
+    waits = any(name == b"expect" for name, _ in scope["headers"])
+    if problem.code != "body-timeout" and not waits:
+        await _drain(receive)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _drain(receive: Receive) -> None:
+    left_bytes = LINGER_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while left_bytes > 0:
+                message = await receive()
+                left_bytes -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return

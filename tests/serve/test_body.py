@@ -30,6 +30,11 @@ async def swallow(scope, receive, send) -> None:
         await PlainTextResponse("could not be parsed", 400)(scope, receive, send)
 
 
+@pytest.fixture(autouse=True)
+def short_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "LINGER_S", 0.2)
+
+
 def ask(app, *chunks: bytes | None, timeout_s: float = 30.0, **headers: str):
     """Sends a body chunk by chunk; None stands for a client that sends nothing more."""
     waiting = list(chunks)
@@ -106,6 +111,15 @@ def test_after_the_body_the_wait_for_the_client_to_leave_has_no_bound():
     assert ask(stay, b"x", timeout_s=0.2)[0] == 200
 
 
+def test_the_rest_of_a_refused_body_is_thrown_away_within_bounds(monkeypatch):
+    monkeypatch.setattr(body, "LINGER_S", 30.0)
+    assert ask(count, *[b"x" * 2000] * 50)[0] == 413  # to its end
+    monkeypatch.setattr(body, "LINGER_BYTES", 5000)
+    assert ask(count, *[b"x" * 2000] * 5, None)[0] == 413  # so far
+    assert ask(count, None, content_length="5000", expect="100-continue")[0] == 413
+    assert ask(count, None, timeout_s=0.02)[0] == 408
+
+
 def test_an_answer_that_has_begun_is_not_begun_again():
     async def early(scope, receive, send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -159,12 +173,20 @@ HEAD = b"POST / HTTP/1.1\r\nHost: test\r\n"
     [
         ([HEAD + b"Content-Length: 50000000\r\n\r\n"], b"413"),
         ([HEAD + b"Content-Length: 2000\r\n\r\n", b"x" * 2000], b"413"),
-        ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"7d0\r\n" + b"x" * 2000], b"413"),
+        ([HEAD + b"Content-Length: 9000000\r\n\r\n", *[b"x" * 90_000] * 100], b"413"),
+        (
+            [
+                HEAD + b"Transfer-Encoding: chunked\r\n\r\n",
+                b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n",
+            ],
+            b"413",
+        ),
         ([HEAD + b"Content-Length: 500\r\n\r\n", b"half"], b"408"),
         ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n"], b"408"),
     ],
 )
-def test_a_real_server_answers_and_closes(port, parts, status):
+def test_a_real_server_answers_and_closes(port, parts, status, monkeypatch):
+    monkeypatch.setattr(body, "LINGER_S", 20.0 if len(parts) > 1 else 0.05)
     said = exchange(port, *parts)
     assert said.startswith(b"HTTP/1.1 " + status)
     assert b"connection: close" in said
