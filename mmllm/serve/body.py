@@ -43,7 +43,7 @@ class BodyLimit:
                 raise
         # The application may have made something else of the problem.
         if body.problem is not None and not body.answered:
-            await _give_up(body.problem, scope, receive, send)
+            await _give_up(body.problem, scope, receive, send, body.ended)
 
     def _refused(self, scope: Scope) -> problems.Problem | None:
         """What is wrong with a body by its head alone."""
@@ -63,14 +63,14 @@ class _Body:
         self._receive, self._send = receive, send
         self._most_bytes, self._read_bytes = most_bytes, 0
         self._until = asyncio.get_running_loop().time() + timeout_s
-        self._ended = False
+        self.ended = False
         self.problem: problems.Problem | None = None
         self.answered = False
 
     async def receive(self) -> Message:
         if self.problem is not None:
             raise self.problem
-        if self._ended:  # what comes now is the end of the connection, which has no date
+        if self.ended:  # what comes now is the end of the connection, which has no date
             return await self._receive()
         try:
             async with asyncio.timeout_at(self._until):
@@ -79,10 +79,10 @@ class _Body:
             self.problem = problems.Problem("body-timeout")
             raise self.problem from None
         self._read_bytes += len(message.get("body", b""))
+        self.ended = not message.get("more_body", False)
         if self._read_bytes > self._most_bytes:
             self.problem = problems.Problem("body-too-large", most=self._most_bytes)
             raise self.problem
-        self._ended = not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
@@ -92,7 +92,9 @@ class _Body:
             await self._send(message)
 
 
-async def _give_up(problem: problems.Problem, scope: Scope, receive: Receive, send: Send) -> None:
+async def _give_up(
+    problem: problems.Problem, scope: Scope, receive: Receive, send: Send, ended: bool = False
+) -> None:
     """Answers and ends the connection, after a moment in which the client can read the answer.
 
     To close while a client still sends takes the answer away from it (RFC 9112, section 9.6).
@@ -109,7 +111,7 @@ async def _give_up(problem: problems.Problem, scope: Scope, receive: Receive, se
     response = await errors.answer(Request(scope), problem)
     await response(scope, receive, closing)
     # Who does not send, or has asked whether to, reads.
-    waits = any(name == b"expect" for name, _ in scope["headers"])
+    waits = ended or any(name == b"expect" for name, _ in scope["headers"])
     if problem.code != "body-timeout" and not waits:
         await _drain(receive)
     await send({"type": "http.response.body", "body": b""})
