@@ -101,18 +101,24 @@ def steps(
     all_logits, cache = engine.prefill(prefix, prompts.ids)
     logits = all_logits[np.arange(len(lengths)), lengths - 1]
     done = np.zeros(len(lengths), bool)
+    held = np.arange(len(lengths))  # the row of each row of logits
     for count in range(limit):
         chances = log_softmax(np.where(allowed[None], logits, -np.inf))
         if count == 0:
             chances[:, end] = -np.inf
-        token = np.where(done, end, chances.argmax(axis=-1)).astype(np.int32)
-        value = np.where(done, 0.0, np.take_along_axis(chances, token[:, None], axis=-1)[:, 0])
+        best = chances.argmax(axis=-1)
+        token, value = np.full(len(lengths), end, np.int32), np.zeros(len(lengths), chances.dtype)
+        token[held] = np.where(done[held], end, best)
+        value[held] = np.where(done[held], 0.0, chances[np.arange(len(held)), best])
         done = done | (token == end)
         yield Step(token, value, done)
         if done.all() or count == limit - 1:
             return
-        position = prefix.shape[1] + lengths + count
-        logits, cache = engine.decode_step(token, position.astype(np.int32), cache)
+        going = np.flatnonzero(~done[held]).astype(np.int32)
+        if engine.row_by_row and len(going) < len(held):
+            held, cache = held[going], engine.take_rows(cache, going)
+        position = (prefix.shape[1] + lengths + count).astype(np.int32)
+        logits, cache = engine.decode_step(token[held], position[held], cache)
 
 
 def greedy(

@@ -21,10 +21,12 @@ class Engine(Protocol):
     Attributes:
       name: what `from_pretrained` calls it.
       config: sizes of the model.
+      row_by_row: a batch takes as long as its rows together, so finished rows are left out.
     """
 
     name: str
     config: ModelConfig
+    row_by_row: bool
 
     def encode_image(self, pixels: Float[np.ndarray, "b y x 3"]) -> Float[np.ndarray, "b n d"]:
         """Pixels -> prefix tokens for the decoder."""

@@ -49,6 +49,7 @@ class JaxEngine:
     """Implements `runtime.engine.Engine`."""
 
     name = "jax"
+    row_by_row = False
 
     def __init__(self, bundle: Bundle) -> None:
         self.config = bundle.config

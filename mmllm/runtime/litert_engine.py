@@ -28,6 +28,7 @@ class LiteRtEngine:
     """
 
     name = "litert"
+    row_by_row = True
 
     def __init__(self, path: Path, config: ModelConfig, threads: int = 2) -> None:
         try:

@@ -22,9 +22,10 @@ class NumpyEngine:
 
     name = "numpy"
 
-    def __init__(self, seed: int = 0):
+    def __init__(self, seed: int = 0, row_by_row: bool = False):
         self.config = dataclasses.replace(tiny_bundle.CONFIG, vocab_size=VOCAB, max_text=MAX_TEXT)
-        self.seed = seed
+        self.seed, self.row_by_row = seed, row_by_row
+        self.steps: list[int] = []
 
     def logits(self, picture: float, tokens: Iterable[int]) -> np.ndarray:
         seed = [self.seed, int(picture), *(int(token) + 1 for token in tokens)]
@@ -40,6 +41,7 @@ class NumpyEngine:
     def decode_step(
         self, ids: np.ndarray, position: np.ndarray, cache: Any
     ) -> tuple[np.ndarray, Any]:
+        self.steps.append(len(ids))
         cache = cache.copy()
         at = position - PREFIX
         assert (at < MAX_TEXT).all()
@@ -100,9 +102,12 @@ def naive_greedy(engine: NumpyEngine, picture: int, prompt: list[int], limit: in
     prompts=st.lists(
         st.lists(st.integers(1, VOCAB - 1), min_size=1, max_size=6), min_size=1, max_size=4
     ),
+    row_by_row=st.booleans(),
 )
-def test_greedy_equals_one_row_at_a_time_without_a_cache(seed: int, prompts: list[list[int]]):
-    engine = NumpyEngine(seed)
+def test_greedy_equals_one_row_at_a_time_without_a_cache(
+    seed: int, prompts: list[list[int]], row_by_row: bool
+):
+    engine = NumpyEngine(seed, row_by_row)
     padded = decode.pad_prompts(prompts, MAX_TEXT)
     found = decode.greedy(engine, prefix(*range(len(prompts))), padded, end=END, limit=4)
     for picture, (prompt, answer) in enumerate(zip(prompts, found, strict=True)):
@@ -110,6 +115,20 @@ def test_greedy_equals_one_row_at_a_time_without_a_cache(seed: int, prompts: lis
         said = answer.ids if len(answer.ids) == 4 else [*answer.ids, END]
         mean = probability(engine, picture, prompt, said) / len(said)
         assert answer.score == pytest.approx(mean, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("row_by_row", [False, True])
+def test_an_engine_that_pays_by_the_row_runs_no_finished_row(row_by_row: bool):
+    engine = NumpyEngine(3, row_by_row)
+    padded = decode.pad_prompts([[1], [2], [4], [5, 6]], MAX_TEXT)
+    found = decode.greedy(engine, prefix(0, 1, 2, 3), padded, end=END, limit=6)
+    # A row takes a step for each token but the last, which no step follows.
+    paid = [min(len(answer.ids), 5) for answer in found]
+    assert len(set(paid)) > 1
+    whole = [4] * max(paid)
+    assert engine.steps == (
+        [sum(n > i for n in paid) for i in range(max(paid))] if row_by_row else whole
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
