@@ -10,6 +10,7 @@ from typing import Any, cast
 import fastapi
 import fastapi.exceptions
 import starlette.exceptions
+import structlog
 from fastapi.middleware import cors
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
@@ -21,6 +22,7 @@ from mmllm.serve import (
     errors,
     gate,
     limits,
+    logs,
     middleware,
     openai_api,
     pages,
@@ -59,6 +61,9 @@ def create_app(
     settings = settings or settings_lib.load()
     tracing.configure(settings)
     service = service or service_lib.Service(settings, metrics_lib.Metrics())
+    if not structlog.is_configured():
+        # Under another server than ours. structlog's own renderer shows the values of variables.
+        logs.configure(settings, service.metrics.log_dropped)
     limiter = limits.Limiter(settings, service.metrics)
     app = fastapi.FastAPI(
         title="mmllm",
