@@ -43,6 +43,13 @@ def small(**changes: object) -> dict:
     return options | changes
 
 
+def test_saving_twice_gives_the_same_bytes(original: Path, tmp_path: Path):
+    again = tiny_bundle.make(tmp_path / "again" / "tiny")
+    assert {path.name for path in again.iterdir()} == {path.name for path in original.iterdir()}
+    for path in again.iterdir():
+        assert path.read_bytes() == (original / path.name).read_bytes(), path.name
+
+
 def test_a_bundle_comes_back_as_it_was_saved(original: Path):
     loaded = bundle.load(original)
     assert loaded.config == tiny_bundle.CONFIG

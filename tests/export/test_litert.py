@@ -48,6 +48,15 @@ def test_the_file_has_the_codes_of_the_bundle_and_the_same_bytes_each_time(made:
     assert kinds["encoder/block_0/attention/query/kernel"] == "INT2"
 
 
+@pytest.mark.slow
+def test_converting_twice_gives_the_same_bytes(made: Made):
+    held = jax.tree.map(jnp.asarray, made.bundle.params)
+    again = litert.convert(litert.signatures(CONFIG, held))
+    folded = litert.folds(CONFIG, made.bundle.params)
+    file = litert.put_codes(again, made.bundle.coded, folded)
+    assert file == (made.folder / bundle.LITERT).read_bytes()
+
+
 @pytest.mark.parametrize("path", ["embed/table", "encoder/block_0/mlp/up/kernel"])
 def test_other_codes_than_the_bundle_has_are_found(made: Made, path: str):
     right = made.bundle.coded[path]
