@@ -49,15 +49,13 @@ class Turns:
     """
 
     def __init__(self, count: int) -> None:
-        self.count = self.free = count
+        self.count = count
         self._permits = asyncio.Semaphore(count)
 
     async def take(self) -> None:
         await self._permits.acquire()
-        self.free -= 1
 
     def give(self) -> None:
-        self.free += 1
         self._permits.release()
 
 
@@ -214,10 +212,14 @@ class Batcher(Generic[Item, Answer]):
                 return
 
     def _take(self) -> list[_Waiting[Item]]:
-        """The oldest live items: a full batch, or this worker's share if others idle as well."""
+        """The oldest live items: a full batch, or one worker's share of what waits.
+
+        A worker that took all would leave the next one idle, and on LiteRT, which runs a batch row
+        by row, make the first item wait for the last.
+        """
         now = asyncio.get_running_loop().time()
         self._progress = now
-        share = math.ceil(len(self._queue) / (self._turns.free + 1))
+        share = math.ceil(len(self._queue) / self._turns.count)
         batch: list[_Waiting[Item]] = []
         while self._queue and len(batch) < min(self.max_batch, max(1, share)):
             waiting = self._queue.popleft()

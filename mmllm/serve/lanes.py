@@ -73,6 +73,8 @@ class Lanes:
                 dropped=functools.partial(metrics.items_dropped, task),
             )
         self._decoding = _Threads("decode", settings.engine_threads, settings.queue_size)
+        # To find the lines of a picture made for it takes seconds: that shall delay pages alone.
+        self._paging = _Threads("page", 1, settings.queue_size)
         self._indexing = _Threads("index", 1, settings.queue_size)
 
     async def run(self, task: str, item: Any, deadline: float) -> Ran:
@@ -104,7 +106,8 @@ class Lanes:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        value = await self._decoding.lane.submit(function, deadline)
+        threads = self._paging if task == "ocr" else self._decoding
+        value = await threads.lane.submit(function, deadline)
         seconds = loop.time() - started
         self._metrics.stage(task, "decode", seconds)
         return value, seconds
@@ -134,11 +137,15 @@ class Lanes:
     async def close(self, drain_s: float) -> None:
         """Refuses new work, lets the accepted finish for `drain_s`, and ends the threads."""
         await asyncio.gather(*(lane.close(drain_s) for lane in self._all().values()))
-        for threads in (self._decoding, self._indexing):
+        for threads in (self._decoding, self._paging, self._indexing):
             threads.executor.shutdown(wait=False, cancel_futures=True)
 
     def _all(self) -> dict[str, batcher.Batcher[Any, Any]]:
-        return self._model | {"decode": self._decoding.lane, "index": self._indexing.lane}
+        return self._model | {
+            "decode": self._decoding.lane,
+            "page": self._paging.lane,
+            "index": self._indexing.lane,
+        }
 
     async def _on_pool(self, task: str, items: list[Any]) -> Sequence[Any]:
         ran = await self._pool.run(task, RUNS[task], items)

@@ -98,12 +98,12 @@ def test_a_batch_goes_half_full_when_its_oldest_item_has_waited():
     check(test)
 
 
-def test_idle_workers_share_what_waits():
+def test_a_worker_takes_its_share_and_leaves_the_rest_to_the_others():
     async def test() -> None:
         engine = Engine()
         lane = make(engine, workers=2, max_wait_s=SOON, max_batch=8)
         await asyncio.gather(*(ask(lane, number) for number in range(4)))
-        assert engine.batches == [[0, 1], [2, 3]]
+        assert engine.batches == [[0, 1], [2], [3]]
         await lane.close(1.0)
 
     check(test)

@@ -70,6 +70,8 @@ def test_pictures_are_decoded_in_threads_of_their_own(settings):
         thread, seconds = await made.decode("caption", threading.current_thread, soon())
         assert thread.name.startswith("decode")
         assert seconds >= 0
+        page, _ = await made.decode("ocr", threading.current_thread, soon())
+        assert page.name.startswith("page")  # a page that takes long delays no caption
         again = await made.index(threading.current_thread, soon())
         assert again.name.startswith("index")
 
