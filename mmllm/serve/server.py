@@ -17,8 +17,8 @@ from typing import Any
 
 import uvicorn
 
+from mmllm.serve import acceptor, connection, logs, metrics, process
 from mmllm.serve import app as app_lib
-from mmllm.serve import connection, logs, metrics, process
 from mmllm.serve import service as service_lib
 from mmllm.serve import settings as settings_lib
 
@@ -59,11 +59,23 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application, then accepts."""
-        await super().startup(sockets)
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise SystemExit(process.EXIT_START)
+        self.servers: list[Any] = [
+            acceptor.Acceptor(one, self._connection) for one in sockets or ()
+        ]
+        self.started = True
         if self._beat is not None:
             self._beating = asyncio.create_task(self._beat_on(self._beat))
         if self._announce is not None:
             self._announce()
+
+    def _connection(self) -> asyncio.Protocol:
+        made: Any = self.config.http_protocol_class
+        return made(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop; called ten times a second."""
@@ -123,6 +135,7 @@ def run(
     listener: socket.socket,
     beat: Beat | None = None,
     announce: Callable[[], None] | None = None,
+    service: service_lib.Service | None = None,
 ) -> int:
     """Serves on a socket until a signal, or until the process should be replaced.
 
@@ -131,12 +144,13 @@ def run(
       listener: from `process.listen`.
       beat: see `Server`.
       announce: called once requests are accepted.
+      service: one of its own by default.
 
     Returns:
       The exit code: 0, EXIT_START when it could not start, or EXIT_RESTART, see `process`.
     """
     logs.configure(settings)
-    service = service_lib.Service(settings, metrics.Metrics())
+    service = service or service_lib.Service(settings, metrics.Metrics())
     app = app_lib.create_app(settings, service)
     server = Server(configuration(app, settings), service.health, settings.drain_s, beat, announce)
     # uvicorn raises the signal once more after the drain; by then it has been obeyed.
