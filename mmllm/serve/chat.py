@@ -66,7 +66,7 @@ class TextPart(Part):
 class ImageUrl(Part):
     """Where a picture is: in the request itself."""
 
-    url: Annotated[str, pydantic.Field(description="A data URI; nothing is fetched.", min_length=1)]
+    url: schemas.Image
     detail: Literal["auto", "low", "high", "original"] = "auto"
 
 
@@ -107,7 +107,7 @@ class StreamOptions(schemas.Schema):
 class ChatRequest(schemas.Schema):
     """A conversation. Fields that steer sampling are taken and have no effect."""
 
-    model: Annotated[str, pydantic.Field(min_length=1, max_length=200)]
+    model: Annotated[str, pydantic.Field(min_length=1, max_length=200, examples=["nano"])]
     messages: Annotated[
         list[Annotated[UserMessage | OtherMessage, pydantic.Field(discriminator="role")]],
         pydantic.Field(min_length=1, max_length=MAX_MESSAGES),

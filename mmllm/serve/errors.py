@@ -10,6 +10,7 @@ from typing import Any
 import fastapi.exceptions
 import pydantic
 import starlette.exceptions
+import starlette.routing
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -17,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from mmllm.serve import limits, messages, problems
 
 OPENAI_PATHS = ("/v1/chat/", "/v1/models")
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -91,6 +93,21 @@ async def answer(request: Request, error: Exception) -> Response:
         )
     quota = problem.quota.headers if isinstance(problem, limits.RateLimited) else None
     response.headers.update(quota or getattr(request.state, "quota", {}))
-    if isinstance(error, starlette.exceptions.HTTPException):
-        response.headers.update(error.headers or {})  # Allow
+    if problem.code == "method-not-allowed":
+        response.headers["Allow"] = _allowed(request)  # RFC 9110: on each 405
     return response
+
+
+def _allowed(request: Request) -> str:
+    """The methods of a path; the router's own error names those of the first route only."""
+    app: Any = request.scope.get("app")
+    return ", ".join(
+        method
+        for method in METHODS
+        if app is not None and any(_matches(route, request, method) for route in app.routes)
+    )
+
+
+def _matches(route: Any, request: Request, method: str) -> bool:
+    match, _ = route.matches({**request.scope, "method": method})
+    return match == starlette.routing.Match.FULL

@@ -17,6 +17,12 @@ MAX_HITS = 100
 MAX_METADATA = 16
 """Entries of the metadata of an item of the index."""
 
+EXAMPLE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQMAAAAlPW0iAAAAA1BMVEXIKB6flGnrAA"
+    "AADElEQVR42mNgIA0AAAAwAAEodEl9AAAAAElFTkSuQmCC"
+)
+"""A red square: what the OpenAPI document shows and its users can try."""
+
 
 def _object(value: Any, info: Any) -> Any:
     """Reads an object that came as text, as it does in a multipart form."""
@@ -32,6 +38,7 @@ Image = Annotated[
         description="The picture: a data URI (data:image/png;base64,...) or plain base64. "
         "A URL is refused: nothing is fetched.",
         min_length=1,
+        examples=[EXAMPLE],
     ),
 ]
 Language = Annotated[

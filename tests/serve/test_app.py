@@ -37,10 +37,18 @@ def test_an_unknown_host_a_wrong_method_and_a_large_body_are_problems(tmp_path: 
             client.get("/v1/caption"),
             client.post("/v1/caption", content=bytes(3000)),
             client.post("/v1/caption/", json={}),
+            client.put("/v1/index/a"),
         ]
     codes = [answer.json()["code"] for answer in answers]
-    assert codes == ["host-unknown", "method-not-allowed", "body-too-large", "not-found"]
+    assert codes == [
+        "host-unknown",
+        "method-not-allowed",
+        "body-too-large",
+        "not-found",
+        "method-not-allowed",
+    ]
     assert answers[1].headers["allow"] == "POST"
+    assert answers[4].headers["allow"] == "DELETE, POST"
     assert all(a.headers["content-type"] == "application/problem+json" for a in answers)
 
 

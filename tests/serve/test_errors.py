@@ -1,5 +1,6 @@
 import json
 
+import fastapi
 import fastapi.exceptions
 import pytest
 import starlette.exceptions
@@ -33,11 +34,7 @@ def told(error: Exception, path: str = "/v1/caption", language: str = "en"):
     [
         (problems.Problem("text-empty", field="question"), 422, "text-empty"),
         (starlette.exceptions.HTTPException(404), 404, "not-found"),
-        (
-            starlette.exceptions.HTTPException(405, headers={"Allow": "GET"}),
-            405,
-            "method-not-allowed",
-        ),
+        (starlette.exceptions.HTTPException(405), 405, "method-not-allowed"),
         (starlette.exceptions.HTTPException(418), 400, "bad-request"),
         (
             fastapi.exceptions.RequestValidationError(
@@ -59,9 +56,16 @@ def test_any_exception_becomes_a_problem_document(error: Exception, status: int,
     assert b"secret" not in response.body
 
 
-def test_the_method_that_would_do_is_named():
-    error = starlette.exceptions.HTTPException(405, headers={"Allow": "GET"})
-    assert told(error).headers["allow"] == "GET"
+def test_the_methods_that_would_do_are_named():
+    app = fastapi.FastAPI()
+    app.add_api_route("/v1/caption", lambda: None, methods=["POST"])
+    app.add_api_route("/v1/caption", lambda: None, methods=["DELETE"])
+    app.add_api_route("/v1/other", lambda: None, methods=["GET"])
+    asked = request()
+    asked.scope |= {"app": app, "method": "PUT", "root_path": ""}
+    with pytest.raises(StopIteration) as stopped:
+        errors.answer(asked, starlette.exceptions.HTTPException(405)).send(None)
+    assert stopped.value.value.headers["allow"] == "DELETE, POST"
 
 
 def test_the_audit_line_learns_the_code():
