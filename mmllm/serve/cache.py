@@ -28,6 +28,7 @@ Value = Any
 PREFIX = "mmllm:answer:1:"
 MOST_VALUE_BYTES = 32_000  # larger answers are not kept: items x this bounds the memory
 REDIS_TIMEOUT_S = 0.1
+CONNECTIONS = 32
 PAUSE_S = 2.0  # without Redis after it failed to answer
 
 log = logging.getLogger(__name__)
@@ -155,13 +156,19 @@ class ResultCache:
         if settings.redis_url is None:
             self._store = LocalStore(settings.cache_items, settings.cache_ttl_s)
             return
-        client = redis.asyncio.from_url(
+        # More calls than connections wait for one, rather than fail as if Redis were down.
+        connections = redis.asyncio.BlockingConnectionPool.from_url(
             settings.redis_url,
+            max_connections=CONNECTIONS,
+            timeout=REDIS_TIMEOUT_S,
             socket_timeout=REDIS_TIMEOUT_S,
             socket_connect_timeout=REDIS_TIMEOUT_S,
-            max_connections=64,
         )
-        self._store = RedisStore(client, settings.cache_ttl_s, lambda: metrics.store_error("cache"))
+        self._store = RedisStore(
+            redis.asyncio.Redis.from_pool(connections),
+            settings.cache_ttl_s,
+            lambda: metrics.store_error("cache"),
+        )
 
     async def get_or_make(
         self,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple, TypeVar
 
-from mmllm.serve import batcher, bundles, tasks
+from mmllm.serve import batcher, bundles, tasks, tracing
 from mmllm.serve import metrics as metrics_lib
 from mmllm.serve import pool as pool_lib
 from mmllm.serve import settings as settings_lib
@@ -91,7 +91,8 @@ class Lanes:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        value, ran = await self._model[task].submit(item, deadline)
+        with tracing.span("run", task=task):
+            value, ran = await self._model[task].submit(item, deadline)
         queue_s = max(0.0, loop.time() - started - ran.run_s)
         return Ran(value, ran.bundle, ran.engine, ran.degraded, queue_s, ran.run_s)
 
@@ -107,7 +108,8 @@ class Lanes:
         loop = asyncio.get_running_loop()
         started = loop.time()
         threads = self._paging if task == "ocr" else self._decoding
-        value = await threads.lane.submit(function, deadline)
+        with tracing.span("decode", task=task):
+            value = await threads.lane.submit(function, deadline)
         seconds = loop.time() - started
         self._metrics.stage(task, "decode", seconds)
         return value, seconds
@@ -119,11 +121,16 @@ class Lanes:
           Problem: see `Batcher.submit`.
           Exception: what the function raised.
         """
-        return await self._indexing.lane.submit(function, deadline)
+        with tracing.span("index"):
+            return await self._indexing.lane.submit(function, deadline)
 
-    def stalled(self) -> str | None:
-        """Names a lane from which nothing was taken for longer than anything may take."""
-        most_s = self._settings.deadline_s + self._settings.engine_timeout_s
+    def stalled(self, times: float = 1.0) -> str | None:
+        """Names a lane from which nothing was taken for longer than anything may take.
+
+        Args:
+          times: how much longer.
+        """
+        most_s = times * (self._settings.deadline_s + self._settings.engine_timeout_s)
         for name, lane in self._all().items():
             if lane.stalled_s() > most_s:
                 return f"nothing was taken from the queue of {name} for {most_s:g} s"

@@ -34,6 +34,7 @@ from mmllm.serve import pool as pool_lib
 from mmllm.serve import settings as settings_lib
 
 STRIPS = 16  # of a page's text in one turn at the engine: a page full of text delays nobody long
+HOPELESS = 3.0  # times the longest that anything may take: such a standstill does not pass
 
 
 class Service:
@@ -67,6 +68,7 @@ class Service:
         self._shelf = shelf.Shelf(settings)
         self.health.watch(lambda: self._pool.fatal, fatal=True)
         self.health.watch(self._lanes.stalled)
+        self.health.watch(lambda: self._lanes.stalled(HOPELESS), fatal=True)
         self.health.each_tick(self._lanes.tell)
 
     async def start(self) -> None:

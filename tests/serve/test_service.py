@@ -351,6 +351,30 @@ def test_a_reload_under_load_fails_no_request(settings, other_bundle: Path, pict
     check(settings, test)
 
 
+def test_a_start_that_fails_can_be_closed(make_settings):
+    async def run() -> None:
+        made = service.Service(make_settings(model="/nowhere"), metrics.Metrics())
+        with pytest.raises(FileNotFoundError, match="no model"):
+            await made.start()
+        assert not made.health.startup().ok
+        await made.close()
+
+    asyncio.run(asyncio.wait_for(run(), BOUND_S))
+
+
+def test_a_queue_that_stands_still_for_long_asks_for_a_replacement(settings, monkeypatch):
+    async def test(made: service.Service) -> None:
+        waited = 20.0
+        monkeypatch.setattr(made._lanes._model["vqa"], "stalled_s", lambda: waited)
+        assert "queue of vqa" in made.health.ready().reasons[0]
+        assert not made.health.must_exit
+        waited = 50.0
+        assert not made.health.live().ok
+        assert made.health.must_exit
+
+    check(settings, test, Faults())
+
+
 def test_closing_finishes_what_was_accepted(make_settings, picture_bytes):
     faults = Faults()
 
