@@ -6,8 +6,8 @@ beside it. Several processes may share the file; each keeps the vectors in memor
 the others changed before it searches.
 
 The search is one product of a matrix and a vector, whose answer is exact; at the default bound of
-100 000 vectors it takes milliseconds, so that an approximate library would save little and lose
-some of the hits.
+100 000 vectors of 256 it takes 10 to 30 ms on one core, about as long as to embed the query.
+Approximate libraries are quicker beyond that, lose some of the hits, and are not compared here.
 """
 
 import contextlib

@@ -7,7 +7,6 @@ warms the new model beside the old, swaps, and frees the old one once its last b
 
 import asyncio
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -196,35 +195,38 @@ class Pool:
 
     async def _load(self, model: str) -> _Generation:
         bundle = await asyncio.to_thread(bundles.open_bundle, model, self._settings.engine)
-        generation = _Generation(bundle, self._engine(bundle, bundle.engines[0]))
-        generation.chosen.breaker = self._breaker(
-            bundle.engines[0], functools.partial(self._heard, generation)
-        )
+
+        def heard(state: str) -> None:
+            if state == "opened":
+                self._want_fallback(generation)
+
+        generation = _Generation(bundle, self._engine(bundle, bundle.engines[0], heard))
         await generation.chosen.workers.start()
         return generation
 
-    def _engine(self, bundle: bundles.Bundle, name: str) -> _Engine:
+    def _engine(
+        self, bundle: bundles.Bundle, name: str, listen: Callable[[str], None] = lambda state: None
+    ) -> _Engine:
         workers = workers_lib.Workers(
             self._make(bundle, name),
             self._settings.engine_threads,
             name=name,
             stuck=lambda: self._metrics.stuck_thread(name),
         )
-        return _Engine(name, workers, self._breaker(name, lambda state: None))
 
-    def _breaker(self, name: str, listen: Callable[[str], None]) -> breaker_lib.Breaker:
         def heard(state: str) -> None:
             self._metrics.breaker(name, state)
             log.warning("the breaker of engine %s is %s", name, state)
             listen(state)
 
-        return breaker_lib.Breaker(
+        breaker = breaker_lib.Breaker(
             name, self._settings.breaker_failures, self._settings.breaker_open_s, heard
         )
+        return _Engine(name, workers, breaker)
 
-    def _heard(self, generation: _Generation, state: str) -> None:
-        """Fetches the fallback when the chosen engine is given a rest."""
-        wanted = state == "opened" and generation.fallback is None and generation.loading is None
+    def _want_fallback(self, generation: _Generation) -> None:
+        """Fetches the other engine, now that the chosen one is given a rest."""
+        wanted = generation.fallback is None and generation.loading is None
         if wanted and len(generation.bundle.engines) > 1 and not self._closed:
             generation.loading = asyncio.create_task(
                 self._load_fallback(generation), name="load-fallback"

@@ -116,13 +116,16 @@ class Workers(Generic[Model]):
         Raises:
           Exception: what `make_model` raised; then no thread is left.
         """
-        made = await asyncio.gather(
-            *(self._add() for _ in range(self.count)), return_exceptions=True
-        )
-        for result in made:
-            if isinstance(result, BaseException):
-                self.close()
-                raise result
+        try:
+            made = await asyncio.gather(
+                *(self._add() for _ in range(self.count)), return_exceptions=True
+            )
+            for result in made:
+                if isinstance(result, BaseException):
+                    raise result
+        except BaseException:  # a cancelled start as well
+            self.close()
+            raise
 
     async def run(self, function: Callable[[Model], Answer], timeout_s: float) -> Answer:
         """Runs a function with an idle thread's model.

@@ -1,5 +1,6 @@
 """The search index: exact hits, files that several processes share, and damage."""
 
+import fcntl
 import multiprocessing
 import sqlite3
 from pathlib import Path
@@ -254,6 +255,20 @@ def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path: Path):
     with pytest.raises(problems.Problem, match="index-unavailable") as raised:
         index_lib.Index(tmp_path / "file" / "index.sqlite", MODEL, WIDTH, 10)
     assert raised.value.retry_after_s == 1.0
+
+
+def test_a_repair_that_another_process_is_at_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(index_lib, "BUSY_S", 0.02)
+    index = opened(tmp_path)
+    index.close()
+    with index.path.with_suffix(".lock").open() as other:
+        fcntl.flock(other.fileno(), fcntl.LOCK_EX)
+        with pytest.raises(problems.Problem, match="index-unavailable"):
+            index.search(X, 1)
+    assert index.search(X, 1) == []
+    index.close()
 
 
 def test_a_lock_that_another_holds_is_not_waited_for_without_end(tmp_path: Path, monkeypatch):

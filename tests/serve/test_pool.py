@@ -226,6 +226,50 @@ def test_a_start_fails_with_what_is_wrong(make_settings):
     check(test)
 
 
+def test_closing_does_not_wait_for_a_fallback_on_its_way(make_settings):
+    async def test() -> None:
+        settings = make_settings(breaker_failures=1, breaker_open_s=60.0, engine_threads=1)
+        faults = Faults()
+        made = await started(settings, metrics.Metrics(), faults)
+        faults.raising.add("litert")
+        await failed(made, ["a"], 1)
+        loading = made._serving().loading
+        assert loading is not None
+        await made.close()
+        assert loading.done()
+
+    check(test)
+
+
+def test_closing_leaves_a_batch_that_does_not_end(make_settings, monkeypatch, caplog):
+    async def test() -> None:
+        monkeypatch.setattr(pool, "JOIN_S", 0.01)
+        settings = make_settings(engine_timeout_s=0.1, engine_threads=1)
+        faults = Faults()
+        made = await started(settings, metrics.Metrics(), faults)
+        generation = made._serving()
+        generation.users += 1  # as a batch that is never done
+        await made.close()
+        assert "batches still run" in caplog.text
+        await until(lambda: generation.chosen.workers.alive == 0)
+
+    check(test)
+
+
+def test_a_reload_that_ends_after_the_close_is_undone(settings, other_bundle: Path):
+    async def test() -> None:
+        made = pool.Pool(settings, metrics.Metrics())
+        await made.start()
+        reload = asyncio.create_task(made.reload(str(other_bundle)))
+        await until(made._reloading.locked)
+        await made.close()
+        with pytest.raises(problems.Problem, match="draining"):
+            await reload
+        assert made._current is None
+
+    check(test)
+
+
 @pytest.mark.slow
 def test_the_real_fallback_answers_alike(make_settings, nano):
     async def test() -> None:

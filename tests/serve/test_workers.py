@@ -90,6 +90,27 @@ def test_a_model_that_cannot_be_made_fails_the_start():
     check(test)
 
 
+def test_a_start_that_is_cancelled_leaves_no_thread():
+    async def test() -> None:
+        release, first = threading.Event(), threading.Lock()
+
+        def make() -> Model:
+            if not first.acquire(blocking=False):
+                release.wait(BOUND_S)
+            return Model()
+
+        made = workers.Workers(make, 2)
+        task = asyncio.create_task(made.start())
+        await until(lambda: made.alive == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert made.alive == 0
+        release.set()
+        assert await made.join(BOUND_S)
+
+    check(test)
+
+
 def test_a_thread_that_hangs_is_replaced_and_its_answer_dropped():
     async def test() -> None:
         told: list[int] = []
