@@ -10,7 +10,6 @@ from typing import Any, cast
 import fastapi
 import fastapi.exceptions
 import starlette.exceptions
-import structlog
 from fastapi.middleware import cors
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
@@ -52,7 +51,7 @@ def create_app(
 
     Args:
       settings: from the environment by default.
-      service: not started; one of its own by default.
+      service: not started; by default one of its own, and logs as the settings say.
 
     Raises:
       OSError: a file of keys that cannot be read.
@@ -60,8 +59,8 @@ def create_app(
     """
     settings = settings or settings_lib.load()
     tracing.configure(settings)
-    service = service or service_lib.Service(settings, metrics_lib.Metrics())
-    if not structlog.is_configured():
+    if service is None:
+        service = service_lib.Service(settings, metrics_lib.Metrics())
         # Under another server than ours. structlog's own renderer shows the values of variables.
         logs.configure(settings, service.metrics.log_dropped)
     limiter = limits.Limiter(settings, service.metrics)

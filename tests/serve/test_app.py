@@ -7,27 +7,34 @@ import structlog
 from starlette.testclient import TestClient
 
 from mmllm.serve import app as app_lib
-from mmllm.serve import metrics, service
+from mmllm.serve import logs, metrics, service
 from tests.serve import engines, waiting, web
 
 
-def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+def test_alone_it_takes_settings_from_the_environment_and_sets_up_logs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     monkeypatch.setenv("MMLLM_TRUSTED_HOSTS", "test")
     monkeypatch.setenv("MMLLM_DOCS", "false")
-    client = TestClient(app_lib.create_app(), web.HOST)
-    assert client.get("/healthz/live").status_code == 200
-    assert client.get("/docs").status_code == 404
+    monkeypatch.setenv("MMLLM_LOG_FILE", str(tmp_path / "log"))
+    try:
+        client = TestClient(app_lib.create_app(), web.HOST)
+        assert client.get("/docs").status_code == 404
+    finally:
+        logs.close()
+        structlog.reset_defaults()
+    assert '"status": 404' in (tmp_path / "log").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/info", "/nothing", "/docs"])
-def test_every_answer_has_an_id_and_security_headers(tmp_path: Path, path: str):
+def test_every_answer_has_an_id_and_security_headers(tmp_path: Path):
     with web.serving(tmp_path) as client:
-        headers = client.get(path).headers
-    assert len(headers["x-request-id"]) == 32
-    assert "default-src 'none'" in headers["content-security-policy"]
-    assert "frame-ancestors 'none'" in headers["content-security-policy"]
-    assert headers["x-content-type-options"] == "nosniff"
-    assert "server" not in headers
+        answers = [client.get(path) for path in ("/", "/v1/info", "/nothing", "/docs")]
+    for headers in [answer.headers for answer in answers]:
+        assert len(headers["x-request-id"]) == 32
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "server" not in headers
 
 
 def test_an_unknown_host_a_wrong_method_and_a_large_body_are_problems(tmp_path: Path):

@@ -1,42 +1,25 @@
 """OpenAI's own client against the service on a socket: what people will really do."""
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
-import uvicorn
 
 from mmllm.runtime.model import MobileMultiModalLLM
-from mmllm.serve import app as app_lib
-from mmllm.serve import process, server
 from mmllm.serve import settings as settings_lib
-from tests.serve import waiting, web
+from tests.serve import web
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     folder = tmp_path_factory.mktemp("client")
     settings = settings_lib.Settings(engine_threads=1, index_path=folder / "index.sqlite")
-    ready = threading.Event()
-
-    class Announced(uvicorn.Server):
-        async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)
-            ready.set()
-
-    with process.listen("127.0.0.1", 0) as listener:
-        running = Announced(server.configuration(app_lib.create_app(settings), settings))
-        thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
-        thread.start()
-        assert ready.wait(waiting.BOUND_S)
-        url = f"{process.address(listener)}/v1"
-        with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=30.0) as made:
-            yield made
-        running.should_exit = True
-        thread.join(waiting.BOUND_S)
-    assert not thread.is_alive()
+    with (
+        web.listening(settings) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=30.0) as made,
+    ):
+        yield made
 
 
 def asking(text: str, picture: bytes) -> list[Any]:

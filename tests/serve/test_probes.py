@@ -42,12 +42,13 @@ def test_metrics_are_not_shown_to_others(client: TestClient, given: str | None):
 
 def test_metrics_may_be_off(settings):
     off = settings.model_copy(update={"metrics": False})
-    client = TestClient(app_lib.create_app(off), web.HOST)
+    client = TestClient(app_lib.create_app(off, service.Service(off, metrics.Metrics())), web.HOST)
     assert client.get("/metrics").status_code == 404
 
 
 def test_before_it_is_warm_the_service_lives_and_is_not_ready(settings):
-    client = TestClient(app_lib.create_app(settings), web.HOST)  # its life has not begun
+    made = service.Service(settings, metrics.Metrics())
+    client = TestClient(app_lib.create_app(settings, made), web.HOST)  # its life has not begun
     assert client.get("/healthz/live").status_code == 200
     for path in ("ready", "startup"):
         answer = client.get(f"/healthz/{path}")

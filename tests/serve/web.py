@@ -2,17 +2,20 @@
 
 import base64
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from starlette.testclient import TestClient
 
 from mmllm.serve import app as app_lib
-from mmllm.serve import bundles, metrics
+from mmllm.serve import bundles, metrics, process, server
 from mmllm.serve import pool as pool_lib
 from mmllm.serve import service as service_lib
 from mmllm.serve import settings as settings_lib
+from tests.serve import waiting
 
 HOST = "http://test"
 
@@ -41,6 +44,28 @@ def serving(
     app = app_lib.create_app(settings, service)
     with TestClient(app, HOST, raise_server_exceptions=False) as client:
         yield client
+
+
+@contextlib.contextmanager
+def listening(settings: settings_lib.Settings) -> Iterator[str]:
+    """Yields the URL of a service on a socket, under the server that it has in production."""
+    ready = threading.Event()
+    app = app_lib.create_app(settings, service_lib.Service(settings, metrics.Metrics()))
+
+    class Announced(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            ready.set()
+
+    with process.listen("127.0.0.1", 0) as listener:
+        running = Announced(server.configuration(app, settings))
+        thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
+        thread.start()
+        assert ready.wait(waiting.BOUND_S)
+        yield process.address(listener)
+        running.should_exit = True
+        thread.join(waiting.BOUND_S)
+    assert not thread.is_alive()
 
 
 def data_uri(picture: bytes, kind: str = "png") -> str:
