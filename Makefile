@@ -12,10 +12,10 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test check format docstrings coverage audit fuzz data train bench \
-  bench-latency bench-serve soak faults tables golden smoke ci hooks lock clean
+  bench-latency bench-serve bench-regression soak faults tables golden smoke ci hooks lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
@@ -86,6 +86,10 @@ bench-latency: setup ## the shipped LiteRT file beside float32 and int8, stage b
 bench-serve: setup ## the service under load, beside a plain handler without batching
 	$(BIN)/python -m experiments.serving
 
+# By itself, and without run-time checks: beside other tests the ratios mean nothing.
+bench-regression: setup ## what the service costs beside its yardsticks, against the baseline
+	MMLLM_TYPECHECK=0 $(BIN)/python -m pytest tests/performance --benchmark-columns=min,median
+
 soak: setup ## ten minutes of load: memory and latency over time
 	$(BIN)/python -m experiments.serving_soak
 
@@ -106,7 +110,7 @@ smoke: setup ## a tiny training run end to end, then the demo
 	$(BIN)/python -m mmllm.train --config=configs/tiny.py --synthetic --workdir=build/smoke
 	$(BIN)/mmllm demo --out build/smoke/demo.html
 
-ci: check smoke ## everything: check, smoke, and all tests with the slow ones
+ci: check smoke bench-regression ## everything: check, smoke, and all tests with the slow ones
 	$(PYTEST)
 
 hooks: setup ## check each commit with the tools of the lock

@@ -96,6 +96,19 @@ def _killed_worker(service: service_process.Service, log: Any) -> float | None:
     return _seconds(lambda: _starts(log) > before, 20.0)
 
 
+def _ask(url: str, sent: bytes) -> tuple[str, bytes]:
+    """One request on a connection of its own."""
+
+    async def ask() -> tuple[str, bytes]:
+        client = serving_load.Client(url)
+        try:
+            return await client.ask(sent)
+        finally:
+            client.close()
+
+    return asyncio.run(ask())
+
+
 def _seconds(happens: Callable[[], bool], most_s: float) -> float | None:
     """Seconds until something happens; None if it does not."""
     waited = service_process.wait_until(happens, most_s, 0.02)
@@ -159,8 +172,8 @@ def redis_down_and_back(truth: Truth, seconds: float) -> dict[str, Any]:
             asked = serving_load.request(service.url, "/v1/caption", truth.pictures[0])
 
             def cached() -> bool:
-                answer = asyncio.run(serving_load.Client(service.url).ask(asked))
-                return answer[0] == "200" and json.loads(answer[1])["cached"]
+                status, body = _ask(service.url, asked)
+                return status == "200" and json.loads(body)["cached"]
 
             recovery = _seconds(cached, 20.0)
         return load.row(recovery_s=recovery)
@@ -183,8 +196,8 @@ def _faulty(
             asked = serving_load.request(service.url, "/v1/caption", truth.pictures[0])
 
             def well() -> bool:
-                answer = asyncio.run(serving_load.Client(service.url).ask(asked))
-                return answer[0] == "200" and not json.loads(answer[1])["degraded"]
+                status, body = _ask(service.url, asked)
+                return status == "200" and not json.loads(body)["degraded"]
 
             with Load(service.url, truth, seconds) as load:
                 file.touch()

@@ -1,0 +1,128 @@
+"""Ten minutes of every kind of request: whether memory stays flat and nothing fails.
+
+Command:  python -m experiments.serving_soak [--minutes 10] [--rate 20]
+Hardware: 2 CPU cores, which the load shares with the service.
+Time:     11 minutes.
+Writes:   experiments/results/serving_soak.json
+
+Memory is flat when the line through the samples after the first fifth rises by less than
+MOST_MB_AN_HOUR; caches and the allocator's pools fill before.
+"""
+
+import argparse
+import asyncio
+import json
+import threading
+import time
+from typing import Any
+from urllib import parse
+
+import numpy as np
+
+from experiments import runner, service_process, serving_load
+from mmllm.export import bundle as bundle_lib
+from mmllm.runtime import model as model_lib
+
+SAMPLE_S = 5.0
+WARM_SHARE = 0.2
+MOST_MB_AN_HOUR = 30.0
+MB = 1_000_000
+PICTURES = 3000  # more than the cache keeps: it must let go, too
+CACHE = {"MMLLM_CACHE_ITEMS": "1000"}
+
+
+def requests(url: str, count: int = PICTURES) -> list[bytes]:
+    """Captions, vectors, texts, searches, index entries and broken uploads, in turns."""
+    pictures = serving_load.pictures(count)
+    found = []
+    for number, picture in enumerate(pictures):
+        turn = number % 8
+        if turn < 3:
+            found.append(serving_load.request(url, "/v1/caption", picture))
+        elif turn < 5:
+            found.append(serving_load.request(url, "/v1/embed/image", picture))
+        elif turn == 5:
+            texts = {"texts": [f"a red bus {number}", "two cats"]}
+            found.append(_json(url, "/v1/embed/text", texts))
+        elif turn == 6:
+            found.append(_json(url, "/v1/search", {"text": f"a bus {number}", "k": 3}))
+        else:
+            found.append(serving_load.request(url, "/v1/caption", picture[: len(picture) // 2]))
+    return found
+
+
+def _json(url: str, path: str, document: Any) -> bytes:
+    body = json.dumps(document).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {parse.urlsplit(url).netloc}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def sample(service: service_process.Service, seconds: float) -> list[tuple[float, float]]:
+    """Memory (MB) at times (s) while the load runs."""
+    start, samples = time.perf_counter(), []
+    while (now := time.perf_counter() - start) < seconds:
+        samples.append((round(now, 1), round(service.resident_bytes() / MB, 2)))
+        time.sleep(min(SAMPLE_S, seconds / 20))
+    return samples
+
+
+def slope(samples: list[tuple[float, float]]) -> float:
+    """MB an hour of the line through the samples after the warm-up."""
+    after = np.array(samples[int(len(samples) * WARM_SHARE) :])
+    return float(np.polyfit(after[:, 0], after[:, 1], 1)[0] * 3600)
+
+
+def measure(seconds: float, rate: float) -> dict[str, Any]:
+    """Runs the load and the samples side by side."""
+    with service_process.mmllm(**CACHE) as service:
+        made = requests(service.url)
+        outcomes = serving_load.Outcomes()
+
+        def run() -> None:
+            nonlocal outcomes
+            outcomes = asyncio.run(serving_load.opened(service.url, made, rate, seconds))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        samples = sample(service, seconds)
+        thread.join()
+        code = service.end()
+    minutes = np.array(outcomes.at) // 60
+    p99 = [
+        round(float(np.percentile(np.array(outcomes.seconds)[minutes == minute], 99)) * 1000, 1)
+        for minute in sorted(set(minutes))
+    ]
+    rise = slope(samples)
+    return {
+        "seconds": seconds,
+        "rate": rate,
+        **serving_load.summary(outcomes, seconds),
+        "p99_ms_by_minute": p99,
+        "memory_mb": samples,
+        "memory_mb_first": samples[0][1],
+        "memory_mb_last": samples[-1][1],
+        "memory_mb_an_hour": round(rise, 2),
+        "flat": rise < MOST_MB_AN_HOUR,
+        "exit_code": code,
+    }
+
+
+def main() -> None:
+    """Measures; a run of ten minutes and more is written."""
+    parser = argparse.ArgumentParser(description="Soaks the service.")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--rate", type=float, default=20.0, help="requests a second")
+    args = parser.parse_args()
+    fields = measure(args.minutes * 60, args.rate)
+    shown = {name: value for name, value in fields.items() if name != "memory_mb"}
+    print(json.dumps(shown))
+    if args.minutes >= 10:
+        manifest, config = bundle_lib.open_verified(model_lib.locate("nano"))
+        print("written:", runner.write("serving_soak", config, fields, manifest["name"]))
+
+
+if __name__ == "__main__":
+    main()
