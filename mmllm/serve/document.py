@@ -75,12 +75,19 @@ def describe(app: fastapi.FastAPI, *models: type[pydantic.BaseModel]) -> dict[st
         for model in (schemas.ProblemDocument, *models):
             known[model.__name__] = _schema(model)
         _hoist(found, known)
+        _name_by_docstrings(found)
         app.openapi_schema = found
     return app.openapi_schema
 
 
 def _schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
     return model.model_json_schema(ref_template=REFERENCE)
+
+
+def _name_by_docstrings(found: dict[str, Any]) -> None:
+    """Makes a sentence of each operation's name, which FastAPI takes from the function."""
+    for operation in (each for path in found["paths"].values() for each in path.values()):
+        operation["summary"] = operation.pop("description").splitlines()[0].rstrip(".")
 
 
 def _hoist(node: Any, known: dict[str, Any]) -> None:

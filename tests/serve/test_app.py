@@ -118,7 +118,9 @@ def test_who_hangs_up_is_not_worked_for(settings, picture_bytes: bytes):
             async def send(message: dict) -> None:
                 sent.append(message)
 
-            asked = asyncio.create_task(app(scope(), receive, send))
+            asked = asyncio.create_task(
+                app(web.scope("/v1/caption", "multipart/form-data; boundary=b"), receive, send)
+            )
             await waiting.until(lambda: faults.calls.get("litert", 0) > before)
             left.set()
             await asyncio.wait_for(asked, waiting.BOUND_S)
@@ -137,20 +139,3 @@ def multipart(picture: bytes) -> list[dict]:
     head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
     body = head + picture + b"\r\n--b--\r\n"
     return [{"type": "http.request", "body": body, "more_body": False}]
-
-
-def scope() -> dict[str, Any]:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": "/v1/caption",
-        "raw_path": b"/v1/caption",
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"host", b"test"), (b"content-type", b"multipart/form-data; boundary=b")],
-        "client": ("127.0.0.1", 1),
-        "server": ("test", 80),
-    }

@@ -50,3 +50,7 @@ def test_the_schema_of_problems_has_all_that_problems_tell():
     )
     assert set(told) == set(schemas.ProblemDocument.model_fields)
     schemas.ProblemDocument.model_validate(told)
+
+
+def test_operations_are_named_by_what_they_do(described: dict):
+    assert described["paths"]["/v1/caption"]["post"]["summary"] == "Says what a picture shows"

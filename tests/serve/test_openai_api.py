@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +7,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from mmllm.runtime.model import MobileMultiModalLLM
-from mmllm.serve import keys
+from mmllm.serve import app as app_lib
+from mmllm.serve import keys, metrics, problems, service
 from tests.serve import engines, web
 
 CHAT = "/v1/chat/completions"
@@ -132,3 +134,63 @@ def test_an_engine_that_breaks_before_the_first_piece_is_a_status(
         answer = client.post(CHAT, json=asking("describe it", picture_bytes, stream=True))
     assert answer.status_code == 500
     assert answer.json()["error"]["type"] == "server_error"
+
+
+def test_an_engine_that_breaks_between_pieces_ends_the_stream_with_an_error(
+    settings, picture_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    made = service.Service(settings, metrics.Metrics())
+    whole = made.stream
+
+    async def breaking(*arguments, **options):
+        async for piece in whole(*arguments, **options):
+            yield piece
+            raise problems.Problem("engine-stuck")
+
+    monkeypatch.setattr(made, "stream", breaking)
+    with TestClient(app_lib.create_app(settings, made), web.HOST) as client:
+        answer = client.post(CHAT, json=asking("describe it", picture_bytes, stream=True))
+    assert answer.status_code == 200
+    first, last = events(answer.text)
+    assert first["choices"][0]["delta"]["content"]
+    assert last["error"]["code"] == "engine-stuck"
+
+
+def test_a_client_that_leaves_a_stream_closes_it(
+    settings, picture_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    async def run() -> list[str]:
+        made, steps = service.Service(settings, metrics.Metrics()), []
+        gone = asyncio.Event()
+
+        async def endless(*_, **__):
+            try:
+                while True:
+                    yield "piece"
+                    await asyncio.sleep(0)
+            finally:
+                steps.append("closed")
+
+        monkeypatch.setattr(made, "stream", endless)
+        app = app_lib.create_app(settings, made)
+        body = json.dumps(asking("describe it", picture_bytes, stream=True)).encode()
+        sent = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> dict:
+            if (message := next(sent, None)) is not None:
+                return message
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict) -> None:
+            if b"piece" in message.get("body", b""):
+                gone.set()
+
+        await made.start()
+        try:
+            await asyncio.wait_for(app(web.scope(CHAT, "application/json"), receive, send), 30)
+        finally:
+            await made.close()
+        return steps
+
+    assert asyncio.run(run()) == ["closed"]

@@ -71,3 +71,21 @@ def listening(settings: settings_lib.Settings) -> Iterator[str]:
 def data_uri(picture: bytes, kind: str = "png") -> str:
     """A picture as clients send it in JSON."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def scope(path: str, content_type: str) -> dict[str, Any]:
+    """A POST request as a server hands it to the application."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"test"), (b"content-type", content_type.encode())],
+        "client": ("127.0.0.1", 1),
+        "server": ("test", 80),
+    }
