@@ -1,14 +1,17 @@
-"""What a request's words must be for the model that serves, checked before anything waits.
+"""What a request's words and numbers must be for the model, checked before anything waits.
 
 `service` calls these first; each cleans with `texts` and asks the bundle's own tokenizer, so that
 no batch is spoiled by a text the model cannot take.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from mmllm.runtime import prompts
+from mmllm.runtime import decode, prompts
 from mmllm.serve import bundles, problems
+from mmllm.serve import index as index_lib
 from mmllm.serve import texts as texts_lib
 
 
@@ -50,6 +53,42 @@ def texts(bundle: bundles.Bundle, field: str, given: Sequence[str], most: int) -
         with _tokens_of(field):
             prompts.embedding(bundle.tokenizer, text, bundle.config.max_text)
     return cleaned
+
+
+def number(field: str, value: int, most: int) -> None:
+    """Refuses a number outside 1..most.
+
+    Raises:
+      Problem: "invalid-field".
+    """
+    if not 1 <= value <= most:
+        raise problems.Problem("invalid-field", field=field, reason=f"must be 1 to {most}")
+
+
+def beam(value: int) -> None:
+    """Refuses a beam that the decoder does not take: it would spoil a batch.
+
+    Raises:
+      Problem: "invalid-field".
+    """
+    number("beam", value, decode.MAX_BEAM)
+
+
+def metadata(given: Mapping[str, Any]) -> None:
+    """Refuses metadata that the index cannot keep.
+
+    Raises:
+      Problem: "invalid-field" if it is not JSON or too large.
+    """
+    try:
+        size = len(json.dumps(dict(given), ensure_ascii=False, allow_nan=False).encode())
+    except (TypeError, ValueError) as error:
+        raise problems.Problem("invalid-field", field="metadata", reason="not JSON") from error
+    most = index_lib.MOST_METADATA_BYTES
+    if size > most:
+        raise problems.Problem(
+            "invalid-field", field="metadata", reason=f"{size} bytes are more than {most}"
+        )
 
 
 @contextlib.contextmanager

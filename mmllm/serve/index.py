@@ -28,7 +28,7 @@ from mmllm.serve import problems
 
 SCHEMA_VERSION = "1"
 BUSY_S = 2.0  # wait for another process's write
-MOST_METADATA_BYTES = 16_384
+MOST_METADATA_BYTES = 65_536
 KEPT_REMOVALS = 10_000  # a process that missed more reads everything again
 FIRST_ROWS = 1024
 

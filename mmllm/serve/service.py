@@ -34,6 +34,7 @@ from mmllm.serve import pool as pool_lib
 from mmllm.serve import settings as settings_lib
 
 STRIPS = 16  # of a page's text in one turn at the engine: a page full of text delays nobody long
+MOST_HITS = 1000
 HOPELESS = 3.0  # times the longest that anything may take: such a standstill does not pass
 
 
@@ -123,6 +124,7 @@ class Service:
         """Says what a picture shows."""
         bundle = self._pool.bundle
         checks.language(bundle, language)
+        checks.beam(beam)
 
         async def work(deadline: float) -> asking.Work:
             pixels, decode_s = await self._square("caption", image, deadline)
@@ -142,6 +144,7 @@ class Service:
         """Answers a question about a picture."""
         bundle = self._pool.bundle
         cleaned = checks.question(bundle, question)
+        checks.beam(beam)
 
         async def work(deadline: float) -> asking.Work:
             pixels, decode_s = await self._square("vqa", image, deadline)
@@ -221,6 +224,7 @@ class Service:
         deadline_s: float | None = None,
     ) -> answers.Hits:
         """Finds the entries of the index that are closest to a text or a picture."""
+        checks.number("k", k, MOST_HITS)
         async with self._asking.bounded("search", deadline_s) as deadline:
             if image is not None:
                 vectors = await self.embed_image(image, deadline_s=deadline_s)
@@ -242,6 +246,7 @@ class Service:
         deadline_s: float | None = None,
     ) -> answers.Kept:
         """Puts a picture into the index, in the place of an older one of the same id."""
+        checks.metadata(metadata)
         async with self._asking.bounded("index", deadline_s) as deadline:
             vectors = await self.embed_image(image, deadline_s=deadline_s)
             vector = np.array(vectors.vectors[0], np.float32)

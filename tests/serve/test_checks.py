@@ -41,3 +41,14 @@ def test_texts_come_back_clean_and_in_order(bundle):
 
 def test_a_task_token_in_a_text_stays_text(bundle):
     assert checks.question(bundle, "<cap:de> what?") == "<cap:de> what?"
+
+
+def test_numbers_and_metadata_have_bounds():
+    checks.beam(1)
+    checks.beam(8)
+    assert code_of(lambda: checks.beam(9)).field == "beam"
+    assert code_of(lambda: checks.number("k", 0, 5)).reason == "must be 1 to 5"
+    checks.metadata({"a" * 64: "\x01" * 500})
+    for wrong in ({"a": float("nan")}, {"a": "\ud800"}, {"a": {1, 2}}, {"a": "x" * 70_000}):
+        problem = code_of(lambda wrong=wrong: checks.metadata(wrong))
+        assert (problem.code, problem.field) == ("invalid-field", "metadata")
