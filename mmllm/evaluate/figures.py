@@ -1,7 +1,8 @@
 """Draws a result's scores and a training run's losses as PNG, without a display."""
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from mmllm.evaluate import tables
 INK, MODEL, BASELINE = "#333333", "#2b6cb0", "#c9c9c9"
 SMOOTHING = 0.9
 LOSS_PREFIX = "loss/"
+LABEL_GAP = 0.033  # of the axis: the height of a label
+TURNS = 200  # of moving labels apart
 
 
 def _pyplot() -> Any:
@@ -74,22 +77,47 @@ def draw_quantization(result: Mapping[str, Any], path: Path) -> None:
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in result["rows"]:
         found.setdefault(row["row"], []).append(row)
+    columns: dict[int, list[tuple[str, float]]] = {}
     for name, seeds in found.items():
-        size = seeds[0]["bytes"] / 1e6
-        scores = [row["average"] for row in seeds]
+        size, scores = seeds[0]["bytes"], [row["average"] for row in seeds]
         mean = sum(scores) / len(scores)
         colour = BASELINE if name.endswith("_ptq") else MODEL
-        axes.plot([size] * len(scores), scores, ".", color=colour, markersize=4)
-        axes.plot(size, mean, "o", color=colour, markersize=6)
-        axes.annotate(
-            name, (size, mean), xytext=(6, 0), textcoords="offset points", fontsize=7, va="center"
-        )
+        axes.plot([size / 1e6] * len(scores), scores, ".", color=colour, markersize=4)
+        axes.plot(size / 1e6, mean, "o", color=colour, markersize=6)
+        columns.setdefault(size, []).append((name, mean))
     axes.set_xscale("log", base=2)
+    axes.set_xticks([4, 5, 6, 8, 12, 16], ["4", "5", "6", "8", "12", "16"])
+    axes.minorticks_off()
     axes.set_xlabel("weights, MB (grey: rounded only)")
     axes.set_ylabel("mean score of four tasks")
-    axes.margins(x=0.2)
+    axes.margins(x=0.25)
+    bottom, top = axes.get_ylim()
+    for size, named in columns.items():
+        heights = _apart([mean for _, mean in named], LABEL_GAP * (top - bottom))
+        left = size == min(columns)  # the crowded column has the margin to itself
+        for (name, mean), height in zip(named, heights, strict=True):
+            axes.annotate(
+                name,
+                (size / 1e6, mean),
+                xytext=(size / 1e6 * (0.95 if left else 1.05), height),
+                fontsize=7,
+                va="center",
+                ha="right" if left else "left",
+                arrowprops={"arrowstyle": "-", "color": BASELINE, "linewidth": 0.5},
+            )
     _save(figure, path)
     plt.close(figure)
+
+
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights moved until they lie `gap` apart, in the same order, each no further than it must."""
+    order = sorted(range(len(heights)), key=lambda place: heights[place])
+    moved = list(heights)
+    for _ in range(TURNS):
+        for low, high in itertools.pairwise(order):
+            short = max(0.0, gap - (moved[high] - moved[low])) / 2
+            moved[low], moved[high] = moved[low] - short, moved[high] + short
+    return moved
 
 
 def read_losses(path: Path) -> dict[str, list[tuple[int, float]]]:

@@ -79,3 +79,12 @@ def test_quantized_rows_are_drawn(tmp_path: Path):
     figures.draw_quantization({"rows": rows}, path)
     with Image.open(path) as image:
         assert image.size == (840, 504)
+
+
+def test_labels_are_moved_apart_and_lonely_ones_stay():
+    moved = figures._apart([0.5, 0.1, 0.101, 0.099], 0.05)
+    assert moved[0] == 0.5
+    assert sorted(moved[1:]) == [moved[3], moved[1], moved[2]]
+    gaps = np.diff([moved[3], moved[1], moved[2]])
+    assert gaps == pytest.approx([0.05, 0.05], abs=1e-3)
+    assert np.mean(moved[1:]) == pytest.approx(0.1, abs=1e-3)
