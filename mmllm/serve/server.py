@@ -149,8 +149,8 @@ def run(
     Returns:
       The exit code: 0, EXIT_START when it could not start, or EXIT_RESTART, see `process`.
     """
-    logs.configure(settings)
     service = service or service_lib.Service(settings, metrics.Metrics())
+    logs.configure(settings, service.metrics.log_dropped)
     app = app_lib.create_app(settings, service)
     server = Server(configuration(app, settings), service.health, settings.drain_s, beat, announce)
     # uvicorn raises the signal once more after the drain; by then it has been obeyed.
