@@ -145,7 +145,8 @@ class Settings(pydantic_settings.BaseSettings):
 
     # Batches
     max_batch: int = Field(8, ge=1, le=64, description="requests of one batch")
-    max_wait_ms: float = Field(2.0, ge=0, le=1000, description="for a batch to fill; ms")
+    # LiteRT runs a batch row by row: an idle worker gains nothing by waiting for more rows.
+    max_wait_ms: float = Field(0.0, ge=0, le=1000, description="for a batch to fill; ms")
     queue_size: int = Field(64, ge=1, le=10_000, description="waiting requests, a task")
     batching: dict[Task, BatchOverride] = Field({}, description="differences by task, JSON")
 
