@@ -122,7 +122,9 @@ lock: ## resolve the locks anew (needs uv)
 	  $$COMPILE pyproject.toml --all-extras; } > requirements.lock.tmp && \
 	{ echo "# The part of requirements.lock that make demo installs: what runs a trained model."; \
 	  echo setuptools | $$COMPILE pyproject.toml - -c requirements.lock.tmp; } > requirements-runtime.lock.tmp && \
-	mv requirements.lock.tmp requirements.lock && mv requirements-runtime.lock.tmp requirements-runtime.lock
+	{ echo "# The part of requirements.lock that deploy/Dockerfile installs: the HTTP service and the model."; \
+	  echo setuptools | $$COMPILE pyproject.toml - --extra serve -c requirements.lock.tmp; } > requirements-serve.lock.tmp && \
+	for lock in requirements requirements-runtime requirements-serve; do mv $$lock.lock.tmp $$lock.lock; done
 
 clean: ## remove the environment and what commands wrote; the data cache stays
 	rm -rf $(VENV) build dist report demo.html demo_files *.egg-info
