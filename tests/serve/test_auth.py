@@ -98,6 +98,7 @@ def test_without_credentials_a_caller_may_nothing_where_there_are_keys(keys_file
 @pytest.mark.parametrize(
     "authorization",
     ["", "Bearer", "Bearer ", KEY, f"Basic {KEY}", f"Token {KEY}", "Bearer shop.x", "Bearer \x00"],
+    ids=["empty", "no key", "blank", "no scheme", "basic", "token", "wrong", "null"],
 )
 def test_a_wrong_credential_is_refused_and_not_anonymous(keys_file, authorization):
     checker = authenticator(api_keys_file=keys_file, anonymous_scopes=("caption",))
