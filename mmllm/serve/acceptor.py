@@ -1,8 +1,8 @@
 """Accepts connections one at a time, so that processes that share a socket share the work.
 
 asyncio and uvloop accept all that wait at once: the first process to wake takes a whole burst, and
-with connections that stay open it keeps them. Here a process takes one and stands back a moment;
-the next goes to whoever is idle.
+with connections that stay open it keeps them. Here a process takes one; while it has more than
+another it first stands back a moment, in which one that sleeps can wake.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 PAUSE_S = 0.5  # when the system has no room for another connection
-TURN_S = 0.002  # time for another process to wake; 500 new connections a second are plenty
+TURN_S = 0.005  # for another process to wake, also where the processor is busy
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +23,17 @@ class Acceptor:
     Args:
       listener: shared with other processes; its owner closes it.
       protocol: makes the protocol of a connection.
-      turn_s: how long it stands back after each; 0 if the socket is not shared.
+      is_ahead: whether another process that shares the socket should have the next.
     """
 
     def __init__(
-        self, listener: Any, protocol: Callable[[], asyncio.Protocol], turn_s: float = 0.0
+        self,
+        listener: Any,
+        protocol: Callable[[], asyncio.Protocol],
+        is_ahead: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._listener, self._protocol, self._turn_s = listener, protocol, turn_s
+        self._listener, self._protocol, self._is_ahead = listener, protocol, is_ahead
+        self._stood_back = False
         self._loop = asyncio.get_running_loop()
         self._joining: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -54,6 +58,11 @@ class Acceptor:
             self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
+        if not self._stood_back and self._is_ahead():
+            self._stood_back = True  # once: then it takes what no other took
+            self._stand_back(TURN_S)
+            return
+        self._stood_back = False
         try:
             accepted, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -65,8 +74,6 @@ class Acceptor:
         task = self._loop.create_task(self._join(accepted))
         self._joining.add(task)
         task.add_done_callback(self._joining.discard)
-        if self._turn_s:
-            self._stand_back(self._turn_s)
 
     def _stand_back(self, seconds: float) -> None:
         self._loop.remove_reader(self._listener)

@@ -6,12 +6,46 @@ Imports nothing of the service, so that the supervisor stays small.
 import multiprocessing
 import os
 import socket
+import time
+from typing import Any
 
 EXIT_OK, EXIT_START, EXIT_RESTART, EXIT_STUCK = 0, 1, 3, 4
 """Done; could not start; ill and drained, so replace it; did not end and was killed."""
 
 GRACE_S = 5.0  # what a last bound waits after the one that should have acted
 BACKLOG = 2048
+
+
+class Share:
+    """What processes behind one socket tell one another and their supervisor.
+
+    Args:
+      beats: when each process last turned its event loop (monotonic seconds; 0: not yet), shared.
+      open: connections that each has (-1: not serving), shared.
+      place: this process's own.
+    """
+
+    def __init__(self, beats: Any, open: Any, place: int) -> None:
+        self._beats, self._open, self._place = beats, open, place
+
+    def beat(self, connections: int) -> None:
+        """Tells that the event loop turns, and how many connections it has; -1: no more come."""
+        self._beats[self._place] = time.monotonic()
+        self._open[self._place] = connections
+
+    def is_ahead(self, connections: int) -> bool:
+        """Whether another process has fewer connections than this one."""
+        self._open[self._place] = connections
+        return any(0 <= other < connections for other in self._open)
+
+    def clear(self) -> None:
+        """Nobody works here."""
+        self._beats[self._place], self._open[self._place] = 0.0, -1
+
+    @property
+    def beaten_s(self) -> float:
+        """When this process last told that it works; 0 for never."""
+        return self._beats[self._place]
 
 
 def is_supervised() -> bool:

@@ -27,9 +27,6 @@ WRITE_S = 20.0
 LEAD_SHARE = 0.05  # of drain_s: time for a balancer to see that the process is not ready
 TICK_S = 0.1
 
-Beat = Callable[[], None]
-"""Tells the supervisor that requests are accepted and the event loop turns."""
-
 
 class Server(uvicorn.Server):
     """uvicorn's server that beats, obeys `health` and drains.
@@ -38,7 +35,7 @@ class Server(uvicorn.Server):
       config: from `configuration`.
       health: what readiness says; it is told of the drain and asked whether to go on.
       drain_s: seconds for requests in flight.
-      beat: called ten times a second.
+      share: told ten times a second that the event loop turns.
       announce: called once requests are accepted.
 
     Attributes:
@@ -50,12 +47,12 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         health: Any,
         drain_s: float,
-        beat: Beat | None = None,
+        share: process.Share | None = None,
         announce: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
         self.code = process.EXIT_OK
-        self._health, self._drain_s, self._beat, self._announce = health, drain_s, beat, announce
+        self._health, self._drain_s, self._share, self._announce = health, drain_s, share, announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application, then accepts."""
@@ -63,11 +60,11 @@ class Server(uvicorn.Server):
         if self.lifespan.should_exit:
             raise SystemExit(process.EXIT_START)
         self.servers: list[Any] = [
-            acceptor.Acceptor(one, self._connection) for one in sockets or ()
+            acceptor.Acceptor(one, self._connection, self._is_ahead) for one in sockets or ()
         ]
         self.started = True
-        if self._beat is not None:
-            self._beating = asyncio.create_task(self._beat_on(self._beat))
+        if self._share is not None:
+            self._beating = asyncio.create_task(self._beat(self._share))
         if self._announce is not None:
             self._announce()
 
@@ -79,7 +76,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop; called ten times a second."""
-        if self._beat is not None and not process.is_supervised():
+        if self._share is not None and not process.is_supervised():
             self.should_exit = True  # nobody would restart or stop an orphan
         if self._health.must_exit:
             self.code = process.EXIT_RESTART
@@ -100,10 +97,15 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         bound.cancel()
 
-    async def _beat_on(self, beat: Beat) -> None:
+    async def _beat(self, share: process.Share) -> None:
         while True:  # also while draining; the runner cancels it
-            beat()
+            share.beat(-1 if self.should_exit else len(self.server_state.connections))
             await asyncio.sleep(TICK_S)
+
+    def _is_ahead(self) -> bool:
+        if self._share is None or self.should_exit:
+            return False
+        return self._share.is_ahead(len(self.server_state.connections))
 
 
 def configuration(app: Any, settings: settings_lib.Settings) -> uvicorn.Config:
@@ -133,7 +135,7 @@ def configuration(app: Any, settings: settings_lib.Settings) -> uvicorn.Config:
 def run(
     settings: settings_lib.Settings,
     listener: socket.socket,
-    beat: Beat | None = None,
+    share: process.Share | None = None,
     announce: Callable[[], None] | None = None,
     service: service_lib.Service | None = None,
 ) -> int:
@@ -142,7 +144,7 @@ def run(
     Args:
       settings: of the service.
       listener: from `process.listen`.
-      beat: see `Server`.
+      share: see `Server`.
       announce: called once requests are accepted.
       service: one of its own by default.
 
@@ -152,7 +154,7 @@ def run(
     service = service or service_lib.Service(settings, metrics.Metrics())
     logs.configure(settings, service.metrics.log_dropped)
     app = app_lib.create_app(settings, service)
-    server = Server(configuration(app, settings), service.health, settings.drain_s, beat, announce)
+    server = Server(configuration(app, settings), service.health, settings.drain_s, share, announce)
     # uvicorn raises the signal once more after the drain; by then it has been obeyed.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

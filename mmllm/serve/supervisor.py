@@ -46,35 +46,44 @@ class Worker:
 
     Args:
       context: of multiprocessing.
-      target: what the process runs, with `arguments` and a beat.
+      target: what the process runs.
       arguments: of the target.
+      share: its place among the processes, the last argument of the target.
+      leave: to be called when it is no more.
     """
 
-    def __init__(self, context: Any, target: Target, arguments: tuple[Any, ...]) -> None:
-        self._beaten = context.Value("d", 0.0, lock=False)
+    def __init__(
+        self,
+        context: Any,
+        target: Target,
+        arguments: tuple[Any, ...],
+        share: process.Share,
+        leave: Callable[[], None],
+    ) -> None:
+        self._share, self.leave = share, leave
         self.started_s = time.monotonic()
         self.stopping_s: float | None = None
-        self.process: SpawnProcess = context.Process(target=target, args=(*arguments, self._beaten))
+        self.process: SpawnProcess = context.Process(target=target, args=(*arguments, share))
         self.process.start()
 
     @property
     def is_serving(self) -> bool:
         """Whether it has beaten at least once, and is to go on."""
-        return bool(self._beaten.value) and self.stopping_s is None and self.process.is_alive()
+        return bool(self._share.beaten_s) and self.stopping_s is None and self.process.is_alive()
 
     @property
     def has_served(self) -> bool:
         """Whether it ever accepted requests."""
-        return bool(self._beaten.value)
+        return bool(self._share.beaten_s)
 
     def hangs(self, bounds: Bounds) -> bool:
         """Whether it is over one of its bounds."""
         now = time.monotonic()
         if self.stopping_s is not None:
             return now - self.stopping_s > bounds.stop_s
-        if not self._beaten.value:
+        if not self._share.beaten_s:
             return now - self.started_s > bounds.start_s
-        return now - self._beaten.value > bounds.hang_s
+        return now - self._share.beaten_s > bounds.hang_s
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Asks it to drain and end."""
@@ -185,7 +194,7 @@ class Supervisor:
 
     def _renew(self) -> None:
         """A rolling restart: the next place's heir starts, serves, and takes over."""
-        if not self._renewing:
+        if not self._renewing or len(self._leaving) >= len(self._places):
             return
         place = self._renewing[0]
         if place.heir is None:
@@ -208,6 +217,7 @@ class Supervisor:
         if worker.process.is_alive():
             return True
         worker.process.join()
+        worker.leave()
         _forget(worker.process.pid)
         return False
 
@@ -228,6 +238,29 @@ class Supervisor:
         return clean
 
 
+def starter(
+    context: Any, target: Target, arguments: tuple[Any, ...], count: int
+) -> Callable[[], Worker]:
+    """What starts one of `count` workers, with a place in the memory that they share."""
+    places = 2 * count + 1  # those who serve, those who leave, and an heir
+    beats = context.Array("d", places, lock=False)
+    connections = context.Array("i", [-1] * places, lock=False)
+    free = list(range(places))
+
+    def start() -> Worker:
+        place = free.pop(0)
+        share = process.Share(beats, connections, place)
+        share.clear()
+
+        def leave() -> None:
+            share.clear()
+            free.append(place)
+
+        return Worker(context, target, arguments, share, leave)
+
+    return start
+
+
 def run(settings: settings_lib.Settings, announce: Callable[[str], None]) -> int:
     """Serves with `settings.workers` processes.
 
@@ -245,9 +278,8 @@ def run(settings: settings_lib.Settings, announce: Callable[[str], None]) -> int
     bounds = Bounds(stop_s=settings.drain_s + 3 * process.GRACE_S)
     with process.listen(settings.host, settings.port) as listener, metrics_folder():
         announce(process.address(listener))
-        arguments = (settings, listener)
-        supervisor = Supervisor(lambda: Worker(context, _work, arguments), settings.workers, bounds)
-        return supervisor.run()
+        start = starter(context, _work, (settings, listener), settings.workers)
+        return Supervisor(start, settings.workers, bounds).run()
 
 
 @contextmanager
@@ -275,13 +307,9 @@ def _forget(number: int | None) -> None:
         multiprocess.mark_process_dead(number)
 
 
-def _work(settings: settings_lib.Settings, listener: socket.socket, beaten: Any) -> None:
+def _work(settings: settings_lib.Settings, listener: socket.socket, share: process.Share) -> None:
     """A worker's whole life."""
     from mmllm.serve import server  # heavy: this process needs it, the supervisor does not
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # of the supervisor's terminal
-
-    def beat() -> None:
-        beaten.value = time.monotonic()
-
-    sys.exit(server.run(settings, listener, beat))
+    sys.exit(server.run(settings, listener, share))

@@ -37,12 +37,12 @@ async def greeting(listener: socket.socket) -> bytes:
         return said
 
 
-def test_two_that_share_a_socket_share_a_burst(listener):
+def test_who_is_ahead_leaves_a_burst_to_the_other(listener):
     async def run() -> list[bytes]:
         other = listener.dup()
         both = [
-            acceptor.Acceptor(listener, lambda: Greeter(b"first"), 0.001),
-            acceptor.Acceptor(other, lambda: Greeter(b"second"), 0.001),
+            acceptor.Acceptor(listener, lambda: Greeter(b"first"), lambda: True),
+            acceptor.Acceptor(other, lambda: Greeter(b"second")),
         ]
         said = await asyncio.gather(*(greeting(listener) for _ in range(20)))
         for one in both:
@@ -52,8 +52,19 @@ def test_two_that_share_a_socket_share_a_burst(listener):
         return said
 
     said = asyncio.run(run())
-    assert set(said) == {b"first", b"second"}
     assert len(said) == 20
+    assert said.count(b"second") > said.count(b"first")
+
+
+def test_who_is_ahead_takes_what_no_other_takes(listener):
+    async def run() -> bytes:
+        one = acceptor.Acceptor(listener, lambda: Greeter(b"first"), lambda: True)
+        said = await greeting(listener)
+        one.close()
+        await one.wait_closed()
+        return said
+
+    assert asyncio.run(run()) == b"first"
 
 
 def test_after_the_end_connections_wait_for_another_process(listener):

@@ -39,3 +39,16 @@ def test_an_address_of_another_machine_is_refused(host: str):
 
 def test_this_process_has_no_supervisor():
     assert not process.is_supervised()
+
+
+def test_processes_know_who_has_more_connections():
+    beats, connections = [0.0] * 3, [-1] * 3
+    first, second = (process.Share(beats, connections, place) for place in (0, 1))
+    assert not first.is_ahead(5)  # alone
+    second.beat(5)
+    assert not first.is_ahead(5)
+    assert first.is_ahead(6)
+    assert second.beaten_s > 0
+    second.clear()
+    assert not first.is_ahead(6)
+    assert second.beaten_s == 0

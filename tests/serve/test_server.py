@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import pytest
 
 from mmllm.serve import process, server
@@ -118,6 +119,15 @@ def test_two_workers_share_a_port_and_add_up_their_metrics():
         counted = re.search(r'seconds_count\{[^}]*route="/v1/models"[^}]*\} ([\d.]+)', text)
         assert counted
         assert float(counted[1]) == count
+        held = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(16)]
+        workers = psutil.Process(service.process.pid).children()
+        serving = [w for w in workers if "spawn_main" in " ".join(w.cmdline())]
+        open_ones = [len(worker.net_connections("tcp")) - 1 for worker in serving]
+        while sum(open_ones) < len(held):  # not all are accepted yet; none is refused
+            open_ones = [len(worker.net_connections("tcp")) - 1 for worker in serving]
+        assert min(open_ones) > 0
+        for connection in held:
+            connection.close()
         service.process.send_signal(signal.SIGTERM)
         assert service.end() == process.EXIT_OK
 

@@ -9,9 +9,7 @@ import signal
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
-from typing import Any
 
 from mmllm.serve import process, supervisor
 
@@ -19,7 +17,7 @@ WAIT_S = 10.0
 BOUNDS = supervisor.Bounds(start_s=30.0, hang_s=2.0, stop_s=1.0)
 
 
-def work(listener: socket.socket, mode: str, beaten: Any) -> None:
+def work(listener: socket.socket, mode: str, share: process.Share) -> None:
     """Answers one connection after another; "hang" in it stops the beat."""
     if mode == "fail":
         sys.exit(1)
@@ -30,7 +28,7 @@ def work(listener: socket.socket, mode: str, beaten: Any) -> None:
     listener.settimeout(0.05)
     while not stopped.is_set() and process.is_supervised():
         if beats:
-            beaten.value = time.monotonic()
+            share.beat(0)
         try:
             client = listener.accept()[0]
         except TimeoutError:
@@ -48,10 +46,8 @@ def main() -> int:
     with process.listen("127.0.0.1", 0) as listener, supervisor.metrics_folder() as folder:
         print(listener.getsockname()[1], flush=True)
         print(Path(folder).is_dir(), flush=True)
-        arguments = (listener, mode)
-        return supervisor.Supervisor(
-            lambda: supervisor.Worker(context, work, arguments), count, BOUNDS
-        ).run()
+        start = supervisor.starter(context, work, (listener, mode), count)
+        return supervisor.Supervisor(start, count, BOUNDS).run()
 
 
 if __name__ == "__main__":
