@@ -1,5 +1,6 @@
 """A whole process: it announces itself, answers, drains, and says by its exit code why it ended."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -42,20 +42,28 @@ class Running:
     def connection(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
 
-    def get(self, path: str) -> tuple[int, dict]:
+    def ask(self, path: str) -> tuple[int, str]:
         connection = self.connection()
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = json.loads(answer.read())
-        connection.close()
-        return answer.status, body
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def text(self, path: str) -> str:
+        return self.ask(path)[1]
+
+    def get(self, path: str) -> tuple[int, dict]:
+        status, text = self.ask(path)
+        return status, json.loads(text)
 
     def end(self) -> int:
         self.process.communicate(timeout=WAIT_S)
         return self.process.returncode
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(*arguments: str, **variables: str) -> Iterator[Running]:
     service = Running(*arguments, **variables)
     try:
@@ -108,35 +116,32 @@ def test_a_process_over_its_memory_drains_and_asks_to_be_replaced():
 
 def test_two_workers_share_a_port_and_add_up_their_metrics():
     with running("--workers", "2") as service:
-        until_ready(service)
+        while "mmllm_ready_processes 2.0" not in service.text("/metrics"):
+            pass  # connections wait in the socket's queue until a worker accepts
         count = 20
         for _ in range(count):
             assert service.get("/v1/models")[0] == 200
-        connection = service.connection()
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        connection.close()
-        counted = re.search(r'seconds_count\{[^}]*route="/v1/models"[^}]*\} ([\d.]+)', text)
-        assert counted
-        assert float(counted[1]) == count
-        held = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(16)]
-        workers = psutil.Process(service.process.pid).children()
-        serving = [w for w in workers if "spawn_main" in " ".join(w.cmdline())]
-        open_ones = [len(worker.net_connections("tcp")) - 1 for worker in serving]
-        while sum(open_ones) < len(held):  # not all are accepted yet; none is refused
-            open_ones = [len(worker.net_connections("tcp")) - 1 for worker in serving]
-        assert min(open_ones) > 0
-        for connection in held:
-            connection.close()
+        found = re.search(
+            r'seconds_count\{[^}]*route="/v1/models"[^}]*\} ([\d.]+)', service.text("/metrics")
+        )
+        assert found
+        assert float(found[1]) == count
+        with contextlib.ExitStack() as held:
+            address = ("127.0.0.1", service.port)
+            for _ in range(16):
+                held.enter_context(socket.create_connection(address, timeout=WAIT_S))
+            while sum(counts := connections(service)) < 16:
+                pass  # not all are accepted yet; none is refused
+        assert min(counts) > 0
         service.process.send_signal(signal.SIGTERM)
         assert service.end() == process.EXIT_OK
 
 
-def until_ready(service: Running) -> None:
-    ready = threading.Event()
-    while not ready.is_set():  # the answer waits in the socket's queue until a worker accepts
-        if service.get("/healthz/ready")[0] == 200:
-            ready.set()
+def connections(service: Running) -> list[int]:
+    """Open connections of each worker."""
+    workers = psutil.Process(service.process.pid).children()
+    serving = [worker for worker in workers if "spawn_main" in " ".join(worker.cmdline())]
+    return [len(worker.net_connections("tcp")) - 1 for worker in serving]  # one listens
 
 
 def test_options_of_uvicorn_believe_nothing_and_bound_all(make_settings):
