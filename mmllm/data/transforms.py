@@ -249,6 +249,7 @@ class FitSquare(grain.transforms.Map):
     key: str = "image"
 
     def map(self, element: Element) -> Element:
+        """A record with its picture as a square."""
         return {**element, self.key: images.to_square(element[self.key], self.side)}
 
 
@@ -261,6 +262,7 @@ class FitLine(grain.transforms.Map):
     key: str = "image"
 
     def map(self, element: Element) -> Element:
+        """A record with its picture as a line."""
         return {**element, self.key: images.to_line(element[self.key], self.height, self.width)}
 
 
@@ -273,6 +275,7 @@ class Normalise(grain.transforms.Map):
     key: str = "image"
 
     def map(self, element: Element) -> Element:
+        """A record with its picture as floats."""
         pixels = element[self.key].astype(np.float32)
         return {**element, self.key: (pixels - np.float32(self.mean)) / np.float32(self.scale)}
 
@@ -286,6 +289,7 @@ class AugmentCutout(grain.transforms.RandomMap):
     caption_key: str = "caption"
 
     def random_map(self, element: Element, rng: np.random.Generator) -> Element:
+        """A record with its cutout changed at random."""
         caption = element[self.caption_key]
         view = augment_cutout(
             element[self.key], rng, self.side, may_flip(caption), may_recolour(caption)
@@ -302,6 +306,7 @@ class AugmentPicture(grain.transforms.RandomMap):
     caption_key: str = "caption"
 
     def random_map(self, element: Element, rng: np.random.Generator) -> Element:
+        """A record with its picture changed at random."""
         flip = may_flip(element[self.caption_key])
         return {**element, self.key: augment_picture(element[self.key], rng, self.side, flip)}
 
@@ -313,6 +318,7 @@ class AugmentLine(grain.transforms.RandomMap):
     key: str = "image"
 
     def random_map(self, element: Element, rng: np.random.Generator) -> Element:
+        """A record with its line changed at random."""
         strips = element[self.key]
         one = strips.ndim == 2
         views = augment_line(strips[None] if one else strips, rng)

@@ -79,20 +79,25 @@ class JaxEngine:
         )
 
     def encode_image(self, pixels: Float[np.ndarray, "b y x 3"]) -> Float[np.ndarray, "b n d"]:
+        """Pixels -> prefix tokens."""
         return _by_buckets(self._encode_image, np.asarray(pixels, np.float32))
 
     def embed_image(self, pixels: Float[np.ndarray, "b y x 3"]) -> Float[np.ndarray, "b e"]:
+        """Pixels -> unit embeddings."""
         return _by_buckets(self._embed_image, np.asarray(pixels, np.float32))
 
     def embed_text(self, ids: Int[np.ndarray, "b t"]) -> Float[np.ndarray, "b e"]:
+        """Ids -> unit embeddings."""
         return _by_buckets(self._embed_text, np.asarray(ids, np.int32))
 
     def read_lines(self, lines: Float[np.ndarray, "b y x"]) -> Float[np.ndarray, "b n v"]:
+        """Grey lines -> CTC logits by column."""
         return _by_buckets(self._read_lines, np.asarray(lines, np.float32))
 
     def prefill(
         self, prefix: Float[np.ndarray, "b n d"], ids: Int[np.ndarray, "b t"]
     ) -> tuple[Float[np.ndarray, "b t v"], Any]:
+        """Prompts -> logits at every position, and a cache."""
         rows = len(ids)
         size = bucket(rows)
         logits, cache = self._prefill(
@@ -103,6 +108,7 @@ class JaxEngine:
     def decode_step(
         self, ids: Int[np.ndarray, "b"], position: Int[np.ndarray, "b"], cache: Any
     ) -> tuple[Float[np.ndarray, "b v"], Any]:
+        """One more token a row; consumes the cache."""
         rows, size = len(ids), len(jax.tree.leaves(cache)[0])
         logits, cache = self._decode_step(
             _pad(np.asarray(ids, np.int32), size), _pad(np.asarray(position, np.int32), size), cache
@@ -110,6 +116,7 @@ class JaxEngine:
         return np.asarray(logits)[:rows], cache
 
     def take_rows(self, cache: Any, rows: Int[np.ndarray, "b"]) -> Any:
+        """A cache with rows chosen from another."""
         return self._take_rows(cache, _pad(np.asarray(rows, np.int32), bucket(len(rows))))
 
 

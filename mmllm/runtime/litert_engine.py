@@ -71,21 +71,26 @@ class LiteRtEngine:
         return length, np.pad(ids.astype(np.int32), ((0, 0), (0, length - have)))
 
     def encode_image(self, pixels: Float[np.ndarray, "b y x 3"]) -> Float[np.ndarray, "b n d"]:
+        """Pixels -> prefix tokens."""
         return self._each("encode_image", "prefix", pixels=pixels.astype(np.float32))
 
     def embed_image(self, pixels: Float[np.ndarray, "b y x 3"]) -> Float[np.ndarray, "b e"]:
+        """Pixels -> unit embeddings."""
         return self._each("embed_image", "embedding", pixels=pixels.astype(np.float32))
 
     def embed_text(self, ids: Int[np.ndarray, "b t"]) -> Float[np.ndarray, "b e"]:
+        """Ids -> unit embeddings."""
         length, padded = self._padded(ids)
         return self._each(f"embed_text_{length}", "embedding", ids=padded)
 
     def read_lines(self, lines: Float[np.ndarray, "b y x"]) -> Float[np.ndarray, "b n v"]:
+        """Grey lines -> CTC logits by column."""
         return self._each("read_lines", "logits", lines=lines.astype(np.float32))
 
     def prefill(
         self, prefix: Float[np.ndarray, "b n d"], ids: Int[np.ndarray, "b t"]
     ) -> tuple[Float[np.ndarray, "b t v"], list[Row]]:
+        """Prompts -> logits at every position, and a cache."""
         length, padded = self._padded(ids)
         logits, cache = [], []
         for row in range(len(ids)):
@@ -100,6 +105,7 @@ class LiteRtEngine:
     def decode_step(
         self, ids: Int[np.ndarray, "b"], position: Int[np.ndarray, "b"], cache: list[Row]
     ) -> tuple[Float[np.ndarray, "b v"], list[Row]]:
+        """One more token a row; consumes the cache."""
         logits, grown = [], []
         for row, held in enumerate(cache):
             one = slice(row, row + 1)
@@ -114,4 +120,5 @@ class LiteRtEngine:
         return np.concatenate(logits), grown
 
     def take_rows(self, cache: list[Row], rows: Int[np.ndarray, "b"]) -> list[Row]:
+        """A cache with rows chosen from another."""
         return [cache[row] for row in rows]

@@ -44,6 +44,7 @@ class Connection(httptools_impl.HttpToolsProtocol):
         self._head_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
+        """Gives it time for a head, or drops it when far too many are open."""
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections + SPARE_CONNECTIONS:
             transport.abort()
@@ -51,11 +52,13 @@ class Connection(httptools_impl.HttpToolsProtocol):
         self._expect(self.limits.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Ends the timers."""
         self._expect(None)
         self._expect_reader(False)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Parses, and refuses a head that is too large."""
         # The parser counts nothing: a head without an end would fill the memory.
         super().data_received(data)
         if self._in_head and not self.transport.is_closing():
@@ -64,12 +67,14 @@ class Connection(httptools_impl.HttpToolsProtocol):
                 self._refuse(b"431 Request Header Fields Too Large")
 
     def on_message_begin(self) -> None:
+        """The rest of the head is due."""
         super().on_message_begin()
         self._begun = self._in_head = True
         self._head_bytes = 0
         self._expect(self.limits.head_s)
 
     def on_headers_complete(self) -> None:
+        """The body is due; a full process answers 503 itself."""
         self._in_head = False
         full = len(self.connections) > self.limits.connections
         self.app = _full if full and not self.url.startswith(PROBES) else self.config.loaded_app
@@ -77,19 +82,23 @@ class Connection(httptools_impl.HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        """Nothing is due."""
         self._expect(None)
         self._begun = False
         super().on_message_complete()
 
     def pause_writing(self) -> None:
+        """The client should read on, in time."""
         super().pause_writing()
         self._expect_reader(True)
 
     def resume_writing(self) -> None:
+        """The client read on."""
         super().resume_writing()
         self._expect_reader(False)
 
     def timeout_keep_alive_handler(self) -> None:
+        """Closes an idle connection."""
         self._close()
 
     def _expect(self, seconds: float | None) -> None:
