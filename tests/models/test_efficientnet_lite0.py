@@ -236,6 +236,7 @@ def test_an_unknown_tap_and_a_missing_tensor_are_named(weights):
         efficientnet_lite0.convert_weights(without)
 
 
+@pytest.mark.slow
 def test_a_stem_cut_at_a_tap_and_joined_again_is_the_whole_stem():
     whole = efficientnet_lite0.EfficientNetLite0()
     trunk = efficientnet_lite0.EfficientNetLite0(tap="14x14x112")

@@ -45,6 +45,7 @@ def test_aligning_brings_captions_to_the_bank_and_is_done_once(params, tmp_path)
     assert not said
 
 
+@pytest.mark.slow
 def test_the_tower_of_a_quantized_run_is_aligned_on_its_grids(params, tmp_path):
     planned = tree.plan(params["model"], rules.parse(RULES))
     student = params | {"scales": tree.init_scales(params["model"], planned)}

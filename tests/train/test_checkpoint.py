@@ -147,6 +147,7 @@ np.savez(sys.argv[2], *jax.tree.leaves(checkpoint.load_params(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_run_of_eight_devices_is_read_on_one(tmp_path, state, iterator):
     assert jax.device_count() == 8
     state = jax.device_put(state, mesh_lib.state_sharding(mesh_lib.make_mesh(4, 2), state))

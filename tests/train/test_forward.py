@@ -134,6 +134,7 @@ def test_embeddings_of_all_pictures_texts_and_lines_come_along(outputs, alone, b
         np.testing.assert_allclose(outputs[name], expected, atol=TOLERANCE, err_msg=name)
 
 
+@pytest.mark.slow
 def test_dropout_and_noise_follow_the_key_and_touch_neither_texts_nor_lines(noisy):
     one, again, other = (noisy(jax.random.key(seed)) for seed in (0, 0, 1))
     for name in one:

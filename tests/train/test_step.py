@@ -131,6 +131,7 @@ def test_a_student_s_total_adds_what_it_and_its_teacher_disagree_on(taught):
         assert all(metrics[f"loss/{name}"] > 1e-6 for name in LESSONS)
 
 
+@pytest.mark.slow
 def test_a_student_that_rounds_nothing_has_its_teacher_s_losses_and_no_lesson(lesson, first):
     _, batch, sentences, teacher = lesson
     plain = dataclasses.replace(STUDENT, model=CONFIG.model)

@@ -63,6 +63,7 @@ def test_pictures_are_drawn_by_weight_over_all_sources():
     assert {tuple(cell.ravel()) for cell in batch["cells"][:50]} <= known
 
 
+@pytest.mark.slow
 def test_the_head_learns_and_the_tail_stays(params):
     said: list[str] = []
     trained = tune_stem.train_head(CONFIG, params, [named(1, 7, 7, 320)], TEACHER, said.append)
@@ -98,6 +99,7 @@ def test_tuning_moves_every_part_and_an_interruption_changes_nothing(params, tmp
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_an_unfit_rate_is_named(params, tmp_path):
     near = [dataclasses.replace(named(1, 7, 7, 320), cells=[np.full((5, 7, 7, 320), np.nan)])]
     with pytest.raises(FloatingPointError, match="head step 1: the loss is not finite"):
