@@ -41,7 +41,8 @@ QUANTIZED = {
 """Rows of the quantization experiment: bits of the transformer, and what is special."""
 
 
-def _latest(results: Sequence[Result], kind: str) -> Result | None:
+def latest(results: Sequence[Result], kind: str) -> Result | None:
+    """The last result of a kind; None if there is none."""
     found = [result for result in results if result["kind"] == kind]
     return found[-1] if found else None
 
@@ -96,7 +97,7 @@ def _over_seeds(values: Sequence[float]) -> str:
 
 def quantization_table(results: Sequence[Result]) -> str:
     """PAPER: bits, grids, scales and policies; deviations are those between seeds."""
-    result = _latest(results, "quantization")
+    result = latest(results, "quantization")
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in result["rows"] if result else ():
         found.setdefault(row["row"], []).append(row)
@@ -118,7 +119,7 @@ def quantization_table(results: Sequence[Result]) -> str:
 
 def bytes_table(results: Sequence[Result]) -> str:
     """README and PAPER: every byte of the LiteRT file."""
-    result = _latest(results, "artifact")
+    result = latest(results, "artifact")
     rows = [
         (
             row["part"],
@@ -141,7 +142,7 @@ def bytes_table(results: Sequence[Result]) -> str:
 
 def parity_table(results: Sequence[Result]) -> str:
     """PAPER: the LiteRT file against JAX."""
-    result = _latest(results, "artifact")
+    result = latest(results, "artifact")
     header = ("compared", "with", "n", "median error", "largest")
     if result is None:
         return tables.markdown(header, [])
@@ -170,7 +171,7 @@ def parity_table(results: Sequence[Result]) -> str:
 
 def latency_table(results: Sequence[Result]) -> str:
     """README and PAPER: milliseconds of each stage in LiteRT."""
-    result = _latest(results, "latency")
+    result = latest(results, "latency")
     rows = [
         (
             row["stage"],
@@ -186,7 +187,7 @@ def latency_table(results: Sequence[Result]) -> str:
 
 def start_table(results: Sequence[Result]) -> str:
     """README: what a first caption costs in a new process."""
-    result = _latest(results, "artifact")
+    result = latest(results, "artifact")
     rows = [
         (row["what"], f"{row['seconds']:.2f}", f"{row['megabytes']:.0f}")
         for row in (result["start"] if result else ())

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mmllm.common import paths
-from mmllm.evaluate import artifact_tables, figures, provenance, tables
+from mmllm.evaluate import artifact_tables, figures, provenance, service_tables, tables
 from mmllm.evaluate.tables import Result
 
 RESULTS = Path("experiments/results")
 DOCUMENTS = ("README.md", "PAPER.md")
-TABLES = {**tables.TABLES, **artifact_tables.TABLES}
+TABLES = {**tables.TABLES, **artifact_tables.TABLES, **service_tables.TABLES}
 MARKED = re.compile(r"(<!-- table:([a-z_]+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
 
 

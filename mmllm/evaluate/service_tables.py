@@ -1,0 +1,114 @@
+"""Tables about the HTTP service: speed under load, what it sustains, faults, the long run."""
+
+from collections.abc import Callable, Sequence
+
+from mmllm.evaluate import artifact_tables, tables
+from mmllm.evaluate.tables import Result
+
+FAULTS = {
+    "kill_worker": "SIGKILL of one of two workers",
+    "kill_worker_behind_nginx": "the same behind nginx",
+}
+"""How a table names a fault; others by their own name."""
+
+
+def load_table(results: Sequence[Result]) -> str:
+    """README: requests a second and latency, by server, task and number of clients."""
+    result = artifact_tables.latest(results, "serving")
+    rows = [
+        (
+            row["server"],
+            row["task"],
+            str(row["clients"]),
+            f"{row['requests_per_second']:.0f}",
+            *(_milliseconds(row[name]) for name in ("p50_ms", "p95_ms", "p99_ms")),
+        )
+        for row in (result["closed"] if result else ())
+    ]
+    header = ("server", "task", "clients", "requests/s", "p50 ms", "p95 ms", "p99 ms")
+    return tables.markdown(header, rows)
+
+
+def rates_table(results: Sequence[Result]) -> str:
+    """README: latency at fixed rates, whatever the answers take; above the last one it refuses."""
+    result = artifact_tables.latest(results, "serving")
+    rows = [
+        (
+            row["task"],
+            f"{row['rate']:.0f}",
+            *(_milliseconds(row[name]) for name in ("p50_ms", "p99_ms")),
+            _statuses(row["statuses"]),
+        )
+        for row in (result["open"] if result else ())
+    ]
+    header = ("task", "requests/s sent", "p50 ms", "p99 ms", "answers by status")
+    return tables.markdown(header, rows)
+
+
+def faults_table(results: Sequence[Result]) -> str:
+    """README: what each fault cost."""
+    result = artifact_tables.latest(results, "serving_faults")
+    rows = []
+    for row in result["rows"] if result else ():
+        name = FAULTS.get(row["fault"], row["fault"].replace("_", " "))
+        if "skipped" in row:
+            rows.append((name, *[tables.DASH] * 6))
+            continue
+        recovery = row.get("recovery_s")
+        rows.append(
+            (
+                name,
+                str(row["good"]),
+                _statuses(row["statuses"], but="200"),
+                str(row.get("wrong", 0)),
+                str(row["hung"]),
+                tables.DASH if recovery is None else f"{recovery:.1f}",
+                f"{row['longest_pause_s']:.1f}",
+            )
+        )
+    header = ("fault", "answered", "failed", "wrong", "hung", "recovery s", "longest pause s")
+    return tables.markdown(header, rows)
+
+
+def soak_table(results: Sequence[Result]) -> str:
+    """README: memory over a long run."""
+    result = artifact_tables.latest(results, "serving_soak")
+    rows = []
+    if result:
+        rows.append(
+            (
+                f"{result['seconds'] / 60:.0f}",
+                f"{result['rate']:.0f}",
+                _statuses(result["statuses"]),
+                _milliseconds(result["p99_ms"]),
+                *(f"{result[name]:.0f}" for name in ("memory_mb_first", "memory_mb_last")),
+                f"{result['memory_mb_an_hour']:+.0f}",
+            )
+        )
+    header = (
+        "minutes",
+        "requests/s sent",
+        "answers by status",
+        "p99 ms",
+        "MB at first",
+        "MB at last",
+        "MB an hour after warm-up",
+    )
+    return tables.markdown(header, rows)
+
+
+def _milliseconds(value: float | None) -> str:
+    return tables.DASH if value is None else f"{value:.1f}"
+
+
+def _statuses(counts: Result, but: str = "") -> str:
+    shown = [f"{status}: {count}" for status, count in sorted(counts.items()) if status != but]
+    return ", ".join(shown) or ("0" if but else tables.DASH)
+
+
+TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
+    "service_load": load_table,
+    "service_rates": rates_table,
+    "service_faults": faults_table,
+    "service_soak": soak_table,
+}
