@@ -10,6 +10,7 @@ import difflib
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -30,9 +31,10 @@ SCOPES: tuple[Scope, ...] = ("caption", "ocr", "vqa", "embed", "search", "index"
 FORMATS = ("JPEG", "PNG", "WEBP")
 HMAC = ("HS256", "HS384", "HS512")
 PUBLIC_KEY = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost")
 MIN_SECRET_BYTES = 32  # RFC 7518: as long as the hash
 MIN_TOKEN_BYTES = 16
+_HOST = re.compile(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*\.?|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
 _URLS_WITH_PASSWORDS = {"redis_url", "otlp_endpoint"}
 
 
@@ -46,7 +48,9 @@ def _split(value: Any) -> Any:
 
 
 def _rate(value: str) -> str:
-    limits.parse(value)  # raises ValueError
+    rates = limits.parse_many(value)  # raises ValueError
+    if len(rates) != 1 or rates[0].amount < 1:
+        raise ValueError("must be one rate over 0, such as 600/minute")
     return value
 
 
@@ -90,8 +94,11 @@ def _has_credentials(data: Mapping[str, Any]) -> bool:
 def _anonymous(data: Mapping[str, Any]) -> tuple[Scope, ...]:
     if _has_credentials(data):
         return ()
-    # Whoever reaches a public address without a key may ask, but not put in another model.
-    return SCOPES if data["host"] in LOOPBACK else tuple(s for s in SCOPES if s != "admin")
+    # Whoever comes from another machine without a key may ask, but not put in another model. A
+    # loopback address alone does not keep others away: a proxy on this machine brings them.
+    names = {data["host"], *data["trusted_hosts"]}
+    is_private = names <= set(LOOPBACK) and not data["trusted_proxies"]
+    return SCOPES if is_private else tuple(scope for scope in SCOPES if scope != "admin")
 
 
 def _algorithms(data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -159,9 +166,7 @@ class Settings(pydantic_settings.BaseSettings):
     jwt_algorithms: Items = Field(default_factory=_algorithms, description="accepted ones")
     jwt_issuer: str | None = Field(None, min_length=1, description="required `iss`")
     jwt_audience: str | None = Field(None, min_length=1, description="required `aud`")
-    anonymous_scopes: Scopes = Field(
-        default_factory=_anonymous, description="without a key; default: none if there are keys"
-    )
+    # Without Redis each process counts for itself, and allows its share of them.
     rate_per_key: Rate = Field("600/minute", description="requests of one key")
     rate_per_address: Rate = Field("300/minute", description="requests of one address")
     redis_url: str | None = Field(
@@ -174,6 +179,11 @@ class Settings(pydantic_settings.BaseSettings):
         description="Host headers answered",
     )
     trusted_proxies: Items = Field((), description="addresses or networks of own proxies")
+    anonymous_scopes: Scopes = Field(
+        default_factory=_anonymous,
+        description="without a key; default: none if there are keys, and all but admin if others "
+        "than this machine may come",
+    )
 
     # What is kept
     cache_items: int = Field(2048, ge=0, le=10_000_000, description="answers kept; 0: none")
@@ -218,6 +228,17 @@ class Settings(pydantic_settings.BaseSettings):
         for proxy in proxies:
             ipaddress.ip_network(proxy, strict=False)  # raises ValueError
         return proxies
+
+    @pydantic.field_validator("trusted_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(
+                    "must hold names without scheme and port, such as api.example.org, "
+                    f"*.example.org or *, has {host!r}"
+                )
+        return hosts
 
     @pydantic.field_validator("cors_origins")
     @classmethod

@@ -7,6 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from mmllm.runtime.model import MobileMultiModalLLM
+from mmllm.serve import settings as settings_lib
 from tests.serve import web
 
 SCORE_TOLERANCE = 1e-4
@@ -15,7 +16,8 @@ SCORE_TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with web.serving(tmp_path_factory.mktemp("routes")) as client:
+    folder = tmp_path_factory.mktemp("routes")
+    with web.serving(folder, anonymous_scopes=settings_lib.SCOPES) as client:
         yield client
 
 

@@ -87,6 +87,31 @@ def test_a_public_address_without_credentials_has_no_anonymous_admin():
     assert set(settings_lib.SCOPES) - set(scopes) == {"admin"}
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"trusted_hosts": "*"},
+        {"trusted_hosts": "localhost,api.example.org"},
+        {"trusted_proxies": "127.0.0.1"},
+    ],
+)
+def test_a_private_address_that_a_proxy_opens_to_others_has_no_anonymous_admin(overrides):
+    scopes = settings_lib.load(**overrides).anonymous_scopes
+    assert set(settings_lib.SCOPES) - set(scopes) == {"admin"}
+
+
+def test_who_names_it_gives_anonymous_admin_anywhere():
+    settings = settings_lib.load(host="0.0.0.0", anonymous_scopes="admin")
+    assert settings.anonymous_scopes == ("admin",)
+
+
+@pytest.mark.parametrize(
+    "host", ["*", "*.example.org", "a.example.", "mmllm-1", "10.0.0.7", "::1", "[fe80::1]"]
+)
+def test_names_and_addresses_are_trusted_hosts(host):
+    assert settings_lib.load(trusted_hosts=(host,)).trusted_hosts == (host,)
+
+
 def test_with_credentials_nobody_is_anonymous_unless_allowed():
     assert settings_lib.load(jwt_secret=SECRET).anonymous_scopes == ()
     assert settings_lib.load(api_keys_file="keys.json").anonymous_scopes == ()
@@ -130,10 +155,15 @@ def test_two_kinds_of_jwt_key_at_once_are_refused():
         ({"engine": "tensorrt"}, ["MMLLM_ENGINE", "litert", "jax", "tensorrt"]),
         ({"formats": "JPEG,GIF"}, ["MMLLM_FORMATS", "PNG", "GIF"]),
         ({"rate_per_key": "often"}, ["MMLLM_RATE_PER_KEY", "often"]),
+        ({"rate_per_key": "10/minute;5/second"}, ["MMLLM_RATE_PER_KEY", "one rate"]),
+        ({"rate_per_address": "0/minute"}, ["MMLLM_RATE_PER_ADDRESS", "over 0"]),
         ({"root_path": "https://x/"}, ["MMLLM_ROOT_PATH"]),
         ({"cors_origins": "*"}, ["MMLLM_CORS_ORIGINS", "https://a.example", "*"]),
         ({"trusted_proxies": "10.0.0.0/99"}, ["MMLLM_TRUSTED_PROXIES", "10.0.0.0/99"]),
         ({"trusted_hosts": ""}, ["MMLLM_TRUSTED_HOSTS"]),
+        ({"trusted_hosts": "http://a"}, ["MMLLM_TRUSTED_HOSTS", "api.example.org", "http://a"]),
+        ({"trusted_hosts": "a.example:8000"}, ["MMLLM_TRUSTED_HOSTS", "a.example:8000"]),
+        ({"trusted_hosts": "a.*"}, ["MMLLM_TRUSTED_HOSTS", "*.example.org", "a.*"]),
         ({"anonymous_scopes": "root"}, ["MMLLM_ANONYMOUS_SCOPES", "caption", "root"]),
         ({"batching": {"caption": {"max_batch": 0}}}, ["MMLLM_BATCHING", "caption", "max_batch"]),
         ({"batching": {"caption": {"size": 1}}}, ["MMLLM_BATCHING", "size"]),
