@@ -38,6 +38,11 @@ def test_nginx_waits_longer_than_the_service_and_takes_larger_bodies():
     assert number(r"client_max_body_size (\d+)m", text) * 2**20 > DEFAULTS.max_body_bytes
 
 
+def test_nginx_hands_on_the_port_that_a_pages_origin_has():
+    text = (DEPLOY / "nginx.conf").read_text()
+    assert set(re.findall(r"proxy_set_header Host (\S+);", text)) == {"$http_host"}
+
+
 def test_containers_have_time_to_drain():
     bound = DEFAULTS.drain_s + 10
     assert number(r"stop_grace_period: (\d+)s", (DEPLOY / "compose.yaml").read_text()) >= bound

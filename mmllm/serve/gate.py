@@ -96,10 +96,27 @@ def _refuse_other_sites(
 ) -> None:
     """Keeps another site's page from writing: a browser sends a form without asking (CORS)."""
     fetched_by = request.headers.get("sec-fetch-site", "none")
-    if request.method not in WRITES or fetched_by in ("none", "same-origin"):
+    if request.method not in WRITES or fetched_by == "same-origin":
         return
-    if request.headers.get("origin") not in settings.cors_origins:
+    origins = request.headers.getlist("origin")
+    if not origins and fetched_by == "none":  # no browser, or one that the user sent here
+        return
+    # Over plain http browsers tell the origin alone.
+    is_own = fetched_by == "none" and [_place(origin) for origin in origins] == [_asked(request)]
+    if not is_own and (len(origins) != 1 or origins[0] not in settings.cors_origins):
         raise problems.Problem("forbidden")
+
+
+def _place(origin: str) -> str:
+    """Name and port of an origin, without the port that its scheme has anyway."""
+    scheme, _, place = origin.lower().partition("://")
+    return place.removesuffix(":443" if scheme == "https" else ":80") or origin
+
+
+def _asked(request: starlette.requests.Request) -> str:
+    """Name and port that the client asked for; the scheme is the proxy's affair."""
+    host = request.headers.get("host", "").lower()
+    return host.removesuffix(":80").removesuffix(":443")
 
 
 async def attached(

@@ -94,17 +94,47 @@ def test_an_address_that_tries_keys_is_slowed_down(tmp_path: Path, granted: dict
         ("cross-site", "https://friend.example", 200),
         ("same-origin", "http://test", 200),
         ("none", None, 200),
+        ("none", "https://evil.example", 403),
+        (None, None, 200),
+        (None, "https://evil.example", 403),
+        (None, "http://test.evil.example", 403),
+        (None, "http://test:8080", 403),
+        (None, "http://evil@test", 403),
+        (None, "null", 403),
+        (None, "", 403),
+        (None, "https://friend.example", 200),
+        (None, "http://test", 200),
+        (None, "https://TEST:443", 200),
     ],
 )
 def test_the_page_of_another_site_cannot_write(
     open_client: TestClient,
-    site: str,
+    site: str | None,
     origin: str | None,
     status: int,
 ):
-    headers = {"Sec-Fetch-Site": site} | ({"Origin": origin} if origin else {})
+    given = {"Sec-Fetch-Site": site, "Origin": origin}
+    headers = {name: value for name, value in given.items() if value is not None}
     response = open_client.post("/v1/embed/text", json={"texts": ["a"]}, headers=headers)
     assert response.status_code == status
+
+
+def test_an_own_origin_has_the_port_that_was_asked(open_client: TestClient):
+    def status(host: str, origin: str) -> int:
+        headers = {"Host": host, "Origin": origin}
+        return open_client.post(
+            "/v1/embed/text", json={"texts": ["a"]}, headers=headers
+        ).status_code
+
+    assert status("test:8080", "http://test:8080") == 200
+    assert status("test:8080", "http://test:9090") == 403
+    assert status("test:80", "http://test") == 200
+
+
+def test_two_origins_are_none(open_client: TestClient):
+    headers = [("Origin", "https://friend.example"), ("Origin", "https://evil.example")]
+    answer = open_client.post("/v1/embed/text", json={"texts": ["a"]}, headers=headers)
+    assert answer.status_code == 403
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,10 @@ def test_the_page_has_nothing_inline(client: TestClient):
     assert "unsafe" not in policy
 
 
+def test_the_page_may_tell_its_own_service_where_it_comes_from(client: TestClient):
+    assert client.get("/").headers["referrer-policy"] == "same-origin"  # or its Origin is "null"
+
+
 def test_the_page_sets_text_and_never_markup():
     script = (pages.FOLDER / "page.js").read_text(encoding="utf-8")
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
