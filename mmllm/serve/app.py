@@ -10,7 +10,6 @@ from typing import Any, cast
 import fastapi
 import fastapi.exceptions
 import starlette.exceptions
-from fastapi.middleware import cors
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
@@ -33,15 +32,6 @@ from mmllm.serve import (
 from mmllm.serve import metrics as metrics_lib
 from mmllm.serve import service as service_lib
 from mmllm.serve import settings as settings_lib
-
-CORS_SECONDS = 600
-READABLE_HEADERS = (
-    "X-Request-ID",
-    "Retry-After",
-    "RateLimit-Limit",
-    "RateLimit-Remaining",
-    "RateLimit-Reset",
-)
 
 
 def create_app(
@@ -97,15 +87,6 @@ def create_app(
     ):
         app.add_exception_handler(kind, errors.answer)
     app.openapi = lambda: document.describe(app, errors.OpenAIErrorDocument)
-    if settings.cors_origins:
-        app.add_middleware(
-            cors.CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=("GET", "POST", "DELETE"),
-            allow_headers=("Authorization", "Content-Type", "X-API-Key"),
-            expose_headers=READABLE_HEADERS,
-            max_age=CORS_SECONDS,
-        )
     return middleware.wrap(app, settings, service.metrics)
 
 

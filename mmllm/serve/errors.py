@@ -85,7 +85,8 @@ async def answer(request: Request, error: Exception) -> Response:
     response: Response = problems.response(
         problem, language(request), request_id(request), request.url.path
     )
-    if request.url.path.startswith(OPENAI_PATHS):
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    if path.startswith(OPENAI_PATHS):
         of_body = ("content-length", "content-type")
         headers = {name: value for name, value in response.headers.items() if name not in of_body}
         response = JSONResponse(

@@ -1,6 +1,6 @@
 """What surrounds every request: its id, security headers, the audit line, and the last resort.
 
-    server -> RequestId(SecurityHeaders(Audit(Failures(Hosts(BodyLimit(application)))))) -> routes
+    server -> RequestId(SecurityHeaders(Audit(Cors(Failures(Hosts(BodyLimit(application)))))))
 
 `app` wraps the finished application, from outside: FastAPI answers what nobody caught beyond the
 reach of its own middleware. Only the standard's calls are used, so that streams stay streams.
@@ -12,6 +12,7 @@ import uuid
 from typing import Any
 
 import structlog
+from starlette.middleware import cors
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,6 +36,14 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+CORS_SECONDS = 600
+READABLE_HEADERS = (
+    "X-Request-ID",
+    "Retry-After",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+)
 HSTS = (b"strict-transport-security", b"max-age=31536000")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _WEBSOCKET_REFUSED = 1008  # RFC 6455: policy violation
@@ -52,6 +61,16 @@ def wrap(app: ASGIApp, settings: settings_lib.Settings, metrics: metrics_lib.Met
     """
     inner: ASGIApp = body.BodyLimit(app, settings.max_body_bytes, settings.body_timeout_s)
     inner = Failures(Hosts(inner, settings.trusted_hosts))
+    if settings.cors_origins:
+        # Around the refusals, too: a page could not read why else.
+        inner = cors.CORSMiddleware(
+            inner,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "X-API-Key"),
+            expose_headers=READABLE_HEADERS,
+            max_age=CORS_SECONDS,
+        )
     inner = Audit(inner, metrics, settings.trusted_proxies)
     inner = SecurityHeaders(inner, settings.hsts, settings.trusted_proxies)
     inner = RequestId(inner, settings.trusted_proxies)

@@ -9,12 +9,13 @@ from starlette.requests import ClientDisconnect, Request
 from mmllm.serve import errors, limits, problems, schemas
 
 
-def request(path: str = "/v1/caption", language: str = "en") -> Request:
+def request(path: str = "/v1/caption", language: str = "en", root_path: str = "") -> Request:
     headers = [(b"accept-language", language.encode()), (b"host", b"test")]
     return Request(
         {
             "type": "http",
-            "path": path,
+            "path": root_path + path,  # as uvicorn tells it
+            "root_path": root_path,
             "query_string": b"q=secret",
             "headers": headers,
             "state": {"request_id": "id-1"},
@@ -22,8 +23,8 @@ def request(path: str = "/v1/caption", language: str = "en") -> Request:
     )
 
 
-def told(error: Exception, path: str = "/v1/caption", language: str = "en"):
-    coroutine = errors.answer(request(path, language), error)
+def told(error: Exception, path: str = "/v1/caption", language: str = "en", root_path: str = ""):
+    coroutine = errors.answer(request(path, language, root_path), error)
     with pytest.raises(StopIteration) as stopped:  # it awaits nothing
         coroutine.send(None)
     return stopped.value.value
@@ -62,7 +63,7 @@ def test_the_methods_that_would_do_are_named():
     app.add_api_route("/v1/caption", lambda: None, methods=["DELETE"])
     app.add_api_route("/v1/other", lambda: None, methods=["GET"])
     asked = request()
-    asked.scope |= {"app": app, "method": "PUT", "root_path": ""}
+    asked.scope |= {"app": app, "method": "PUT"}
     with pytest.raises(StopIteration) as stopped:
         errors.answer(asked, starlette.exceptions.HTTPException(405)).send(None)
     assert stopped.value.value.headers["allow"] == "DELETE, POST"
@@ -97,6 +98,20 @@ def test_under_openais_paths_errors_have_openais_shape(code: str, kind: str):
     told_error = json.loads(response.body)["error"]
     assert (told_error["type"], told_error["code"], told_error["param"]) == (kind, code, "model")
     assert told_error["message"].endswith("why")
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path", "kind"),
+    [
+        ("/v1/chat/completions", "/api", "application/json"),
+        ("/v1/models", "/a/b", "application/json"),
+        ("/v1/caption", "/api", "application/problem+json"),
+        ("/v1/caption", "/v1/chat", "application/problem+json"),
+    ],
+)
+def test_the_shape_follows_the_path_below_a_proxys_prefix(path: str, root_path: str, kind: str):
+    response = told(problems.Problem("not-found"), path, root_path=root_path)
+    assert response.headers["content-type"] == kind
 
 
 def test_an_error_speaks_the_clients_language_in_either_shape():

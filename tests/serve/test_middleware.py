@@ -342,3 +342,30 @@ def test_a_client_that_left_is_counted_as_gone(site):
     assert here.lines()[0]["status"] == middleware.CLIENT_GONE
     labels = {"route": "unmatched", "method": "GET", "status": "gone"}
     assert here.counted("request_seconds_count", **labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status"),
+    [
+        ("GET", "/items/a", {}, 200),
+        ("POST", "/items/a", {"content": bytes(2000)}, 413),
+        ("GET", "/items/a", {"headers": {"Host": "evil.example"}}, 400),
+        ("GET", "/fails", {}, 500),
+    ],
+)
+def test_a_friendly_page_can_read_each_answer_and_no_other_can(site, method, path, options, status):
+    here = site(cors_origins=("https://friend.example",), max_body_bytes=1000)
+
+    def allowed(origin: str) -> str | None:
+        headers = {**options.get("headers", {}), "Origin": origin}
+        answer = here.ask(method, path, **{**options, "headers": headers})
+        assert answer.status_code == status
+        return answer.headers.get("access-control-allow-origin")
+
+    assert allowed("https://friend.example") == "https://friend.example"
+    assert allowed("https://evil.example") is None
+
+
+def test_without_friendly_origins_no_page_can_read(site):
+    answer = site().ask("GET", "/items/a", headers={"Origin": "https://evil.example"})
+    assert not [name for name in answer.headers if name.startswith("access-control")]
