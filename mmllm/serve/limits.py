@@ -1,15 +1,16 @@
 """How often a key and an address may ask: sliding windows, in this process or in Redis for all.
 
-`gate` counts each request here, first against its address, then against its key. Without an answer
-of Redis each process counts for itself, and no request fails for that.
+`gate` counts each request here, first against its address, then against its key. Without Redis, or
+an answer of it, each process counts for itself, and allows its share of the rate: no request fails
+for an outage.
 """
 
 import asyncio
 import contextlib
+import itertools
 import math
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import redis.asyncio
 import redis.asyncio.retry
@@ -29,8 +30,7 @@ REDIS_TIMEOUT_S = 0.1
 PAUSE_S = 2.0  # without Redis after it failed to answer
 SWEEP_S = 5.0
 MOST_KEYS = 100_000
-
-Result = TypeVar("Result")
+FORGOTTEN_SHARE = 0.1  # of MOST_KEYS at once, so that a flood of addresses costs no time each
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +56,15 @@ class Quota(NamedTuple):
             "RateLimit-Remaining": str(self.remaining),
             "RateLimit-Reset": str(max(0, math.ceil(self.reset_s))),
         }
+
+
+class _Count(NamedTuple):
+    """What a counter says of one request."""
+
+    passed: bool
+    reset: float
+    remaining: int
+    rate: RateLimitItem
 
 
 class RateLimited(problems.Problem):
@@ -85,6 +94,7 @@ class Limiter:
             "address": parse(settings.rate_per_address),
             "key": parse(settings.rate_per_key),
         }
+        self._shares = {by: _share(rate, settings.workers) for by, rate in self._rates.items()}
         self._metrics = metrics
         self._memory = storage_lib.MemoryStorage()
         self._local = strategies.SlidingWindowCounterRateLimiter(self._memory)
@@ -130,54 +140,62 @@ class Limiter:
                 await self._client.aclose()
 
     async def _count(self, by: str, who: str) -> Quota:
-        rate = self._rates[by]
-        passed, reset, remaining = await self._tried(
-            lambda limiter: _count_in(limiter, rate, by, who)
-        )
-        quota = Quota(rate.amount, max(0, remaining), max(0.0, reset - time.time()))
-        if not passed:
+        counted = await self._count_shared(by, who)
+        if counted is None:
+            self._keep_small()
+            counted = await _count_in(self._local, self._shares[by], by, who)
+        left_s = max(0.0, counted.reset - time.time())
+        quota = Quota(counted.rate.amount, max(0, counted.remaining), left_s)
+        if not counted.passed:
             self._metrics.rate_limited(by)
             raise RateLimited(quota._replace(remaining=0))
         return quota
 
-    async def _tried(self, call: Callable[[strategies.RateLimiter], Awaitable[Result]]) -> Result:
-        """Asks Redis, or, where it does not answer, this process."""
+    async def _count_shared(self, by: str, who: str) -> _Count | None:
+        """What Redis counts; None where there is none, or it does not answer."""
         now = time.monotonic()
         if self._shared is None or now < self._paused_until:
-            self._keep_small()
-            return await call(self._local)
+            return None
         try:
             async with asyncio.timeout(2 * REDIS_TIMEOUT_S):
-                result = await call(self._shared)
+                counted = await _count_in(self._shared, self._rates[by], by, who)
         except (errors.StorageError, redis.exceptions.RedisError, OSError, TimeoutError) as error:
             self._paused_until = now + PAUSE_S
             self._metrics.store_error("limits")
             if not self._down:  # once an outage
                 log.warning("rate limits count without Redis", reason=type(error).__name__)
             self._down = True
-            self._keep_small()
-            return await call(self._local)
+            return None
         if self._down:
             self._down = False
             log.info("rate limits have Redis again")
-        return result
+        return counted
 
     def _keep_small(self) -> None:
         """Takes the sweep of old counts out of the library's hands, which do it at each request."""
-        if len(self._memory.expirations) > MOST_KEYS:
-            log.warning("too many addresses ask: rate limits start anew", most=MOST_KEYS)
-            for counts in (self._memory.storage, self._memory.expirations, self._memory.locks):
-                counts.clear()
-        if self._memory.timer is None or self._memory.timer.done():
-            self._memory.timer = asyncio.create_task(_sweep(self._memory))
+        memory = self._memory
+        if len(memory.expirations) > MOST_KEYS:
+            log.warning("too many addresses ask: the oldest counts are forgotten", most=MOST_KEYS)
+            # In the order in which they began: a flood frees nobody who was counted lately.
+            count = max(1, round(FORGOTTEN_SHARE * MOST_KEYS))
+            for key in list(itertools.islice(memory.expirations, count)):
+                for counts in (memory.storage, memory.expirations, memory.locks):
+                    counts.pop(key, None)
+        if memory.timer is None or memory.timer.done():
+            memory.timer = asyncio.create_task(_sweep(memory))
+
+
+def _share(rate: RateLimitItem, workers: int) -> RateLimitItem:
+    """What one of several processes allows, so that together they allow the rate."""
+    return type(rate)(math.ceil(rate.amount / workers), rate.multiples)
 
 
 async def _count_in(
     limiter: strategies.RateLimiter, rate: RateLimitItem, by: str, who: str
-) -> tuple[bool, float, int]:
+) -> _Count:
     passed = await limiter.hit(rate, by, who)
     stats = await limiter.get_window_stats(rate, by, who)
-    return passed, float(stats.reset_time), int(stats.remaining)
+    return _Count(passed, float(stats.reset_time), int(stats.remaining), rate)
 
 
 async def _sweep(memory: storage_lib.MemoryStorage) -> None:

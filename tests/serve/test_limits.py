@@ -198,3 +198,44 @@ def test_too_many_addresses_do_not_fill_the_memory(monkeypatch):
 
     run(counter, work)
     assert len(counter.limiter._memory.storage) <= 101
+
+
+def test_a_flood_of_addresses_gives_nobody_a_new_start_who_began_lately(monkeypatch):
+    monkeypatch.setattr(limits, "MOST_KEYS", 100)
+    counter = Counter()
+
+    async def work() -> None:
+        for i in range(90):
+            await counter.passed(1, None, f"2001:db8:0:{i:x}::1")
+        assert await counter.passed(6, None, "192.0.2.1") == 5
+        for i in range(20):
+            await counter.passed(1, None, f"2001:db8:1:{i:x}::1")
+        assert await counter.passed(1, None, "192.0.2.1") == 0
+        assert await counter.passed(6, None, "2001:db8::1") == 5  # forgotten: it was the oldest
+
+    with structlog.testing.capture_logs() as told:
+        run(counter, work)
+    assert {line["event"] for line in told} == {
+        "too many addresses ask: the oldest counts are forgotten"
+    }
+
+
+@pytest.mark.parametrize(("workers", "passed"), [(1, 5), (2, 3), (4, 2), (100, 1)])
+def test_each_of_several_processes_allows_its_share(workers, passed):
+    counter = Counter(workers=workers)
+
+    async def work() -> None:
+        assert await counter.passed(10, None, "192.0.2.1") == passed
+        quota = await counter.limiter.hit(ALICE, None)
+        assert quota.limit == -(-3 // workers)
+
+    run(counter, work)
+
+
+def test_processes_that_share_redis_allow_the_whole_rate_between_them():
+    counter = Counter(fakeredis.FakeAsyncRedis(), workers=4)
+
+    async def work() -> None:
+        assert await counter.passed(10, None, "192.0.2.1") == 5
+
+    run(counter, work)
