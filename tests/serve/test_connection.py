@@ -159,3 +159,147 @@ def test_junk_is_answered_400(junk: bytes):
 def test_bounds_belong_to_one_service():
     first, second = (connection.bounded(LIMITS._replace(connections=n)) for n in (1, 2))
     assert (first.limits.connections, second.limits.connections) == (1, 2)
+
+
+CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Seen(App):
+    """Notes the heads and bodies of requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads: list[dict] = []
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope, receive, send) -> None:
+        body, message = b"", {"type": "http.request", "more_body": True}
+        while message["type"] == "http.request" and message["more_body"]:
+            message = await receive()
+            body += message.get("body", b"")
+        self.heads.append(scope["headers"])
+        self.bodies.append(body)
+        await App.__call__(self, {**scope, "path": "/"}, receive, send)
+
+
+def flood(port: int, begun: bytes, more: bytes) -> tuple[bytes, int]:
+    """Sends `more` for as long as the server takes it; what it said, and how much it took."""
+    client, sent = connect(port, begun), 0
+    try:
+        while sent < 50_000_000:
+            client.sendall(more)
+            sent += len(more)
+    except OSError:
+        pass
+    return everything(client), sent
+
+
+@pytest.mark.parametrize(
+    "more", [b"a00001: b\r\n" * 10_000, b"x" * 100_000], ids=["fields", "one-field"]
+)
+def test_trailers_without_an_end_are_refused(more: bytes):
+    with serving(App(), LIMITS) as port:
+        said, sent = flood(port, CHUNKED + b"1\r\nx\r\n0\r\nt: ", more)
+    assert sent < 10_000_000
+    assert said[:13] in (b"HTTP/1.1 400 ", b"")  # a reset may take the answer away
+
+
+def test_a_chunk_extension_without_an_end_is_refused():
+    with serving(App(), LIMITS) as port:
+        _, sent = flood(port, CHUNKED + b"1;", b"x" * 100_000)
+    assert sent < 10_000_000
+
+
+def test_what_is_around_a_body_may_not_outgrow_it():
+    with serving(App(), LIMITS) as port:
+        _, sent = flood(port, CHUNKED, (b"1;" + b"x" * 1000 + b"\r\ny\r\n") * 20)
+    assert sent < 10_000_000
+
+
+def test_chunks_of_one_byte_are_a_body():
+    app = Seen()
+    with serving(app, LIMITS) as port:
+        client = connect(port, CHUNKED.replace(b"Host", b"Connection: close\r\nHost"))
+        client.sendall(b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n")
+        assert everything(client).startswith(b"HTTP/1.1 200 ")
+    assert app.bodies == [b"x" * 50_000]
+
+
+def test_trailers_are_no_headers():
+    app = Seen()
+    with serving(app, LIMITS) as port:
+        client = connect(port, CHUNKED.replace(b"Host", b"Connection: close\r\nHost"))
+        client.sendall(b"1\r\nx\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\nHost: evil\r\n\r\n")
+        assert everything(client).startswith(b"HTTP/1.1 200 ")
+    names = [name for name, _ in app.heads[0]]
+    assert names == [b"connection", b"host", b"transfer-encoding"]
+    assert app.bodies == [b"x"]
+
+
+def test_a_body_before_the_next_head_is_no_part_of_it():
+    size = 100_000
+    first = b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+    second = b"GET /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with serving(App(), LIMITS) as port:
+        client = connect(port, first + b"z" * size + second[:20])
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        client.sendall(second[20:])
+        assert everything(client).count(b"HTTP/1.1 200 ") == 1
+
+
+@pytest.mark.parametrize("version", [b"h2c", b"websocket", b"TLS/1.2, h2c"])
+def test_an_offer_of_another_protocol_is_passed_over_and_the_body_kept(version: bytes):
+    app = Seen()
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: " + version
+    head = b"POST /a?b HTTP/1.1\r\nHost: a\r\n" + offer + b"\r\nHTTP2-Settings: AAMAAABk\r\n"
+    again = b"GET /read HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n"
+    with serving(app, LIMITS) as port:
+        client = connect(port, head + b"Content-Length: 11\r\n\r\nhello ")
+        client.sendall(b"world" + again)
+        assert everything(client).count(b"HTTP/1.1 200 ") == 2
+    assert app.bodies == [b"hello world", b""]
+    assert [name for name, _ in app.heads[0]] == [b"host", b"connection", b"content-length"]
+
+
+def test_a_tunnel_is_not_dug():
+    with serving(App(), LIMITS._replace(head_s=SHORT_S)) as port:
+        sent = b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nConnection: close\r\n\r\n"
+        assert everything(connect(port, sent))[9:12] in (b"200", b"400")
+
+
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"chunked\r\nTransfer-Encoding: chunked"])
+def test_a_body_in_another_coding_is_refused(coding: bytes):
+    head = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: " + coding + b"\r\n\r\n"
+    with serving(App(), LIMITS) as port:
+        said = everything(connect(port, head + b"1\r\nx\r\n0\r\n\r\n"))
+    assert said.startswith(b"HTTP/1.1 400 ")
+
+
+def test_empty_lines_hold_no_connection():
+    with serving(App(), LIMITS._replace(head_s=SHORT_S)) as port:
+        client = connect(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        client.sendall(b"\r\n")
+        everything(client)
+
+
+def test_one_address_has_a_share_of_the_connections():
+    with serving(App(), LIMITS._replace(from_address=1)) as port:
+        first = connect(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert first.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert everything(connect(port)).startswith(b"HTTP/1.1 503 ")
+        first.close()
+        again = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        for _ in range(100):  # until the server has seen the first one leave
+            if (said := everything(connect(port, again))).startswith(b"HTTP/1.1 200 "):
+                break
+        assert said.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_trusted_proxy_may_have_all_connections():
+    limits = LIMITS._replace(from_address=1, trusted=("127.0.0.1",))
+    with serving(App(), limits) as port:
+        clients = [connect(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(3)]
+        for client in clients:
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+            client.close()
