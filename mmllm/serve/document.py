@@ -51,11 +51,16 @@ def errors(
     *codes: str, schema: str = schemas.ProblemDocument.__name__, media_type: str = PROBLEM
 ) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: the errors that all routes may answer, and `codes`."""
-    statuses = sorted({problems.CATALOGUE[code].status for code in (*COMMON, *codes)})
+    found: dict[int, list[str]] = {}
+    for code in dict.fromkeys((*COMMON, *codes)):
+        found.setdefault(problems.CATALOGUE[code].status, []).append(code)
     content = {media_type: {"schema": {"$ref": REFERENCE.format(model=schema)}}}
     return {
-        status: {"description": http.HTTPStatus(status).phrase, "content": content}
-        for status in statuses
+        status: {
+            "description": f"{http.HTTPStatus(status).phrase}: {', '.join(found[status])}",
+            "content": content,
+        }
+        for status in sorted(found)
     }
 
 
@@ -85,9 +90,12 @@ def _schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
 
 
 def _name_by_docstrings(found: dict[str, Any]) -> None:
-    """Makes a sentence of each operation's name, which FastAPI takes from the function."""
+    """Names each operation by its docstring's first line; FastAPI takes the function's name."""
     for operation in (each for path in found["paths"].values() for each in path.values()):
-        operation["summary"] = operation.pop("description").splitlines()[0].rstrip(".")
+        summary, _, rest = operation.pop("description").partition("\n")
+        operation["summary"] = summary.rstrip(".")
+        if rest.strip():
+            operation["description"] = rest.strip()
 
 
 def _hoist(node: Any, known: dict[str, Any]) -> None:

@@ -79,6 +79,7 @@ CATALOGUE: dict[str, Kind] = {
     "index-unavailable": Kind(503, "error"),
     "model-refused": Kind(422, "warning"),
     "reload-running": Kind(409),
+    "several-processes": Kind(409, "warning"),
 }
 
 _CHALLENGES = {

@@ -179,10 +179,18 @@ async def info(request: Request) -> schemas.InfoAnswer:
     document.with_json(schemas.ReloadRequest),
     "unsupported-media-type",
     "reload-running",
+    "several-processes",
     "model-refused",
 )
 async def reload(request: Request) -> schemas.ReloadAnswer:
-    """Puts another model in the place of the one that serves, without a failed request."""
+    """Puts another model in the place of the one that serves, without a failed request.
+
+    Only where a single process serves: with several, this request would reach one of them. Put the
+    new bundle in place and send SIGHUP to the first process, which replaces them one by one.
+    """
+    if gate.site(request).settings.workers > 1:
+        hint = "put the new bundle in place and send SIGHUP to the first process"
+        raise problems.Problem("several-processes", reason=hint)
     body = await forms.read_json(request, schemas.ReloadRequest)
     # Who asked for it may hang up: a reload that began is finished.
     serves = await gate.site(request).service.reload(body.model)

@@ -54,3 +54,13 @@ def test_the_schema_of_problems_has_all_that_problems_tell():
 
 def test_operations_are_named_by_what_they_do(described: dict):
     assert described["paths"]["/v1/caption"]["post"]["summary"] == "Says what a picture shows"
+
+
+def test_an_error_names_the_codes_that_it_may_have(described: dict):
+    responses = described["paths"]["/v1/admin/reload"]["post"]["responses"]
+    assert responses["409"]["description"] == "Conflict: reload-running, several-processes"
+
+
+def test_what_an_operation_needs_beyond_its_name_is_told(described: dict):
+    assert "SIGHUP" in described["paths"]["/v1/admin/reload"]["post"]["description"]
+    assert "description" not in described["paths"]["/v1/caption"]["post"]

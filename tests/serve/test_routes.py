@@ -187,6 +187,13 @@ def test_a_reload_answers_with_the_model_that_serves_then(client: TestClient):
     assert (answer["model"], answer["engine"]) == ("nano", "litert")
 
 
+def test_one_of_several_processes_does_not_change_its_model_alone(tmp_path: Path):
+    with web.serving(tmp_path, anonymous_scopes=settings_lib.SCOPES, workers=2) as client:
+        told = problem(client.post("/v1/admin/reload", json={"model": "nano"}), 409)
+    assert told["code"] == "several-processes"
+    assert "SIGHUP" in told["reason"]
+
+
 def test_every_task_is_in_the_document(client: TestClient):
     paths = client.get("/openapi.json").json()["paths"]
     assert {f"/v1/{task}" for task in ("caption", "ocr", "vqa", "search")} <= set(paths)

@@ -99,5 +99,7 @@ model-refused = Das neue Modell konnte nicht geladen werden. Das alte bleibt in 
     .title = Modell abgelehnt
 reload-running = Ein anderes Modell wird gerade geladen. Warten Sie, bis das fertig ist.
     .title = Laden läuft bereits
+several-processes = Hier antworten mehrere Prozesse, und nur einer davon würde sein Modell wechseln. Starten Sie sie nacheinander mit dem neuen Modell neu.
+    .title = Mehrere Prozesse
 internal = Auf dem Server ist etwas schiefgegangen. Die Nummer der Anfrage hilft, die Ursache zu finden.
     .title = Interner Fehler

@@ -99,5 +99,7 @@ model-refused = The new model could not be loaded. The old one stays in use.
     .title = Model refused
 reload-running = Another model is being loaded. Wait until that is done.
     .title = Already loading
+several-processes = Several processes serve here, and only one of them would change its model. Restart them one by one with the new model.
+    .title = Several processes
 internal = Something went wrong on the server. The request number helps to find the cause.
     .title = Internal error

@@ -99,5 +99,7 @@ model-refused = No se ha podido cargar el modelo nuevo. Sigue en uso el anterior
     .title = Modelo rechazado
 reload-running = Se está cargando otro modelo. Espere a que termine.
     .title = Carga ya en curso
+several-processes = Aquí responden varios procesos y solo uno de ellos cambiaría de modelo. Reinícielos uno a uno con el modelo nuevo.
+    .title = Varios procesos
 internal = Algo ha fallado en el servidor. El número de la solicitud ayuda a encontrar la causa.
     .title = Error interno

@@ -99,5 +99,7 @@ model-refused = Le nouveau modèle n’a pas pu être chargé. L’ancien reste 
     .title = Modèle refusé
 reload-running = Un autre modèle est en cours de chargement. Attendez qu’il soit prêt.
     .title = Chargement déjà en cours
+several-processes = Plusieurs processus répondent ici et un seul d’entre eux changerait de modèle. Redémarrez-les un par un avec le nouveau modèle.
+    .title = Plusieurs processus
 internal = Une erreur s’est produite sur le serveur. Le numéro de la requête aide à en trouver la cause.
     .title = Erreur interne

@@ -99,5 +99,7 @@ model-refused = Non è stato possibile caricare il nuovo modello. Resta in uso i
     .title = Modello rifiutato
 reload-running = È in corso il caricamento di un altro modello. Attendi che sia terminato.
     .title = Caricamento già in corso
+several-processes = Qui rispondono più processi e solo uno di essi cambierebbe modello. Riavviali uno alla volta con il nuovo modello.
+    .title = Più processi
 internal = Qualcosa non ha funzionato sul server. Il numero della richiesta aiuta a trovare la causa.
     .title = Errore interno

@@ -99,5 +99,7 @@ model-refused = Het nieuwe model kon niet worden geladen. Het oude blijft in geb
     .title = Model geweigerd
 reload-running = Er wordt al een ander model geladen. Wacht tot dat klaar is.
     .title = Laden is al bezig
+several-processes = Hier antwoorden meerdere processen en slechts één daarvan zou van model wisselen. Herstart ze een voor een met het nieuwe model.
+    .title = Meerdere processen
 internal = Er ging iets mis op de server. Het nummer van het verzoek helpt de oorzaak te vinden.
     .title = Interne fout

@@ -105,5 +105,7 @@ model-refused = Nie udało się wczytać nowego modelu. W użyciu pozostaje popr
     .title = Model odrzucony
 reload-running = Trwa wczytywanie innego modelu. Poczekaj na jego zakończenie.
     .title = Wczytywanie już trwa
+several-processes = Działa tu kilka procesów, a model zmieniłby tylko jeden z nich. Uruchom je kolejno ponownie z nowym modelem.
+    .title = Kilka procesów
 internal = Na serwerze wystąpił błąd. Numer żądania pomoże znaleźć przyczynę.
     .title = Błąd wewnętrzny

@@ -99,5 +99,7 @@ model-refused = Não foi possível carregar o novo modelo. O anterior continua e
     .title = Modelo recusado
 reload-running = Está a ser carregado outro modelo. Espere até terminar.
     .title = Carregamento já em curso
+several-processes = Aqui respondem vários processos e só um deles mudaria de modelo. Reinicie-os um a um com o novo modelo.
+    .title = Vários processos
 internal = Algo correu mal no servidor. O número do pedido ajuda a encontrar a causa.
     .title = Erro interno

@@ -99,5 +99,7 @@ model-refused = Yeni model yüklenemedi. Eskisi kullanılmaya devam ediyor.
     .title = Model reddedildi
 reload-running = Başka bir model yükleniyor. Bitmesini bekleyin.
     .title = Yükleme sürüyor
+several-processes = Burada birden çok süreç yanıt veriyor ve yalnızca biri model değiştirirdi. Bunları yeni modelle teker teker yeniden başlatın.
+    .title = Birden çok süreç
 internal = Sunucuda bir sorun oluştu. İstek numarası nedeni bulmaya yardımcı olur.
     .title = İç hata

@@ -87,5 +87,7 @@ model-refused = 无法加载新模型，继续使用原有模型。
     .title = 模型被拒绝
 reload-running = 正在加载另一个模型，请等待其完成。
     .title = 已在加载
+several-processes = 这里有多个进程提供服务，只有其中一个会更换模型。请用新模型逐个重启它们。
+    .title = 多个进程
 internal = 服务器出现问题。请求编号有助于查找原因。
     .title = 内部错误
