@@ -59,7 +59,9 @@ def wrap(app: ASGIApp, settings: settings_lib.Settings, metrics: metrics_lib.Met
       settings: limits, trusted hosts and proxies.
       metrics: told of each request.
     """
-    inner: ASGIApp = body.BodyLimit(app, settings.max_body_bytes, settings.body_timeout_s)
+    inner: ASGIApp = body.BodyLimit(
+        app, settings.max_body_bytes, settings.body_timeout_s, settings.max_bodies_bytes
+    )
     inner = Failures(Hosts(inner, settings.trusted_hosts))
     if settings.cors_origins:
         # Around the refusals, too: a page could not read why else.

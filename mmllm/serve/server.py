@@ -115,6 +115,8 @@ def configuration(app: Any, settings: settings_lib.Settings) -> uvicorn.Config:
         head_s=HEAD_S,
         body_s=settings.body_timeout_s + process.GRACE_S,
         write_s=WRITE_S,
+        from_address=settings.max_connections_per_address,
+        trusted=settings.trusted_proxies,
     )
     return uvicorn.Config(
         app,

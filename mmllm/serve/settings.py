@@ -34,6 +34,7 @@ PUBLIC_KEY = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost")
 MIN_SECRET_BYTES = 32  # RFC 7518: as long as the hash
 MIN_TOKEN_BYTES = 16
+BODIES_BYTES = 200_000_000
 _HOST = re.compile(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*\.?|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
 _URLS_WITH_PASSWORDS = {"redis_url", "otlp_endpoint"}
 
@@ -134,6 +135,10 @@ class Settings(pydantic_settings.BaseSettings):
 
     # What a request may hold
     max_body_bytes: int = Field(10_000_000, ge=1_000, le=1_000_000_000, description="bytes")
+    max_bodies_bytes: int = Field(
+        default_factory=lambda data: max(BODIES_BYTES, 2 * data["max_body_bytes"]),
+        description="bodies read and not answered yet, a process; bytes; default: 200 MB, or two",
+    )
     max_pixels: int = Field(25_000_000, ge=1, le=50_000_000, description="width x height")
     max_side: Side = Field(10_000, description="pixels of the longer side")
     min_side: Side = Field(1, description="pixels of the shorter side")
@@ -149,6 +154,9 @@ class Settings(pydantic_settings.BaseSettings):
     keep_alive_s: int = Field(5, ge=1, le=600, description="an idle connection; s")
     drain_s: float = Field(20.0, ge=0, le=3600, description="open requests after SIGTERM; s")
     max_connections: int = Field(1024, ge=1, le=100_000, description="open at once, a process")
+    max_connections_per_address: int = Field(
+        256, ge=1, le=100_000, description="of those; trusted_proxies may have any number"
+    )
 
     # Batches
     max_batch: int = Field(8, ge=1, le=64, description="requests of one batch")
@@ -258,6 +266,8 @@ class Settings(pydantic_settings.BaseSettings):
         if wrong or (fitting and not self.jwt_algorithms):
             allowed = f"of {', '.join(fitting)}" if fitting else "empty without a JWT key"
             raise ValueError(f"jwt_algorithms must be {allowed}, got {', '.join(wrong) or 'none'}")
+        if self.max_bodies_bytes < self.max_body_bytes:
+            raise ValueError(f"max_bodies_bytes must be at least {self.max_body_bytes}, a body")
         if self.min_side > self.max_side:
             raise ValueError(f"min_side must be at most max_side, {self.max_side}")
         return self

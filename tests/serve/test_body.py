@@ -137,6 +137,59 @@ def test_an_error_of_the_application_stays_its_own():
         ask(fail, b"x")
 
 
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [
+        ("0" * 5000 + "15", 200),
+        ("0" * 5000, 200),
+        ("0" * 5000 + "1001", 413),
+        ("9" * 5000, 413),
+        (str(10**body.MOST_DIGITS), 413),
+    ],
+)
+def test_a_content_length_of_any_number_of_digits_is_read(length: str, status: int):
+    assert ask(count, b"x" * 15, content_length=length)[0] == status
+
+
+def test_bodies_that_wait_share_the_memory_and_give_it_back():
+    async def run() -> None:
+        limited = body.BodyLimit(count, MOST, 30.0, most_bytes_in_all=2 * MOST)
+        ends = [asyncio.Event() for _ in range(3)]
+        answers: list[list[dict]] = [[] for _ in range(3)]
+
+        async def request(number: int) -> None:
+            parts = iter([(b"x" * 900, True), (b"", False)])
+
+            async def receive() -> dict:
+                content, more = next(parts)
+                if not more:
+                    await ends[number].wait()
+                return {"type": "http.request", "body": content, "more_body": more}
+
+            async def send(message: dict) -> None:
+                answers[number].append(message)
+
+            scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+            scope |= {"query_string": b"", "root_path": "", "server": ("a", 80), "scheme": "http"}
+            await limited(scope, receive, send)
+
+        async with asyncio.timeout(30):
+            waiting = [asyncio.create_task(request(number)) for number in (0, 1)]
+            await asyncio.sleep(0)
+            await request(2)  # no room: the others have not ended
+            assert answers[2][0]["status"] == 503
+            assert (b"retry-after", b"1") in answers[2][0]["headers"]
+            for end in ends:
+                end.set()
+            await asyncio.gather(*waiting)
+            await request(2)
+        assert [said[0]["status"] for said in answers[:2]] == [200, 200]
+        assert answers[2][-2]["status"] == 200
+        assert limited._memory._taken_bytes == 0
+
+    asyncio.run(run())
+
+
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """A real server with the limit around an application that reads."""

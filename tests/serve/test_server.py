@@ -150,6 +150,7 @@ def test_options_of_uvicorn_believe_nothing_and_bound_all(make_settings):
     assert not config.server_header
     assert not config.access_log
     assert config.http.limits.connections == 7
+    assert config.http.limits.from_address == 256
     assert config.http.limits.body_s == 2.0 + process.GRACE_S
     assert config.timeout_graceful_shutdown == 5
 

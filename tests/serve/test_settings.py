@@ -224,3 +224,10 @@ def test_what_is_printed_keeps_secrets():
     )
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings)
+
+
+def test_bodies_in_all_are_no_smaller_than_one():
+    assert settings_lib.load().max_bodies_bytes == settings_lib.BODIES_BYTES
+    assert settings_lib.load(max_body_bytes=10**9).max_bodies_bytes == 2 * 10**9
+    told = refusal(max_body_bytes=10_000, max_bodies_bytes=9_999)
+    assert told == "max_bodies_bytes must be at least 10000, a body"
