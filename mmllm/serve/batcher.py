@@ -8,6 +8,7 @@ whose caller left is dropped before it costs anything.
 import asyncio
 import collections
 import dataclasses
+import functools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
@@ -189,11 +190,14 @@ class Batcher(Generic[Item, Answer]):
                 continue
             task = asyncio.create_task(self._answer(batch), name="batch")
             self._running.add(task)
-            task.add_done_callback(self._finished)
+            task.add_done_callback(functools.partial(self._finished, batch))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, batch: list[_Waiting[Item]], task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._turns.give()
+        for waiting in batch:  # of a task that was cancelled, even before it began
+            if not waiting.future.done():
+                waiting.future.set_exception(problems.Problem("draining", retry_after_s=1.0))
         if not task.cancelled() and (error := task.exception()):
             log.error("a batch failed outside its engine: %r", error)
 
@@ -232,19 +236,13 @@ class Batcher(Generic[Item, Answer]):
     async def _answer(self, batch: list[_Waiting[Item]]) -> None:
         started = asyncio.get_running_loop().time()
         try:
-            try:
-                answers = await self._together(batch)
-            except Exception as error:
-                if isinstance(error, problems.Problem) or len(batch) == 1:
-                    answers = [error] * len(batch)
-                else:
-                    log.warning("a batch of %d is run item by item: %r", len(batch), error)
-                    answers = await self._one_by_one(batch)
-        except BaseException:
-            for waiting in batch:
-                if not waiting.future.done():
-                    waiting.future.set_exception(problems.Problem("draining", retry_after_s=1.0))
-            raise
+            answers = await self._together(batch)
+        except Exception as error:
+            if isinstance(error, problems.Problem) or len(batch) == 1:
+                answers = [error] * len(batch)
+            else:
+                log.warning("a batch of %d is run item by item: %r", len(batch), error)
+                answers = await self._one_by_one(batch)
         run_s = asyncio.get_running_loop().time() - started
         self._measured(len(batch), run_s)
         for waiting, answer in zip(batch, answers, strict=True):

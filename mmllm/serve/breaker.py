@@ -21,13 +21,14 @@ class Breaker:
     """Counts failures in a row of one engine.
 
     A cancelled call counts neither way, and neither does one that began before the breaker opened
-    and ended after.
+    and ended after, however late.
 
     Args:
       name: of the engine.
       failures: how many in a row open it.
       open_s: how long it stays open before a probe.
       listen: told of each new state, one of STATES.
+      innocent: errors that say nothing about the engine; they count neither way.
     """
 
     def __init__(
@@ -36,11 +37,14 @@ class Breaker:
         failures: int,
         open_s: float,
         listen: Callable[[str], None] = lambda state: None,
+        innocent: tuple[type[Exception], ...] = (),
     ) -> None:
         self.name, self._open_s, self._listen = name, open_s, listen
         self._factory = purgatory.AsyncCircuitBreakerFactory(failures, open_s)
+        self._innocent = innocent
         self._breaker: Any = None
         self._probing = False
+        self._openings = 0
         self._told = "closed"
 
     @property
@@ -65,7 +69,7 @@ class Breaker:
             self._breaker = await self._factory.get_breaker(self.name)
         if not self.lets_through():  # purgatory's own refusal raises one object again and again
             raise problems.Problem("model-unavailable", retry_after_s=max(1.0, self._remaining_s()))
-        probe = self.state != "closed"
+        probe, openings = self.state != "closed", self._openings
         self._probing = self._probing or probe
         try:
             await self._breaker.__aenter__()
@@ -73,10 +77,11 @@ class Breaker:
             try:
                 answer = await work()
             except Exception as error:
-                if probe or self.state == "closed":
+                counts = probe or (self.state == "closed" and self._openings == openings)
+                if counts and not isinstance(error, self._innocent):
                     await self._breaker.__aexit__(type(error), error, error.__traceback__)
                 raise
-            if probe or self.state == "closed":
+            if probe or (self.state == "closed" and self._openings == openings):
                 await self._breaker.__aexit__(None, None, None)
             return answer
         finally:
@@ -92,4 +97,5 @@ class Breaker:
     def _tell(self) -> None:
         if self.state != self._told:
             self._told = self.state
+            self._openings += self._told == "opened"
             self._listen(self._told)

@@ -341,3 +341,21 @@ def test_batches_are_observed_with_their_waits():
         await lane.close(1.0)
 
     check(test)
+
+
+def test_a_batch_that_is_cancelled_before_it_begins_tells_its_callers():
+    async def test() -> None:
+        engine = Engine()
+        lane = make(engine)
+        asked = ask(lane, "a")
+        async with asyncio.timeout(BOUND_S):
+            while not lane._running:
+                await asyncio.sleep(0)
+        for task in [*lane._running]:
+            task.cancel()  # its first step has not been taken
+        with pytest.raises(problems.Problem, match="draining"):
+            await asked
+        assert engine.batches == []
+        await lane.close(1.0)
+
+    check(test)

@@ -148,3 +148,49 @@ def test_what_began_before_it_opened_does_not_decide_the_probe():
         assert made.state == "closed"
 
     check(test)
+
+
+def test_a_failure_from_before_it_opened_does_not_open_it_again():
+    async def test() -> None:
+        gate, states = asyncio.Event(), []
+        made = breaker.Breaker("litert", 1, OPEN_S, states.append)
+
+        async def slow_to_fail() -> None:
+            await gate.wait()
+            raise OSError("broken")
+
+        stale = asyncio.create_task(made.run(slow_to_fail))
+        await asyncio.sleep(0)
+        await asyncio.gather(made.run(fails), return_exceptions=True)
+        await until(made.lets_through)
+        await made.run(works)
+        assert made.state == "closed"  # it is well again
+        gate.set()
+        await asyncio.gather(stale, return_exceptions=True)
+        assert made.state == "closed"
+        assert states == ["opened", "half-opened", "closed"]
+
+    check(test)
+
+
+def test_errors_of_the_input_say_nothing_about_the_engine():
+    async def test() -> None:
+        made = breaker.Breaker("litert", 2, OPEN_S, innocent=(ValueError,))
+
+        async def refuses() -> None:
+            raise ValueError("too long")
+
+        await asyncio.gather(made.run(fails), return_exceptions=True)
+        for _ in range(3):
+            with pytest.raises(ValueError, match="too long"):
+                await made.run(refuses)
+        assert made.state == "closed"
+        await asyncio.gather(made.run(fails), return_exceptions=True)
+        assert made.state == "opened"  # nor did they begin the count anew
+        await until(made.lets_through)
+        await asyncio.gather(made.run(refuses), return_exceptions=True)
+        assert made.state == "half-opened"  # and the permit is left to the next
+        await made.run(works)
+        assert made.state == "closed"
+
+    check(test)
