@@ -16,16 +16,19 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import pydantic
 
-from mmllm.serve import problems, schemas
+from mmllm.runtime import prompts
+from mmllm.serve import problems, schemas, texts
 
 MAX_MESSAGES = 100
 MAX_PARTS = 64
+MOST_READ = 200
+"""Characters of a message that tell the task."""
 
 Task = Literal["caption", "ocr", "vqa"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 # The beginnings of a wish for a caption or for the text, in lower case; the first that fits wins.
-_POLITE = r"(?:(?:please|can you|could you|bitte|merci de|por favor|per favore|proszę|lütfen),? )*"
+_POLITE = r"(?:(?:please|can you|could you|bitte|merci de|por favor|per favore|proszę|lütfen),? )*+"
 CAPTION = {
     "es": r"descr[ií]be\w* (?:la|el|esta|este|lo)\b|describa\w*|qué (?:hay|se ve) en ",
     "en": r"(?:describe|caption)\b|what(?:'s|’s| is) (?:in|on|shown in) (?:this|the) "
@@ -79,7 +82,7 @@ class ImagePart(Part):
 
 Parts = Annotated[
     list[Annotated[TextPart | ImagePart, pydantic.Field(discriminator="type")]],
-    pydantic.Field(min_length=1, max_length=MAX_PARTS),
+    pydantic.Field(fail_fast=True, min_length=1, max_length=MAX_PARTS),
 ]
 
 
@@ -94,26 +97,44 @@ class OtherMessage(Part):
     """What the model read over: it has no memory."""
 
     role: Literal["system", "developer", "assistant"]
-    content: str | list[dict[str, Any]] | None = None
+    content: (
+        str
+        | Annotated[list[dict[str, Any]], pydantic.Field(fail_fast=True, max_length=MAX_PARTS)]
+        | None
+    ) = None
 
 
 class StreamOptions(schemas.Schema):
-    """How to stream."""
+    """How to stream; tokens are not counted, so there is no usage to include."""
 
-    include_usage: bool = False
-    include_obfuscation: bool = False
+    include_usage: Literal[False] | None = False
+    include_obfuscation: bool | None = False
+
+
+class ResponseFormat(schemas.Schema):
+    """The form of an answer: text."""
+
+    type: Literal["text"]
+
+
+Nothing = Annotated[list[Any], pydantic.Field(fail_fast=True, max_length=0)]
+"""A list that clients send empty for what they do not use."""
 
 
 class ChatRequest(schemas.Schema):
-    """A conversation. Fields that steer sampling are taken and have no effect."""
+    """A conversation. Fields that steer sampling are taken and have no effect.
+
+    Those that ask for what the model cannot do are taken as long as they do not ask for it.
+    """
 
     model: Annotated[str, pydantic.Field(min_length=1, max_length=200, examples=["nano"])]
     messages: Annotated[
         list[Annotated[UserMessage | OtherMessage, pydantic.Field(discriminator="role")]],
-        pydantic.Field(min_length=1, max_length=MAX_MESSAGES),
+        pydantic.Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES),
     ]
     language: Annotated[
-        str | None, pydantic.Field(description="Of a caption, an addition of this service.")
+        schemas.Language | None,
+        pydantic.Field(description="Of a caption, an addition of this service."),
     ] = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
@@ -128,8 +149,17 @@ class ChatRequest(schemas.Schema):
     ] = None
     max_completion_tokens: Annotated[int | None, pydantic.Field(ge=1)] = None
     user: Annotated[str | None, pydantic.Field(max_length=512)] = None
-    metadata: dict[str, str] | None = None
+    metadata: schemas.Metadata | None = None
     store: Literal[False] | None = None
+    stop: Nothing | None = None
+    tools: Nothing | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    logprobs: Literal[False] | None = None
+    top_logprobs: Literal[0] | None = None
+    logit_bias: Annotated[dict[str, float], pydantic.Field(max_length=0)] | None = None
+    response_format: ResponseFormat | None = None
+    modalities: list[Literal["text"]] | None = None
 
 
 class Wish(NamedTuple):
@@ -149,7 +179,7 @@ def wish(request: ChatRequest, max_images: int) -> Wish:
       max_images: pictures that all its messages may hold.
 
     Raises:
-      problems.Problem: no user message, no picture, or too many.
+      problems.Problem: no user message, one that is far too long, no picture, or too many.
     """
     said = [message for message in request.messages if isinstance(message, UserMessage)]
     if not said:
@@ -165,13 +195,16 @@ def wish(request: ChatRequest, max_images: int) -> Wish:
         raise problems.Problem(
             "invalid-field", field="messages", reason="more than one picture in the last message"
         )
-    task, spoken = task_of(text := _text(said[-1]))
+    text, most = _text(said[-1]), prompts.MAX_QUESTION
+    if len(text) > texts.MOST_WORK * most:
+        raise problems.Problem("text-too-long", field="messages", most=most)
+    task, spoken = task_of(text)
     return Wish(task, shown[-1], text, request.language or spoken)
 
 
 def task_of(text: str) -> tuple[Task, str | None]:
-    """The task that a text asks for, and for a caption the language of the text if known."""
-    plain = " ".join(text.casefold().split())
+    """The task that the beginning of a text asks for, and a caption's language if known."""
+    plain = " ".join(text[:MOST_READ].casefold().split())
     if not plain:
         return "caption", None
     for language, pattern in _CAPTION:

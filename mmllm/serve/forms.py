@@ -6,10 +6,10 @@ before it, by the middleware; here the form has one part a field, and nothing to
 
 import asyncio
 import logging
-import re
 from typing import Generic, NamedTuple, TypeVar, cast
 
 import pydantic
+import python_multipart.multipart
 import starlette.requests
 from starlette import datastructures, formparsers
 
@@ -24,7 +24,12 @@ IMAGE = "image"
 FORM, JSON = "multipart/form-data", "application/json"
 INLINE_BYTES = 100_000
 """JSON that is longer is parsed beside the event loop."""
-_CHARSET = re.compile(r'charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
+TEXT_BYTES = 1_000_000
+"""Most of a body without a picture."""
+MOST_VALUES = 20_000
+"""Commas of a body, and with them values: base64 has none, a conversation some hundred."""
+MOST_ERRORS = 64
+UTF_8 = (b"utf-8", b"utf8")
 
 
 class Read(NamedTuple, Generic[Fields]):
@@ -72,7 +77,7 @@ async def read(
     if kind == FORM:
         result = await _form(request, fields)
     elif kind == JSON:
-        body = await read_json(request, schemas.with_image(fields, optional))
+        body = await read_json(request, schemas.with_image(fields, optional), None)
         result = Read(cast(Fields, body), getattr(body, IMAGE))
     else:
         raise problems.Problem("unsupported-media-type", accepted=f"{FORM}, {JSON}")
@@ -81,11 +86,26 @@ async def read(
     return result
 
 
-async def read_json(request: starlette.requests.Request, schema: type[Fields]) -> Fields:
-    """Reads a request whose body is JSON; raises what `read` does."""
+async def read_json(
+    request: starlette.requests.Request,
+    schema: type[Fields],
+    most_bytes: int | None = TEXT_BYTES,
+) -> Fields:
+    """Reads a request whose body is JSON.
+
+    Args:
+      request: not read yet.
+      schema: of the body.
+      most_bytes: of the body; None: as many as any may have, for it carries pictures.
+
+    Raises:
+      problems.Problem: another media type, or a body that isn't what the schema says.
+    """
     if media_type(request) != JSON:
         raise problems.Problem("unsupported-media-type", accepted=JSON)
-    body = await request.body()
+    body = await _bytes(request, most_bytes)
+    if body.count(b",") > MOST_VALUES:  # each would cost a hundred times its size
+        raise problems.Problem("bad-request", reason=f"more than {MOST_VALUES} values")
     try:
         if len(body) <= INLINE_BYTES:
             return schema.model_validate_json(body, strict=True)
@@ -99,8 +119,21 @@ def media_type(request: starlette.requests.Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+async def _bytes(request: starlette.requests.Request, most_bytes: int | None) -> bytes:
+    if most_bytes is None:
+        return await request.body()
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most_bytes:
+            raise problems.Problem("body-too-large", most=most_bytes)
+    return bytes(body)
+
+
 def problem(error: pydantic.ValidationError) -> problems.Problem:
     """What to tell about the first thing that is wrong with a body; never its values."""
+    if error.error_count() > MOST_ERRORS:  # they come all or not at all
+        return problems.Problem("bad-request", reason="far too many fields are wrong")
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if first["type"] == "json_invalid" or not first["loc"]:
         return problems.Problem("bad-request", reason=first["msg"])
@@ -112,9 +145,9 @@ def problem(error: pydantic.ValidationError) -> problems.Problem:
 
 async def _form(request: starlette.requests.Request, fields: type[Fields]) -> Read[Fields]:
     """Reads a form: one file called `image`, and each other field once, as text."""
-    charset = _CHARSET.search(request.headers["content-type"])
-    if charset and charset[1].lower() not in ("utf-8", "utf8"):
-        # Python would take "idna" and "punycode" for one, too.
+    # As the parser below reads it, which takes "idna" and "punycode" for charsets, too.
+    _, options = python_multipart.multipart.parse_options_header(request.headers["content-type"])
+    if options.get(b"charset", UTF_8[0]).lower() not in UTF_8:
         raise problems.Problem("bad-request", reason="the form's charset must be utf-8")
     most = len(fields.model_fields)
     parser = Parts(request.headers, request.stream(), max_files=1, max_fields=most + 1)

@@ -112,7 +112,7 @@ async def completions(
     """Answers the last user message of a conversation, whole or piece by piece."""
     if not caller.scopes & set(chat.TASKS):  # before the body is read
         auth.require(caller, "vqa")
-    body = await forms.read_json(request, chat.ChatRequest)
+    body = await forms.read_json(request, chat.ChatRequest, None)
     _check_model(request, body.model)
     here = gate.site(request)
     wish = chat.wish(body, here.settings.max_images)

@@ -51,8 +51,10 @@ async def metrics(request: Request) -> Response:
     if not here.settings.metrics:
         raise problems.Problem("not-found")
     if token is not None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        wanted = token.get_secret_value().encode()
+        matches = hmac.compare_digest(given.strip(" ").encode(), wanted)
+        if not matches or scheme.lower() != "bearer":
             raise problems.Problem("unauthorized")
     body, media_type = here.metrics.expose()
     return Response(body, headers={"Content-Type": media_type})

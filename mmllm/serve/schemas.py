@@ -12,8 +12,12 @@ import pydantic
 import pydantic_core
 
 from mmllm.runtime import decode, prompts
+from mmllm.serve import texts as texts_lib
 
 MAX_HITS = 100
+MAX_TEXTS = 1024
+"""Texts of a request that are looked at; the setting max_texts may allow fewer."""
+
 MAX_METADATA = 16
 """Entries of the metadata of an item of the index."""
 
@@ -29,6 +33,13 @@ def _object(value: Any, info: Any) -> Any:
     if isinstance(value, str) and info.context is not None:
         return pydantic_core.from_json(value)
     return value
+
+
+def _shown(text: str) -> str:
+    """Refuses what a reader would not see, as the texts for the model do."""
+    if (sign := texts_lib.forbidden(text)) is not None:
+        raise ValueError(f"must not have the character U+{ord(sign):04X}")
+    return text
 
 
 ItemId = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -56,8 +67,9 @@ Text = Annotated[
         json_schema_extra={"minLength": 1, "maxLength": prompts.MAX_QUESTION},
     ),
 ]
-Key = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=64)]
-Value = Annotated[str, pydantic.StringConstraints(max_length=500)]
+Shown = pydantic.AfterValidator(_shown)
+Key = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=64), Shown]
+Value = Annotated[str, pydantic.StringConstraints(max_length=512), Shown]
 Metadata = Annotated[
     dict[Key, Value],
     pydantic.Field(
@@ -115,7 +127,7 @@ class IndexFields(Schema):
 class EmbedTextRequest(Schema):
     """Texts to embed."""
 
-    texts: Annotated[list[Text], pydantic.Field(min_length=1)]
+    texts: Annotated[list[Text], pydantic.Field(fail_fast=True, min_length=1, max_length=MAX_TEXTS)]
 
 
 class ReloadRequest(Schema):

@@ -43,8 +43,8 @@ def clean(field: str, text: str, most: int) -> str:
     if len(text) > MOST_WORK * most:
         raise problems.Problem("text-too-long", field=field, most=most)
     text = text.removeprefix(_MARK_OF_ORDER).replace(_SOFT_HYPHEN, "")
-    if (place := _forbidden(text)) is not None:
-        raise problems.Problem("text-control", field=field, character=f"U+{ord(text[place]):04X}")
+    if (sign := forbidden(text)) is not None:
+        raise problems.Problem("text-control", field=field, character=f"U+{ord(sign):04X}")
     text = _TIDY.sub(" ", unicodedata.normalize("NFC", text)).strip()
     if not any(map(_visible, text)):
         raise problems.Problem("text-empty", field=field)
@@ -53,8 +53,8 @@ def clean(field: str, text: str, most: int) -> str:
     return text
 
 
-def _forbidden(text: str) -> int | None:
-    """The place of the first character that may not stand where it stands."""
+def forbidden(text: str) -> str | None:
+    """The first character that may not stand where it stands."""
     flags = {i for found in _FLAG.finditer(text) for i in range(*found.span())}
     for place, sign in enumerate(text):
         if sign.isascii() and sign.isprintable():
@@ -64,9 +64,9 @@ def _forbidden(text: str) -> int | None:
             continue
         if sign in (_JOINER, _NON_JOINER):
             if not _joins(text, place):
-                return place
+                return sign
         elif kind in _UNSEEN or _never_a_character(sign):
-            return place
+            return sign
     return None
 
 

@@ -100,7 +100,15 @@ def test_a_conversation_without_exactly_one_picture_to_ask_about_is_refused(mess
     "fields",
     [
         {"n": 2},
-        {"tools": []},
+        {"tools": [{"type": "function"}]},
+        {"tools": None, "tool_choice": "required"},
+        {"logprobs": True},
+        {"stop": ["\n"]},
+        {"response_format": {"type": "json_object"}},
+        {"stream_options": {"include_usage": True}},
+        {"language": "x" * 17},
+        {"metadata": {"a": "\u202e"}},
+        {"modalities": ["audio"]},
         {"temperature": 3.0},
         {"messages": []},
         {"stream_options": {"other": 1}},
@@ -111,3 +119,47 @@ def test_what_the_model_cannot_do_is_refused_rather_than_passed_over(fields: dic
         chat.ChatRequest.model_validate(
             {"model": "nano", "messages": [user("hello", PICTURE)], **fields}
         )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stop": None},
+        {"stop": []},
+        {"logprobs": False, "top_logprobs": None},
+        {"tools": [], "tool_choice": "none", "parallel_tool_calls": False},
+        {"response_format": {"type": "text"}},
+        {"logit_bias": {}},
+        {"modalities": ["text"]},
+        {"stream": True, "stream_options": {"include_usage": False}},
+        {"stream_options": None},
+        {"metadata": {"a": "b"}},
+    ],
+)
+def test_values_that_ask_for_nothing_are_taken(fields: dict):
+    assert chat.wish(request(user("hello", PICTURE), **fields), 16).question == "hello"
+
+
+def test_only_the_beginning_of_a_text_is_looked_at(monkeypatch: pytest.MonkeyPatch):
+    looked: list[int] = []
+
+    class Pattern:
+        def match(self, text: str) -> None:
+            looked.append(len(text))
+
+    monkeypatch.setattr(chat, "_CAPTION", [("en", Pattern())])
+    assert chat.task_of("please " * 4000) == ("vqa", None)
+    assert max(looked) <= chat.MOST_READ
+
+
+def test_politeness_is_read_once():
+    # A pattern that takes it back word by word for each ending would take hours, not too long.
+    assert "*+" in chat._POLITE
+    assert chat.task_of("please " * 20 + "describe it") == ("caption", "en")
+
+
+def test_a_text_that_is_far_too_long_is_refused_before_it_is_read(monkeypatch):
+    monkeypatch.setattr(chat, "task_of", None)
+    with pytest.raises(problems.Problem) as caught:
+        chat.wish(request(user("please " * 4000, PICTURE)), 16)
+    assert (caught.value.code, caught.value.field) == ("text-too-long", "messages")

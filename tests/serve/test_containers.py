@@ -30,6 +30,23 @@ def test_as_many_passes_as_allowed_pass_and_one_more_does_not():
     assert containers.too_complex(bombs.passes(containers.MAX_PASSES - made + 1))
 
 
+def large(passes: int, side: int) -> bytes:
+    """A JPEG that declares a large side and has so many scans."""
+    data = bombs.passes(passes - bombs.passes(0).count(b"\xff\xda"))
+    frame = data.index(b"\xff\xc2") + 5
+    return data[:frame] + 2 * side.to_bytes(2) + data[frame + 4 :]
+
+
+def test_the_larger_a_picture_the_fewer_passes_it_may_have():
+    usual, most = containers.USUAL_PASSES, containers.MAX_PASSES
+    assert not containers.too_complex(large(usual, 7_000))  # what encoders make passes always
+    assert not containers.too_complex(large(usual, 5_000))
+    assert containers.too_complex(large(usual + 1, 5_000))
+    assert not containers.too_complex(large(usual + 1, 4_800))
+    assert containers.too_complex(large(most, 1_733))
+    assert not containers.too_complex(large(most, 1_732))
+
+
 @pytest.mark.parametrize(
     "filling", [b"\xff\xfe\x00\x02", b"\xff\x01", b"\xff\xd0", b"\xff", b"\x01", b"\xff\x00"]
 )

@@ -2,12 +2,13 @@ import asyncio
 import contextlib
 import json
 
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from mmllm.serve import forms, problems, schemas
+from mmllm.serve import chat, forms, problems, schemas
 
 BOUNDARY = "x-boundary"
 HEADER = f"multipart/form-data; boundary={BOUNDARY}"
@@ -110,6 +111,69 @@ def test_a_form_that_is_not_whole_or_holds_too_much_is_refused(body: bytes):
 def test_a_form_in_another_charset_is_refused(charset: str):
     body = form(("language", b"\xff-", None), ("image", PICTURE, "a.png"))
     assert code(body, f'{HEADER}; charset="{charset}"')[0] == "bad-request"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "charset=utf-8; charset=punycode",
+        "charset=punycode; charset=utf-8; charset=idna",
+        "charset*=utf-8''punycode",
+        "charset*0=puny; charset*1=code",
+        'charset="puny\\code"',
+        "CHARSET = punycode",
+    ],
+)
+def test_no_spelling_of_a_charset_reaches_the_parser(options: str):
+    body = form(("language", "é-".encode(), None), ("image", PICTURE, "a.png"))
+    try:
+        assert read(body, f"{HEADER}; {options}").fields.language == "é-"
+    except problems.Problem as problem:
+        assert problem.code == "bad-request"
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf8"'])
+def test_utf_8_may_be_named(charset: str):
+    body = form(("language", b"de", None), ("image", PICTURE, "a.png"))
+    assert read(body, f"{HEADER}; charset={charset}").fields.language == "de"
+
+
+def read_json(body: bytes, schema=schemas.EmbedTextRequest):
+    return asyncio.run(forms.read_json(request(body, "application/json"), schema))
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (b'{"texts":[' + b"1," * 19_000 + b"1]}", "invalid-field"),
+        (b'{"texts":[' + b'"a",' * 19_000 + b'"a"]}', "invalid-field"),
+        (b'{"texts":[' + b"1," * 40_000 + b"1]}", "bad-request"),
+        (b'{"texts":["a"]' + b"".join(b',"%d":1' % i for i in range(19_000)) + b"}", "bad-request"),
+        (b'{"texts":["' + b"a" * forms.TEXT_BYTES + b'"]}', "body-too-large"),
+    ],
+    ids=["wrong items", "too many items", "too many values", "too many fields", "too many bytes"],
+)
+def test_json_of_too_much_is_refused_before_it_costs_much(body: bytes, wanted: str):
+    with pytest.raises(problems.Problem) as caught:
+        read_json(body)
+    assert caught.value.code == wanted
+
+
+def test_a_wrong_list_stops_at_its_first_wrong_item():
+    with pytest.raises(pydantic.ValidationError) as caught:
+        schemas.EmbedTextRequest.model_validate_json(b'{"texts":[1,2,3]}', strict=True)
+    assert caught.value.error_count() == 1
+    messages = [{"role": "user", "content": [{"type": "x"}, {"type": "y"}]}] * 50
+    with pytest.raises(pydantic.ValidationError) as caught:
+        chat.ChatRequest.model_validate({"model": "nano", "messages": messages})
+    assert caught.value.error_count() <= 2  # no text, and no list of parts
+
+
+def test_many_errors_are_not_listed():
+    fields = {str(number): 1 for number in range(forms.MOST_ERRORS + 1)}
+    with pytest.raises(pydantic.ValidationError) as caught:
+        schemas.OcrFields.model_validate(fields)
+    assert forms.problem(caught.value).code == "bad-request"
 
 
 def test_a_form_without_a_boundary_is_refused():

@@ -26,14 +26,21 @@ def test_probes_and_metrics_need_no_key_and_no_known_host(client: TestClient):
     assert client.get("/v1/info").status_code == 401
 
 
-def test_metrics_are_shown_to_who_has_their_token(client: TestClient):
-    answer = client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
+def test_metrics_are_shown_to_who_has_their_token(client: TestClient, scheme: str):
+    answer = client.get("/metrics", headers={"Authorization": f"{scheme} {TOKEN}"})
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "mmllm_request_seconds_bucket" in answer.text
 
 
-@pytest.mark.parametrize("given", [None, "", "Bearer ", f"Bearer {TOKEN}x", "Bearer ä", TOKEN[:-1]])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(None, "", "Bearer", "Bearer ", f"Bearer {TOKEN}x", "Bearer ä", TOKEN[:-1]),
+        *(TOKEN, f" {TOKEN}", f"Basic {TOKEN}", f"Bearer Bearer {TOKEN}"),
+    ],
+)
 def test_metrics_are_not_shown_to_others(client: TestClient, given: str | None):
     headers = {} if given is None else {"Authorization": given.encode()}
     answer = client.get("/metrics", headers=headers)

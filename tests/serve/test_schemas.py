@@ -27,6 +27,15 @@ def test_metadata_that_is_no_object_of_texts_is_an_error(metadata: str):
         schemas.IndexFields.model_validate_strings({"metadata": metadata}, context={"form": True})
 
 
+@pytest.mark.parametrize("sign", ["\0", "\x1b", "\u202e", "\u200b", "\ufeff"])
+def test_metadata_has_no_characters_that_nobody_sees(sign: str):
+    for wrong in ({"a": f"b{sign}c"}, {f"b{sign}c": "a"}):
+        with pytest.raises(pydantic.ValidationError, match=f"U.{ord(sign):04X}"):
+            schemas.IndexFields.model_validate({"metadata": wrong})
+    kept = {"a": "two\nlines, 👩\u200d🚀 and é"}
+    assert schemas.IndexFields.model_validate({"metadata": kept}).metadata == kept
+
+
 def test_the_form_and_the_json_of_a_task_have_the_same_fields():
     for fields in (schemas.CaptionFields, schemas.VqaFields, schemas.IndexFields):
         form, body = schemas.form_schema(fields), schemas.with_image(fields).model_json_schema()
