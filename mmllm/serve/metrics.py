@@ -230,11 +230,5 @@ class Metrics:
         )
 
 
-def process_ended(pid: int) -> None:
-    """Forgets what a process that has ended last said of its queues, memory and readiness."""
-    if os.environ.get(FOLDER_VARIABLE):
-        multiprocess.mark_process_dead(pid)
-
-
 def _among(value: str, values: Iterable[str]) -> str:
     return value if value in values else OTHER

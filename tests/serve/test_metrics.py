@@ -122,7 +122,8 @@ def test_several_processes_answer_as_one(tmp_path):
         "import os; print(os.getpid())"
     )
     expose = (
-        "import sys; from mmllm.serve import metrics as m; m.process_ended(int(sys.argv[1])); "
+        "import sys; from mmllm.serve import metrics as m, supervisor; "
+        "supervisor._forget(int(sys.argv[1])); "
         "sys.stdout.buffer.write(m.Metrics().expose()[0])"
     )
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
