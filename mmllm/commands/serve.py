@@ -123,11 +123,16 @@ def _new_key(settings: "Settings", name: str, scopes: list[str] | None) -> int:
 def _append(file: Path, entry: dict[str, Any]) -> None:
     """Adds an entry to the file of keys, which stays readable for its owner alone."""
     from mmllm.common import paths
+    from mmllm.serve import keys
 
-    known = json.loads(file.read_text()) if file.exists() else {"keys": []}
-    if any(other.get("id") == entry["id"] for other in known["keys"]):
-        raise ValueError(f"{file} has a key {entry['id']!r} already: choose another --new-key NAME")
-    known["keys"].append(entry)
+    if file.exists():
+        if entry["id"] in keys.read(file):
+            raise ValueError(
+                f"{file} has a key {entry['id']!r} already: choose another --new-key NAME"
+            )
+        known = {"keys": [*keys.items(file), entry]}
+    else:
+        known = {"keys": [entry]}
     with paths.written_whole(file) as partial:
         partial.touch(mode=0o600)
         partial.write_text(json.dumps(known, indent=2) + "\n")

@@ -70,6 +70,22 @@ def read(path: Path) -> dict[str, Entry]:
       OSError: it cannot be read.
       ValueError: it is damaged; the message names the entry.
     """
+    entries: dict[str, Entry] = {}
+    for i, item in enumerate(items(path)):
+        entry = _entry(item, f"entry {i + 1} of {path}")
+        if entry.id in entries:
+            raise ValueError(f"entry {i + 1} of {path} has the id {entry.id!r} of another")
+        entries[entry.id] = entry
+    return entries
+
+
+def items(path: Path) -> list[Any]:
+    """What a file of keys lists, in either of its forms, as it stands there.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it has neither form.
+    """
     with path.open("rb") as file:
         data = file.read(MOST_FILE_BYTES + 1)
     if len(data) > MOST_FILE_BYTES:
@@ -87,13 +103,7 @@ def read(path: Path) -> dict[str, Entry]:
         raise ValueError(f"{path} must be JSON, or a JSON object a line: {error}") from None
     if not isinstance(parsed, dict) or not isinstance(parsed["keys"], list):
         raise ValueError(f'{path} must be of the form {{"keys": [...]}}')
-    entries: dict[str, Entry] = {}
-    for i, item in enumerate(parsed["keys"]):
-        entry = _entry(item, f"entry {i + 1} of {path}")
-        if entry.id in entries:
-            raise ValueError(f"entry {i + 1} of {path} has the id {entry.id!r} of another")
-        entries[entry.id] = entry
-    return entries
+    return parsed["keys"]
 
 
 def _entry(item: Any, where: str) -> Entry:

@@ -228,11 +228,20 @@ def _shown(name: str, value: Any, depth: int) -> Any:
     return text if len(text) <= longest else f"{text[:half]} [...] {text[-half:]}"
 
 
-def _file(path: Path, most_bytes: int, backups: int) -> logging.Handler:
+def check_place(path: Path) -> None:
+    """Refuses a log file that cannot be one.
+
+    Raises:
+      ValueError: it lies in no folder, or is one.
+    """
     if not path.parent.is_dir():
         raise ValueError(f"log_file {str(path)!r} must lie in a folder that exists")
     if path.is_dir():
         raise ValueError(f"log_file {str(path)!r} must be a file, but is a folder")
+
+
+def _file(path: Path, most_bytes: int, backups: int) -> logging.Handler:
+    check_place(path)
     return concurrent_log_handler.ConcurrentRotatingFileHandler(
         str(path), maxBytes=most_bytes, backupCount=backups, encoding="utf-8", chmod=0o640
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import uvicorn
 
-from mmllm.serve import acceptor, connection, logs, metrics, process
+from mmllm.serve import acceptor, connection, logs, metrics, preflight, process
 from mmllm.serve import app as app_lib
 from mmllm.serve import service as service_lib
 from mmllm.serve import settings as settings_lib
@@ -173,8 +173,9 @@ def check(settings: settings_lib.Settings) -> None:
 
     Raises:
       OSError: a file that cannot be read.
-      ValueError: a damaged model, or a wrong file of keys.
+      ValueError: a damaged model, a wrong file of keys, or a place that cannot be written.
     """
+    preflight.check(settings)
 
     async def once() -> None:
         service = service_lib.Service(settings, metrics.Metrics())

@@ -50,6 +50,23 @@ def test_a_wrong_variable_is_named(capsys, monkeypatch):
     assert "MMLLM_QUEUE_SIZE" in err
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MMLLM_LOG_FILE", "/nope/x"),
+        ("MMLLM_INDEX_PATH", "/proc/x/y"),
+        ("MMLLM_TRUSTED_HOSTS", "http://a"),
+    ],
+)
+def test_a_check_finds_what_could_not_serve(capsys, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    code, out, err = run(capsys, "--check")
+    assert (code, out) == (1, "")
+    assert variable.removeprefix("MMLLM_").lower() in err.lower()
+    assert value in err
+    assert len(err.splitlines()) == 1
+
+
 def test_a_taken_port_takes_one_line(capsys):
     with process.listen("127.0.0.1", 0) as listener:
         code, _, err = run(capsys, "--port", listener.getsockname()[1])
@@ -68,6 +85,26 @@ def test_a_new_key_is_added_to_the_file_and_shown_once(capsys, tmp_path: Path):
     assert "admin" not in json.loads(file.read_text())["keys"][1]["scopes"]
     assert key.strip().partition(".")[2] not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+def test_a_new_key_is_added_to_a_file_of_lines(capsys, tmp_path: Path, lines: int):
+    file = tmp_path / "keys.json"
+    known = [keys.new_key(name, ("ocr",))[1] for name in ("shop", "lab")[:lines]]
+    file.write_text("".join(json.dumps(entry) + "\n" for entry in known))
+    assert run(capsys, "--new-key", "alice", "--keys", file)[0] == 0
+    entries = keys.read(file)
+    assert set(entries) == {entry["id"] for entry in known} | {"alice"}
+    assert entries["shop"].hash == known[0]["hash"]
+
+
+def test_nothing_is_added_to_a_damaged_file(capsys, tmp_path: Path):
+    file = tmp_path / "keys.json"
+    file.write_text('{"keys": [{"id": "shop"}]}')
+    code, out, err = run(capsys, "--new-key", "alice", "--keys", file)
+    assert (code, out) == (1, "")
+    assert "entry 1 of" in err
+    assert "alice" not in file.read_text()
 
 
 def test_a_name_has_one_key(capsys, tmp_path: Path):
