@@ -20,6 +20,7 @@ if os.environ.get("MMLLM_TYPECHECK", "1") != "0":
 
     install_import_hook("mmllm", "beartype.beartype")
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
@@ -29,6 +30,14 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", str(SESSION_CACHE / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tests run beside others: how long an example takes says nothing.
+hypothesis.settings.register_profile(
+    "unhurried",
+    parent=hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("unhurried")
 flags.FLAGS.mark_as_parsed()  # grain reads absl flags and refuses to before they are parsed
 
 

@@ -74,7 +74,7 @@ def limits_of(settings: settings_lib.Settings) -> Limits:
 
 
 def decode(data: bytes, limits: Limits) -> Picture:
-    """Decodes a file whole; blocks for up to half a second on the largest.
+    """Decodes a file whole; blocks for a second on a large photograph, two on the worst file.
 
     Args:
       data: of the file.

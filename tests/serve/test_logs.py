@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -177,7 +176,8 @@ print(sum(lost), file=sys.stderr)
 def test_a_file_that_can_grow_no_more_costs_lines_and_recovers(tmp_path):
     """The process may write 4 kB a file; after rotation by hand there is room again."""
     code = """
-import pathlib
+import pathlib, resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 lost = []
 path = pathlib.Path(sys.argv[1])
 logs.configure(settings.Settings(log_file=path), lost.append)
@@ -189,11 +189,7 @@ logs.configure(settings.Settings(log_file=path), lost.append)
 structlog.get_logger().info("after")
 logs.close()
 """
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-
-    done = run(code, str(tmp_path / "log"), capture_output=True, preexec_fn=limit)
+    done = run(code, str(tmp_path / "log"), capture_output=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 50
     assert done.stderr.decode().count("File too large") == 1
