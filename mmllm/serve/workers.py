@@ -2,8 +2,8 @@
 
 LiteRT's interpreter is not safe to share, so a model is made, used and freed in one thread. The
 pool hands a batch to whichever thread is idle. A thread cannot be killed: one that takes too long
-is abandoned with its model, another takes its place, and after a few of these the process says
-that it should be restarted.
+is abandoned with its model and another takes its place, however often that has to be tried. After
+a few hanging threads, or a while without any that works, the process says it should be restarted.
 """
 
 import asyncio
@@ -22,6 +22,9 @@ Model = TypeVar("Model")
 Answer = TypeVar("Answer")
 
 MOST_ABANDONED = 4  # threads that hang at the same time before the process gives up
+MAKE_S = 120.0  # for a model; "jax" compiles for much of a minute on a slow machine
+NO_THREAD = "no engine thread is left"
+RETRY_S, LONGEST_RETRY_S = 0.25, 30.0  # between tries to replace a thread; doubles
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +77,7 @@ class Workers(Generic[Model]):
       count: threads.
       name: of the threads, for logs.
       most_abandoned: hanging threads that are replaced; one more is `fatal`.
+      make_s: bounds the making of a model, and the time without any thread before it is `fatal`.
       stuck: called for each thread that hangs.
 
     Attributes:
@@ -88,11 +92,13 @@ class Workers(Generic[Model]):
         *,
         name: str = "engine",
         most_abandoned: int = MOST_ABANDONED,
+        make_s: float = MAKE_S,
         stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self.count, self.fatal = count, None if count > 0 else "no worker"
         self._make_model, self._name, self._most_abandoned = make_model, name, most_abandoned
-        self._stuck = stuck
+        self._make_s, self._stuck = make_s, stuck
+        self._bare: asyncio.TimerHandle | None = None
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         self._alive: set[_Worker] = set()
         self._abandoned: set[_Worker] = set()
@@ -114,7 +120,7 @@ class Workers(Generic[Model]):
         """Makes all models.
 
         Raises:
-          Exception: what `make_model` raised; then no thread is left.
+          Exception: what `make_model` raised, or TimeoutError; then no thread is left.
         """
         try:
             made = await asyncio.gather(
@@ -160,6 +166,8 @@ class Workers(Generic[Model]):
     def close(self) -> None:
         """Ends the threads, each after the job it has; models are freed with them."""
         self._closed = True
+        if self._bare is not None:
+            self._bare.cancel()
         for task in self._replacing:
             task.cancel()
         for worker in self._alive:
@@ -183,14 +191,23 @@ class Workers(Generic[Model]):
         worker = _Worker(self._make_model, self, self._name)
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         self._threads.append(worker.thread)
+        limit = asyncio.timeout(self._make_s)
         try:
-            await asyncio.shield(worker.ready)
-        except asyncio.CancelledError:
+            async with limit:
+                await asyncio.shield(worker.ready)
+        except BaseException:
             worker.jobs.put(None)  # it ends once its model is made
+            if limit.expired():
+                self._hangs(worker)
+                worker.ready.add_done_callback(lambda _: self._abandoned.discard(worker))
+                raise TimeoutError(f"no model within {self._make_s:g} s") from None
             raise
         if self._closed:
             worker.jobs.put(None)
             return
+        if self._bare is not None:
+            self._bare.cancel()
+            self._bare = None
         self._alive.add(worker)
         self._idle.put_nowait(worker)
 
@@ -209,29 +226,40 @@ class Workers(Generic[Model]):
 
     def _abandon(self, worker: _Worker, job: _Job) -> None:
         """Runs in the loop when a job has taken too long."""
-        worker.abandoned = True
         self._alive.discard(worker)
-        self._abandoned.add(worker)
-        self._stuck()
+        self._hangs(worker)
         _settle(job.future, None, problems.Problem("engine-stuck", retry_after_s=1.0))
-        if self._closed:
+        if self._closed or self.fatal:
             return
-        if len(self._abandoned) > self._most_abandoned:
-            self.fatal = f"{len(self._abandoned)} engine threads hang"
-            log.critical("%s: this process needs a restart", self.fatal)
-            return
+        if not self._alive and self._bare is None:
+            self._bare = worker.loop.call_later(self._make_s, self._give_up, NO_THREAD)
         log.error("an engine thread hangs and is replaced")
         task = asyncio.create_task(self._replace(), name="replace-worker")
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
 
     async def _replace(self) -> None:
-        try:
-            await self._add()
-        except Exception as error:
-            log.error("no model for the new engine thread: %r", error)
-            if not self._alive:
-                self.fatal = "no engine thread is left"
+        wait_s = RETRY_S
+        while not self.fatal:
+            try:
+                await self._add()
+                return
+            except Exception as error:
+                log.error("no model for the new engine thread, tried again soon: %r", error)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_RETRY_S)
+
+    def _hangs(self, worker: _Worker) -> None:
+        worker.abandoned = True
+        self._abandoned.add(worker)
+        self._stuck()
+        if len(self._abandoned) > self._most_abandoned:
+            self._give_up(f"{len(self._abandoned)} engine threads hang")
+
+    def _give_up(self, reason: str) -> None:
+        if not (self._closed or self.fatal):
+            self.fatal = reason
+            log.critical("%s: this process needs a restart", reason)
 
 
 def _settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:

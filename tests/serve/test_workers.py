@@ -149,26 +149,98 @@ def test_too_many_hanging_threads_are_fatal():
     check(test)
 
 
-def test_a_replacement_that_cannot_be_made_is_fatal_when_it_was_the_last():
+def test_a_thread_is_replaced_although_its_model_is_made_at_the_third_try_only(monkeypatch):
     async def test() -> None:
-        models = iter([Model()])
+        monkeypatch.setattr(workers, "RETRY_S", 0.005)
+        faults: list[Exception] = []
 
         def make() -> Model:
+            if faults:
+                raise faults.pop()
+            return Model()
+
+        made = workers.Workers(make, 2)
+        await made.start()
+        release = threading.Event()
+        faults += [ValueError("the file is gone"), MemoryError()]
+        with pytest.raises(problems.Problem, match="engine-stuck"):
+            await made.run(lambda model: release.wait(BOUND_S), SHORT)
+        await until(lambda: made.alive == 2)
+        assert not faults
+        assert made.fatal is None
+        release.set()
+        await until(lambda: made.hanging == 0)
+        await ended(made)
+
+    check(test)
+
+
+def test_to_be_without_a_thread_for_long_is_fatal_when_no_model_can_be_made(monkeypatch):
+    async def test() -> None:
+        monkeypatch.setattr(workers, "RETRY_S", 0.005)
+        models, tries = iter([Model()]), []
+
+        def make() -> Model:
+            tries.append(1)
             try:
                 return next(models)
             except StopIteration:
                 raise ValueError("the file is gone") from None
 
-        made = workers.Workers(make, 1)
+        made = workers.Workers(make, 1, make_s=4 * SHORT)
         await made.start()
         release = threading.Event()
         with pytest.raises(problems.Problem, match="engine-stuck"):
             await made.run(lambda model: release.wait(BOUND_S), SHORT)
+        assert made.fatal is None
         await until(lambda: made.fatal)
+        assert made.fatal == "no engine thread is left"
+        assert len(tries) > 2
+        release.set()
+        await until(lambda: made.hanging == 0)
+        await ended(made)
+
+    check(test)
+
+
+def test_a_model_that_is_made_without_end_is_fatal_when_its_thread_was_the_last():
+    async def test() -> None:
+        release, hanging = threading.Event(), threading.Event()
+
+        def make() -> Model:
+            if hanging.is_set():
+                release.wait(BOUND_S)
+            return Model()
+
+        made = workers.Workers(make, 1, make_s=2 * SHORT)
+        await made.start()
+        hanging.set()
+        with pytest.raises(problems.Problem, match="engine-stuck"):
+            await made.run(lambda model: release.wait(BOUND_S), SHORT)
+        await until(lambda: made.fatal and made.hanging == 2)
         assert made.fatal == "no engine thread is left"
         release.set()
         await until(lambda: made.hanging == 0)
         await ended(made)
+
+    check(test)
+
+
+def test_a_start_does_not_wait_for_a_model_without_end():
+    async def test() -> None:
+        release = threading.Event()
+
+        def make() -> Model:
+            release.wait(BOUND_S)
+            return Model()
+
+        made = workers.Workers(make, 1, make_s=SHORT)
+        with pytest.raises(TimeoutError, match="no model within 0.05 s"):
+            await made.start()
+        release.set()
+        await until(lambda: made.hanging == 0)
+        assert made.alive == 0
+        assert await made.join(BOUND_S)
 
     check(test)
 
