@@ -3,7 +3,8 @@
 The service adds pictures to it and ranks them against a query. An index belongs to one model: its
 file carries the model's fingerprint in name and content, so that another model begins an empty one
 beside it. Several processes may share the file; each keeps the vectors in memory and reads what
-the others changed before it searches.
+the others changed before it searches. When one of them set the damaged file aside, the rest move to
+the new one with their next call.
 
 The search is one product of a matrix and a vector, whose answer is exact; at the default bound of
 100 000 vectors of 256 it takes 10 to 30 ms on one core, about as long as to embed the query.
@@ -76,6 +77,7 @@ class Index:
         self.fingerprint, self.width, self.most_items = fingerprint, width, most_items
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # the one that is open: its device and inode
         self._forget()
         with self._lock, self._told():
             self._connected()
@@ -196,7 +198,10 @@ class Index:
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is not None:
-            return self._connection
+            if self._is_in_place():
+                return self._connection
+            log.warning("another process began the index %s anew: it is reopened", self.path.name)
+            self._disconnect()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # One process at a time looks whether the file is sound and repairs it.
         with self.path.with_suffix(".lock").open("a") as lock:
@@ -208,9 +213,17 @@ class Index:
                     raise
                 self._set_aside(error)
                 self._connection = self._opened()
+            self._file = _identity(self.path)
         self._forget()
         self._refresh(self._connection)
         return self._connection
+
+    def _is_in_place(self) -> bool:
+        """Whether the open file still has the index's name: a repair elsewhere renames it."""
+        try:
+            return _identity(self.path) == self._file
+        except FileNotFoundError:
+            return False
 
     def _opened(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -263,6 +276,8 @@ class Index:
         try:
             yield connection
             connection.execute("COMMIT")
+            if not self._is_in_place():  # since `_connected`: it is written where nobody looks
+                raise sqlite3.OperationalError("the file was set aside during the write")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):  # SQLite may have done it itself
                 connection.execute("ROLLBACK")
@@ -324,6 +339,11 @@ class Index:
             self._vectors[place] = self._vectors[self._count]
             self._rows[place] = self._rows[self._count]
             self._places[int(self._rows[place])] = place
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_dev, about.st_ino
 
 
 def _lock_within(file: int, seconds: float) -> None:

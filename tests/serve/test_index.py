@@ -284,3 +284,51 @@ def test_a_lock_that_another_holds_is_not_waited_for_without_end(tmp_path: Path,
     index.add("a", X, {})
     assert len(index) == 1
     index.close()
+
+
+def _begin_anew(folder: str) -> None:
+    """Finds the index damaged, as another process does, and adds an entry to the new one."""
+    index = opened(Path(folder))
+    index.add("theirs", Y, {})
+    index.close()
+
+
+def test_after_a_repair_by_another_process_both_use_the_new_file(tmp_path: Path):
+    index = opened(tmp_path)
+    index.add("lost", X, {})
+    assert index._connection is not None
+    index._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # nothing heals the damage
+    with index.path.open("r+b") as file:
+        file.write(b"damage" * 100)
+    process = multiprocessing.get_context("spawn").Process(
+        target=_begin_anew, args=(str(tmp_path),)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    index.add("ours", X, {})
+    assert ids(index.search(X, 5)) == ["ours", "theirs"]
+    other = opened(tmp_path)
+    assert ids(other.search(X, 5)) == ["ours", "theirs"]
+    for each in (index, other):
+        each.close()
+    assert [*tmp_path.glob("*.damaged-*")]
+
+
+def test_a_write_to_a_file_that_was_just_set_aside_is_not_said_to_be_kept(tmp_path: Path):
+    index = opened(tmp_path)
+    index.add("a", X, {})
+    connected = index._connected
+
+    def overtaken() -> sqlite3.Connection:
+        connection = connected()
+        index.path.rename(tmp_path / "aside")
+        return connection
+
+    index._connected = overtaken
+    with pytest.raises(problems.Problem, match="index-unavailable"):
+        index.add("b", Y, {})
+    index._connected = connected
+    index.add("b", Y, {})
+    assert ids(index.search(Y, 5)) == ["b"]
+    index.close()
