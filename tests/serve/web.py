@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.testclient import TestClient
 
 from mmllm.serve import app as app_lib
@@ -50,15 +49,10 @@ def serving(
 def listening(settings: settings_lib.Settings) -> Iterator[str]:
     """Yields the URL of a service on a socket, under the server that it has in production."""
     ready = threading.Event()
-    app = app_lib.create_app(settings, service_lib.Service(settings, metrics.Metrics()))
-
-    class Announced(uvicorn.Server):
-        async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)
-            ready.set()
-
+    service = service_lib.Service(settings, metrics.Metrics())
+    config = server.configuration(app_lib.create_app(settings, service), settings)
     with process.listen("127.0.0.1", 0) as listener:
-        running = Announced(server.configuration(app, settings))
+        running = server.Server(config, service.health, settings.drain_s, announce=ready.set)
         thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
         thread.start()
         assert ready.wait(waiting.BOUND_S)
