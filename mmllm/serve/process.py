@@ -22,11 +22,12 @@ class Share:
     Args:
       beats: when each process last turned its event loop (monotonic seconds; 0: not yet), shared.
       open: connections that each has (-1: not serving), shared.
+      wishes: whether each asks to be replaced (1), shared.
       place: this process's own.
     """
 
-    def __init__(self, beats: Any, open: Any, place: int) -> None:
-        self._beats, self._open, self._place = beats, open, place
+    def __init__(self, beats: Any, open: Any, wishes: Any, place: int) -> None:
+        self._beats, self._open, self._wishes, self._place = beats, open, wishes, place
 
     def beat(self, connections: int) -> None:
         """Tells that the event loop turns, and how many connections it has; -1: no more come."""
@@ -38,9 +39,19 @@ class Share:
         self._open[self._place] = connections
         return any(0 <= other < connections for other in self._open)
 
+    def ask_for_heir(self) -> None:
+        """This process should be replaced, but can serve until another does in its place."""
+        self._wishes[self._place] = 1
+
+    @property
+    def wants_heir(self) -> bool:
+        """Whether this process asked for an heir."""
+        return bool(self._wishes[self._place])
+
     def clear(self) -> None:
         """Nobody works here."""
         self._beats[self._place], self._open[self._place] = 0.0, -1
+        self._wishes[self._place] = 0
 
     @property
     def beaten_s(self) -> float:

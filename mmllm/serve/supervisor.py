@@ -2,7 +2,8 @@
 
 `mmllm serve --workers N` -> here -> N times `mmllm.serve.server`. uvicorn's own supervisor restarts
 without a pause and takes EXIT_RESTART for a failed start, and so is not used. The socket belongs to
-this process: connections that wait for a killed worker go to the others.
+this process: connections that wait for a killed worker go to the others. A worker that asks to be
+replaced (its memory grew) goes on until its heir serves, one worker after another.
 """
 
 import multiprocessing
@@ -27,18 +28,19 @@ START_S = 120.0  # from start to the first beat; loading takes seconds, on a bus
 HANG_S = 30.0  # without a beat; the event loop beats ten times a second
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 HEALTHY_S = 60.0  # a worker that lived so long starts the back-off anew
-MOST_FAILED_STARTS = 5  # in a row and with no worker serving: the service cannot start
+MOST_FAILED_STARTS = 5  # in a row, in every place: the service cannot start any more
 TICK_S = 0.1
 
 Target = Callable[..., None]
 
 
 class Bounds(NamedTuple):
-    """Seconds the supervisor waits for a worker."""
+    """Seconds the supervisor waits for a worker, and between one and the next."""
 
     start_s: float = START_S
     hang_s: float = HANG_S
     stop_s: float = 60.0
+    back_off_s: tuple[float, ...] = BACK_OFF_S
 
 
 class Worker:
@@ -60,7 +62,7 @@ class Worker:
         share: process.Share,
         leave: Callable[[], None],
     ) -> None:
-        self._share, self.leave = share, leave
+        self._share, self._leave, self._has_served = share, leave, False
         self.started_s = time.monotonic()
         self.stopping_s: float | None = None
         self.process: SpawnProcess = context.Process(target=target, args=(*arguments, share))
@@ -73,8 +75,20 @@ class Worker:
 
     @property
     def has_served(self) -> bool:
-        """Whether it ever accepted requests."""
-        return bool(self._share.beaten_s)
+        """Whether it ever accepted requests; known also when it is no more."""
+        self._has_served |= bool(self._share.beaten_s)
+        return self._has_served
+
+    @property
+    def wants_heir(self) -> bool:
+        """Whether it asked to be replaced."""
+        return self._share.wants_heir
+
+    def bury(self) -> None:
+        """Gives away what it had; it has ended."""
+        self.process.join()
+        self._has_served = self.has_served  # before its place in the memory is another's
+        self._leave()
 
     def hangs(self, bounds: Bounds) -> bool:
         """Whether it is over one of its bounds."""
@@ -94,13 +108,32 @@ class Worker:
 
 
 class Place:
-    """One of the N places: who works there, and who has been asked to leave it."""
+    """One of the N places: who works there, and who is to take over.
+
+    Attributes:
+      worker: serves, starts, or is None.
+      heir: takes over from the worker once it serves.
+      ends: of workers, in a row, none of which lived for HEALTHY_S.
+      failed_starts: in a row; of workers that never served.
+      next_s: when the next worker may start.
+    """
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
-        self.heir: Worker | None = None  # of a rolling restart: takes over once it serves
-        self.failures = 0
+        self.heir: Worker | None = None
+        self.ends = self.failed_starts = 0
         self.next_s = 0.0
+
+    def pause(self, has_served: bool, lived_s: float, back_off_s: tuple[float, ...]) -> float:
+        """Counts the end of a worker; the seconds until the next one starts.
+
+        One crash of a worker that served is answered at once, a series ever later.
+        """
+        self.ends = 1 if has_served and lived_s > HEALTHY_S else self.ends + 1
+        self.failed_starts = 0 if has_served else self.failed_starts + 1
+        pause_s = back_off_s[min(self.ends - int(has_served), len(back_off_s) - 1)]
+        self.next_s = time.monotonic() + pause_s
+        return pause_s
 
 
 class Supervisor:
@@ -111,6 +144,7 @@ class Supervisor:
       count: of workers.
       bounds: how long it waits for one.
       report: prints one line.
+      refuse: closes the supervisor's copy of the socket; the workers close theirs in the drain.
     """
 
     def __init__(
@@ -119,8 +153,10 @@ class Supervisor:
         count: int,
         bounds: Bounds | None = None,
         report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        refuse: Callable[[], None] = lambda: None,
     ) -> None:
         self._make, self._bounds, self._report = make, bounds or Bounds(), report
+        self._refuse = refuse
         self._places = [Place() for _ in range(count)]
         self._leaving: list[Worker] = []
         self._renewing: list[Place] = []
@@ -153,43 +189,56 @@ class Supervisor:
         while self._signals:
             if self._signals.pop(0) != signal.SIGHUP:
                 return True
-            self._renewing = list(self._places)
+            self._renewing = sorted(self._places, key=lambda place: place.heir is None)
         return False
 
     def _keep(self) -> bool:
         """One round; False when the service cannot start."""
         for place in self._places:
-            worker = place.worker
-            if worker is None:
-                if time.monotonic() >= place.next_s:
-                    place.worker = self._make()
-            elif not self._lives(worker):
+            if place.worker is not None and not self._lives(place.worker):
+                self._count(place, place.worker)
                 place.worker = None
-                self._count(place, worker)
-            self._has_served |= worker is not None and worker.is_serving
+            if place.worker is None and place.heir is not None:
+                place.worker, place.heir = place.heir, None
+                self._renewing = [other for other in self._renewing if other is not place]
+            if place.worker is None and time.monotonic() >= place.next_s:
+                place.worker = self._start(place)
+            if place.worker is not None and place.worker.has_served:
+                self._has_served, place.failed_starts = True, 0
+                if place.worker.wants_heir and place not in self._renewing:
+                    self._renewing.append(place)
+                    self._report(f"mmllm: worker {place.worker.process.pid} asks for an heir")
         self._renew()
         self._leaving = [worker for worker in self._leaving if self._lives(worker)]
-        failures = [place.failures for place in self._places]
-        serving = any(place.worker and place.worker.is_serving for place in self._places)
-        if serving or not any(failures):
+        # A first start that fails would fail again; later the cause may pass. Workers that served
+        # prove that one can start: whatever ends them, others follow.
+        most = MOST_FAILED_STARTS if self._has_served else 1
+        if any(place.failed_starts < most for place in self._places):
             return True
-        # A first start that fails would fail again; later the cause may pass.
-        if not self._has_served or min(failures) >= MOST_FAILED_STARTS:
-            self._report("mmllm: no worker can start: stopping")
-            return False
-        return True
+        self._report("mmllm: no worker can start: stopping")
+        return False
+
+    def _start(self, place: Place) -> Worker | None:
+        """A new worker; None, and a failed start, when the system has no room for one."""
+        try:
+            return self._make()
+        except OSError as error:
+            pause_s = place.pause(False, 0.0, self._bounds.back_off_s)
+            reason = error.strerror or type(error).__name__
+            self._report(
+                f"mmllm: no worker could be started ({reason}); the next try is in {pause_s:g} s"
+            )
+            return None
 
     def _count(self, place: Place, worker: Worker) -> None:
-        lived = time.monotonic() - worker.started_s
-        place.failures = 1 if worker.has_served and lived > HEALTHY_S else place.failures + 1
-        # One crash of a worker that served is answered at once, a series ever later.
-        step = min(place.failures - int(worker.has_served), len(BACK_OFF_S) - 1)
-        place.next_s = time.monotonic() + BACK_OFF_S[step]
+        self._has_served |= worker.has_served
+        lived_s = time.monotonic() - worker.started_s
+        pause_s = place.pause(worker.has_served, lived_s, self._bounds.back_off_s)
         code = worker.process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"code {code}"
         self._report(
             f"mmllm: worker {worker.process.pid} ended with {how}; "
-            f"the next one starts in {BACK_OFF_S[step]:g} s"
+            f"the next one starts in {pause_s:g} s"
         )
 
     def _renew(self) -> None:
@@ -197,17 +246,23 @@ class Supervisor:
         if not self._renewing or len(self._leaving) >= len(self._places):
             return
         place = self._renewing[0]
-        if place.heir is None:
-            place.heir = self._make()
+        if place.worker is None:  # the next one will be new anyway
+            self._renewing.pop(0)
+        elif place.heir is None:
+            if time.monotonic() >= place.next_s:
+                place.heir = self._start(place)
         elif place.heir.is_serving:
-            if place.worker is not None:
-                place.worker.stop()
-                self._leaving.append(place.worker)
-            place.worker, place.heir, place.failures = place.heir, None, 0
+            place.worker.stop()
+            self._leaving.append(place.worker)
+            place.worker, place.heir, place.ends = place.heir, None, 0
             self._renewing.pop(0)
         elif not self._lives(place.heir):
+            pause_s = place.pause(place.heir.has_served, 0.0, self._bounds.back_off_s)
             place.heir, self._renewing = None, []
-            self._report("mmllm: the new worker did not start: the old ones go on")
+            self._report(
+                "mmllm: the new worker did not start: the old ones go on; "
+                f"one that asks is replaced in {pause_s:g} s"
+            )
 
     def _lives(self, worker: Worker) -> bool:
         if worker.process.is_alive() and worker.hangs(self._bounds):
@@ -216,8 +271,7 @@ class Supervisor:
             worker.process.join()
         if worker.process.is_alive():
             return True
-        worker.process.join()
-        worker.leave()
+        worker.bury()
         _forget(worker.process.pid)
         return False
 
@@ -226,6 +280,7 @@ class Supervisor:
         everyone = [w for p in self._places for w in (p.worker, p.heir) if w] + self._leaving
         for worker in everyone:
             worker.stop()
+        self._refuse()
         clean = True
         while everyone:
             impatient = any(number != signal.SIGHUP for number in self._signals)
@@ -245,18 +300,23 @@ def starter(
     places = 2 * count + 1  # those who serve, those who leave, and an heir
     beats = context.Array("d", places, lock=False)
     connections = context.Array("i", [-1] * places, lock=False)
+    wishes = context.Array("b", places, lock=False)
     free = list(range(places))
 
     def start() -> Worker:
         place = free.pop(0)
-        share = process.Share(beats, connections, place)
+        share = process.Share(beats, connections, wishes, place)
         share.clear()
 
         def leave() -> None:
             share.clear()
             free.append(place)
 
-        return Worker(context, target, arguments, share, leave)
+        try:
+            return Worker(context, target, arguments, share, leave)
+        except OSError:  # no memory, or no process more
+            leave()
+            raise
 
     return start
 
@@ -279,7 +339,7 @@ def run(settings: settings_lib.Settings, announce: Callable[[str], None]) -> int
     with process.listen(settings.host, settings.port) as listener, metrics_folder():
         announce(process.address(listener))
         start = starter(context, _work, (settings, listener), settings.workers)
-        return Supervisor(start, settings.workers, bounds).run()
+        return Supervisor(start, settings.workers, bounds, refuse=listener.close).run()
 
 
 @contextmanager

@@ -42,8 +42,8 @@ def test_this_process_has_no_supervisor():
 
 
 def test_processes_know_who_has_more_connections():
-    beats, connections = [0.0] * 3, [-1] * 3
-    first, second = (process.Share(beats, connections, place) for place in (0, 1))
+    memory = [0.0] * 3, [-1] * 3, [0] * 3
+    first, second = (process.Share(*memory, place) for place in (0, 1))
     assert not first.is_ahead(5)  # alone
     second.beat(5)
     assert not first.is_ahead(5)
@@ -52,3 +52,13 @@ def test_processes_know_who_has_more_connections():
     second.clear()
     assert not first.is_ahead(6)
     assert second.beaten_s == 0
+
+
+def test_a_process_that_asked_for_an_heir_is_not_taken_for_its_successor():
+    memory = [0.0] * 2, [-1] * 2, [0] * 2
+    first, second = (process.Share(*memory, place) for place in (0, 1))
+    first.ask_for_heir()
+    assert first.wants_heir
+    assert not second.wants_heir
+    process.Share(*memory, 0).clear()
+    assert not first.wants_heir

@@ -1,6 +1,7 @@
 """Workers that die, hang or do not start; signals; and that nothing is left behind."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -38,10 +39,10 @@ class Toy:
         return until(lambda: next(iter({self.ask()} - set(known)), None))
 
     def end(self, *numbers: int) -> tuple[int, str]:
-        """Exit code and what was reported."""
+        """Exit code and what was reported; `said` is what workers printed."""
         for number in numbers:
             self.process.send_signal(number)
-        _, reported = self.process.communicate(timeout=WAIT_S)
+        self.said, reported = self.process.communicate(timeout=WAIT_S)
         return self.process.returncode, reported
 
 
@@ -93,6 +94,73 @@ def test_a_worker_whose_loop_stands_still_is_replaced():
         assert "does not answer: killed" in toy.end(signal.SIGINT)[1]
 
 
+def test_a_service_whose_workers_are_killed_one_after_another_goes_on():
+    kills = supervisor.MOST_FAILED_STARTS + 1
+    with running(1) as toy:
+        known = [toy.ask()]
+        for _ in range(kills):
+            os.kill(known[-1], signal.SIGKILL)
+            known.append(toy.someone_else(*known))
+        code, reported = toy.end(signal.SIGTERM)
+        assert code == process.EXIT_OK
+        pauses = re.findall(r"ended with signal 9; the next one starts in ([\d.]+) s", reported)
+        assert [float(pause) for pause in pauses] == [0, 0.05, 0.1, 0.15, 0.15, 0.15]
+
+
+def test_a_worker_that_asks_serves_until_its_heir_does():
+    with running(1) as toy:
+        first = toy.ask(b"heir")
+        second = toy.someone_else(first)
+        until(lambda: not is_alive(first))
+        assert toy.ask() == second
+        code, reported = toy.end(signal.SIGTERM)
+        assert (code, toy.said) == (process.EXIT_OK, "relieved\n")
+        assert reported == f"mmllm: worker {first} asks for an heir\n"
+
+
+def test_workers_that_ask_together_are_all_replaced():
+    with running(2) as toy:
+        first = toy.ask()
+        second, asked = toy.someone_else(first), set()
+        until(lambda: asked.add(toy.ask(b"heir")) or asked >= {first, second})
+        until(lambda: not is_alive(first) and not is_alive(second))
+        assert toy.ask() not in (first, second)
+        assert toy.end(signal.SIGTERM)[0] == process.EXIT_OK
+        assert toy.said.count("relieved\n") >= 2
+        assert "alone" not in toy.said.split("\n")[:2]
+
+
+def test_no_room_for_another_process_ends_no_service_that_runs():
+    with running(2, "crowded") as toy:
+        first = toy.ask()
+        second = toy.someone_else(first)
+        os.kill(first, signal.SIGKILL)
+        toy.someone_else(first, second)
+        code, reported = toy.end(signal.SIGTERM)
+        assert code == process.EXIT_OK
+        assert reported.count("no worker could be started (Resource temporarily unavailable)") == 3
+
+
+def test_while_workers_drain_new_connections_are_refused():
+    with running(2, "slow") as toy:
+        first = toy.ask()
+        toy.someone_else(first)
+        toy.process.send_signal(signal.SIGTERM)
+
+        def is_refused() -> bool:
+            try:
+                toy.ask()
+            except ConnectionRefusedError:
+                return True
+            except (ConnectionError, ValueError):  # it waited when the socket closed
+                pass
+            return False
+
+        until(is_refused)
+        assert toy.process.poll() is None
+        assert toy.end(signal.SIGINT)[0] == process.EXIT_STUCK
+
+
 def test_a_hangup_replaces_every_worker_while_others_answer():
     with running(2) as toy:
         first = toy.ask()
@@ -142,8 +210,13 @@ def test_the_folder_of_metrics_starts_empty_and_goes(monkeypatch, tmp_path: Path
     assert tmp_path.is_dir()
 
 
-def test_pauses_between_restarts_grow_to_a_bound():
-    pauses = supervisor.BACK_OFF_S
-    assert list(pauses) == sorted(pauses)
-    assert pauses[0] == 0
-    assert pauses[-1] <= 60
+def test_pauses_grow_to_a_bound_and_a_worker_that_lived_starts_them_anew():
+    place, back_off_s = supervisor.Place(), supervisor.BACK_OFF_S
+    long_s = supervisor.HEALTHY_S + 1
+    assert [place.pause(False, 1.0, back_off_s) for _ in range(9)] == [*back_off_s[1:], 30.0, 30.0]
+    assert place.failed_starts == 9
+    assert place.pause(True, 1.0, back_off_s) == back_off_s[-1]
+    assert place.failed_starts == 0
+    assert place.pause(True, long_s, back_off_s) == 0
+    assert place.pause(True, 1.0, back_off_s) == back_off_s[1]
+    assert place.pause(False, long_s, back_off_s) == back_off_s[3]  # it hung while it started

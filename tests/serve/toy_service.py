@@ -1,24 +1,34 @@
 """A supervised service without a model: `python -m tests.serve.toy_service COUNT MODE`.
 
-Each worker answers a connection with its process number. MODE says how the workers fail.
+Each worker answers a connection with its process number. MODE says how the workers fail: "fail"
+at once, "deaf" to SIGTERM, "slow" to end after they closed the socket, "crowded" by a system that
+for a while has no room for another process.
 """
 
+import errno
+import itertools
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mmllm.serve import process, supervisor
 
 WAIT_S = 10.0
-BOUNDS = supervisor.Bounds(start_s=30.0, hang_s=2.0, stop_s=1.0)
+CROWDED = range(2, 5)  # of the starts: after those of the first two workers
+BOUNDS = supervisor.Bounds(start_s=30.0, hang_s=2.0, stop_s=1.0, back_off_s=(0.0, 0.05, 0.1, 0.15))
 
 
 def work(listener: socket.socket, mode: str, share: process.Share) -> None:
-    """Answers one connection after another; "hang" in it stops the beat."""
+    """Answers one connection after another; "hang" in it stops the beat, "heir" asks for one.
+
+    A worker that asked prints whether another serves when it is told to end.
+    """
     if mode == "fail":
         sys.exit(1)
     stopped, beats = threading.Event(), True
@@ -35,8 +45,30 @@ def work(listener: socket.socket, mode: str, share: process.Share) -> None:
             continue
         with client:
             client.settimeout(WAIT_S)
-            beats &= client.recv(16) != b"hang"
+            said = client.recv(16)
+            beats &= said != b"hang"
+            if said == b"heir":
+                share.ask_for_heir()
             client.sendall(str(os.getpid()).encode())
+    listener.close()
+    if share.wants_heir:
+        print("relieved" if share.is_ahead(1) else "alone", flush=True)
+    if mode == "slow":
+        time.sleep(2 * WAIT_S)
+
+
+def crowded(
+    start: Callable[[], supervisor.Worker], times: range
+) -> Callable[[], supervisor.Worker]:
+    """Lets the starts whose numbers are in `times` fail as they do where no process fits."""
+    numbers = itertools.count()
+
+    def refused() -> supervisor.Worker:
+        if next(numbers) in times:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return start()
+
+    return refused
 
 
 def main() -> int:
@@ -47,7 +79,10 @@ def main() -> int:
         print(listener.getsockname()[1], flush=True)
         print(Path(folder).is_dir(), flush=True)
         start = supervisor.starter(context, work, (listener, mode), count)
-        return supervisor.Supervisor(start, count, BOUNDS).run()
+        if mode == "crowded":
+            start = crowded(start, CROWDED)
+        bounds = BOUNDS._replace(stop_s=WAIT_S) if mode == "slow" else BOUNDS
+        return supervisor.Supervisor(start, count, bounds, refuse=listener.close).run()
 
 
 if __name__ == "__main__":
