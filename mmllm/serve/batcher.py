@@ -102,7 +102,7 @@ class Batcher(Generic[Item, Answer]):
         self._loop_task: asyncio.Task[None] | None = None
         self._closed = False
         self._items_per_s: float | None = None
-        self._progress = 0.0
+        self._waits_since: float | None = None
 
     @property
     def depth(self) -> int:
@@ -110,8 +110,12 @@ class Batcher(Generic[Item, Answer]):
         return len(self._queue)
 
     def stalled_s(self) -> float:
-        """Seconds in which items waited and none was taken: what the watchdog looks at."""
-        return asyncio.get_running_loop().time() - self._progress if self._queue else 0.0
+        """Seconds since an item came that was not taken, nor any other: what the watchdog looks at.
+
+        That those who wait give up one after the other makes it no better.
+        """
+        since = self._waits_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     def retry_after_s(self) -> float:
         """When a refused caller may find room: the queue's length over the measured throughput."""
@@ -140,8 +144,8 @@ class Batcher(Generic[Item, Answer]):
             raise problems.Problem("queue-full", retry_after_s=self.retry_after_s())
         if self._loop_task is None or self._loop_task.done():
             self._loop_task = asyncio.create_task(self._serve(), name="batcher")
-        if not self._queue:
-            self._progress = now
+        if self._waits_since is None:
+            self._waits_since = now
         future = asyncio.get_running_loop().create_future()
         waiting = _Waiting(item, deadline, now, future)
         self._queue.append(waiting)
@@ -180,6 +184,7 @@ class Batcher(Generic[Item, Answer]):
     async def _serve(self) -> None:
         while True:
             while not self._queue:
+                self._waits_since = None
                 self._changed.clear()
                 await self._changed.wait()
             await self._gather()
@@ -222,7 +227,6 @@ class Batcher(Generic[Item, Answer]):
         by row, make the first item wait for the last.
         """
         now = asyncio.get_running_loop().time()
-        self._progress = now
         share = math.ceil(len(self._queue) / self._turns.count)
         batch: list[_Waiting[Item]] = []
         while self._queue and len(batch) < min(self.max_batch, max(1, share)):
@@ -231,6 +235,7 @@ class Batcher(Generic[Item, Answer]):
                 batch.append(waiting)
             else:
                 self._dropped()
+        self._waits_since = now if self._queue else None
         return batch
 
     async def _answer(self, batch: list[_Waiting[Item]]) -> None:

@@ -4,7 +4,7 @@ Stands around the application: `mmllm serve` or `mmllm.serve.supervisor` -> here
 `mmllm.serve.app`. On SIGTERM readiness turns false, requests in flight and those that a balancer
 still sends are answered, then the process ends with 0. A process that is ill (memory over its
 limit, threads stuck for good) drains in the same way and ends with
-process.EXIT_RESTART.
+process.EXIT_RESTART; one of several that can still serve waits for its heir first.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ HEAD_S = 10.0
 WRITE_S = 20.0
 LEAD_SHARE = 0.05  # of drain_s: time for a balancer to see that the process is not ready
 TICK_S = 0.1
+HEIR_S = 60.0  # a process that asked for an heir waits so long; others may be served before
 
 
 class Server(uvicorn.Server):
@@ -52,6 +54,7 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.code = process.EXIT_OK
+        self._asked_s = 0.0
         self._health, self._drain_s, self._share, self._announce = health, drain_s, share, announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -80,20 +83,24 @@ class Server(uvicorn.Server):
             self.should_exit = True  # nobody would restart or stop an orphan
         if self._health.must_exit:
             self.code = process.EXIT_RESTART
-            self.should_exit = True
+            self.should_exit = self.should_exit or self._may_leave()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains: not ready, then no new connections, then no requests."""
         self._health.drain()
-        bound = threading.Timer(
-            self._drain_s + 2 * process.GRACE_S, os._exit, (self.code or process.EXIT_STUCK,)
-        )
-        bound.daemon = True
-        bound.start()
+        bound = _end_in(self._drain_s + 2 * process.GRACE_S, self.code or process.EXIT_STUCK)
         for _ in range(round(LEAD_SHARE * self._drain_s / TICK_S)):
             if not self.force_exit:
                 await asyncio.sleep(TICK_S)
+        # What waits in the socket is accepted and read before idle connections are closed.
+        for one in self.servers:
+            one.close()
+        for closing in sockets or ():
+            closing.close()
+        for one in self.servers:
+            await one.wait_closed()
+        await asyncio.sleep(TICK_S)
         await super().shutdown(sockets)
         bound.cancel()
 
@@ -102,10 +109,32 @@ class Server(uvicorn.Server):
             share.beat(-1 if self.should_exit else len(self.server_state.connections))
             await asyncio.sleep(TICK_S)
 
+    def _may_leave(self) -> bool:
+        """Whether nobody misses this process: it is alone, of no use, or asked long ago."""
+        if self._share is None or not self._health.live().ok:
+            return True
+        if not self._share.wants_heir:
+            self._share.ask_for_heir()
+            self._asked_s = time.monotonic()
+        return time.monotonic() - self._asked_s > HEIR_S
+
     def _is_ahead(self) -> bool:
         if self._share is None or self.should_exit:
             return False
         return self._share.is_ahead(len(self.server_state.connections))
+
+
+def _end_in(seconds: float, code: int) -> threading.Timer:
+    """Ends this process, unless it is done before or the timer cancelled."""
+
+    def end() -> None:
+        logs.close()  # writes what waits
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def configuration(app: Any, settings: settings_lib.Settings) -> uvicorn.Config:
@@ -143,6 +172,8 @@ def run(
 ) -> int:
     """Serves on a socket until a signal, or until the process should be replaced.
 
+    It is the last that a process does: a few seconds later it ends, whatever it does then.
+
     Args:
       settings: of the service.
       listener: from `process.listen`.
@@ -163,6 +194,8 @@ def run(
     try:
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             runner.run(server.serve([listener]))
+            # The interpreter would wait for a thread that hangs, and nobody would replace it.
+            _end_in(process.GRACE_S, server.code)
     except SystemExit:  # uvicorn: the application did not start
         return process.EXIT_START
     return server.code

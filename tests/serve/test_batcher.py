@@ -329,6 +329,27 @@ def test_the_watchdog_sees_a_queue_that_nothing_is_taken_from():
     check(test)
 
 
+def test_a_standstill_lasts_though_those_who_wait_give_up_one_by_one():
+    async def test() -> None:
+        engine = Engine()
+        lane = make(engine)
+        running = await held(lane, engine)
+        for item in range(1, 4):
+            before = lane.stalled_s()
+            waiting = ask(lane, item)
+            await until(lambda: lane.depth == 1)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            assert lane.depth == 0
+            await until(lambda before=before: lane.stalled_s() > before)
+        engine.gate.set()
+        await running
+        await until(lambda: lane.stalled_s() == 0.0)
+        await lane.close(1.0)
+
+    check(test)
+
+
 def test_batches_are_observed_with_their_waits():
     async def test() -> None:
         engine, seen = Engine(), []

@@ -1,5 +1,6 @@
 """A whole process: it announces itself, answers, drains, and says by its exit code why it ended."""
 
+import base64
 import contextlib
 import http.client
 import json
@@ -10,7 +11,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -114,6 +117,44 @@ def test_a_process_over_its_memory_drains_and_asks_to_be_replaced():
         assert service.end() == process.EXIT_RESTART
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [("engine", "engine threads hang"), ("decode", "nothing was taken from the queue of decode")],
+)
+def test_a_process_whose_threads_hang_for_good_asks_to_be_replaced(
+    where: str, why: str, picture_bytes: bytes, tmp_path: Path
+):
+    """From a hanging thread to the exit code, with one client that asks again and again."""
+    command = [sys.executable, "-m", "tests.serve.ill_service", where, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ill:
+        try:
+            assert ill.stdout is not None
+            port = int(ill.stdout.readline())
+            told = {caption(port, picture_bytes + bytes([number])) for number in range(100)}
+            assert ill.wait(WAIT_S) == process.EXIT_RESTART
+        finally:
+            ill.kill()
+    assert told <= {None, 503, 504}
+    assert 504 in told
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    (critical,) = [line["event"] for line in lines if "be replaced" in line["event"]]
+    assert why in critical
+
+
+def caption(port: int, picture: bytes) -> int | None:
+    """The status of an answer; None if there is no service any more."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+    body = json.dumps({"image": base64.b64encode(picture).decode()})
+    try:
+        connection.request("POST", "/v1/caption", body, {"Content-Type": "application/json"})
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
 def test_two_workers_share_a_port_and_add_up_their_metrics():
     with running("--workers", "2") as service:
         while "mmllm_ready_processes 2.0" not in service.text("/metrics"):
@@ -133,6 +174,38 @@ def test_two_workers_share_a_port_and_add_up_their_metrics():
             while sum(counts := connections(service)) < 16:
                 pass  # not all are accepted yet; none is refused
         assert min(counts) > 0
+        service.process.send_signal(signal.SIGTERM)
+        assert service.end() == process.EXIT_OK
+
+
+def test_workers_that_drain_refuse_new_connections_and_answer_the_accepted(picture_bytes: bytes):
+    with running("--workers", "2") as service:
+        client = begin(service, picture_bytes)
+        assert service.get("/healthz/live")[0] == 200
+        service.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            try:
+                service.get("/healthz/live")
+            except ConnectionRefusedError:
+                break
+            except (OSError, http.client.HTTPException):
+                continue  # its connection waited when the socket closed
+        assert service.process.poll() is None  # it waits for the half request
+        client.sendall(b"\n")
+        with client:
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert service.end() == process.EXIT_OK
+
+
+def test_a_worker_over_its_memory_serves_until_it_has_an_heir():
+    with running("--workers", "2", MMLLM_MAX_RSS_MB="64") as service:
+        assert service.process.stderr is not None
+        said = ""
+        while said.count("asks for an heir") < 3:  # heirs have too much, too
+            said += service.process.stderr.readline()
+            assert service.get("/v1/models")[0] == 200
+        assert "ended with" not in said
         service.process.send_signal(signal.SIGTERM)
         assert service.end() == process.EXIT_OK
 
