@@ -2,7 +2,8 @@
 
 asyncio and uvloop accept all that wait at once: the first process to wake takes a whole burst, and
 with connections that stay open it keeps them. Here a process takes one; while it has more than
-another it first stands back a moment, in which one that sleeps can wake.
+another it first stands back a moment, in which one that sleeps can wake. Whoever closes takes all
+that wait: the system would reset them when the last process lets go of the socket.
 """
 
 import asyncio
@@ -10,6 +11,8 @@ import logging
 import socket
 from collections.abc import Callable
 from typing import Any
+
+from mmllm.serve import process
 
 PAUSE_S = 0.5  # when the system has no room for another connection
 TURN_S = 0.005  # for another process to wake, also where the processor is busy
@@ -42,11 +45,19 @@ class Acceptor:
         self._listen()
 
     def close(self) -> None:
-        """Accepts no more; what waits in the socket is for the other processes."""
+        """Accepts what waits in the socket, and no more."""
+        if self._closed:
+            return
         self._closed = True
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._listener)
+        for _ in range(process.BACKLOG):
+            try:
+                accepted, _ = self._listener.accept()
+            except OSError:  # none is left, or no room for one
+                return
+            self._take(accepted)
 
     async def wait_closed(self) -> None:
         """Waits until every accepted connection has its protocol."""
@@ -71,6 +82,9 @@ class Acceptor:
             log.error("no connection can be accepted for %s s: %s", PAUSE_S, error)
             self._stand_back(PAUSE_S)
             return
+        self._take(accepted)
+
+    def _take(self, accepted: socket.socket) -> None:
         task = self._loop.create_task(self._join(accepted))
         self._joining.add(task)
         task.add_done_callback(self._joining.discard)

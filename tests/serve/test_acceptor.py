@@ -83,6 +83,23 @@ def test_after_the_end_connections_wait_for_another_process(listener):
     assert asyncio.run(run()) == b"second"
 
 
+def test_who_closes_takes_all_that_wait(listener):
+    async def run() -> list[bytes]:
+        clients = [socket.create_connection(listener.getsockname(), WAIT_S) for _ in range(20)]
+        one = acceptor.Acceptor(listener, lambda: Greeter(b"here"))
+        one.close()
+        one.close()
+        listener.close()
+        await one.wait_closed()
+        said = []
+        for client in clients:
+            with client:
+                said.append(await asyncio.to_thread(client.recv, 16))
+        return said
+
+    assert asyncio.run(run()) == [b"here"] * 20
+
+
 class Full:
     """A listening socket of a system that has no file left, the first time."""
 
