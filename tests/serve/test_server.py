@@ -142,6 +142,21 @@ def test_a_process_whose_threads_hang_for_good_asks_to_be_replaced(
     assert why in critical
 
 
+@pytest.mark.slow
+def test_a_thread_that_hangs_does_not_hold_up_the_end_after_sigterm(
+    picture_bytes: bytes, tmp_path: Path
+):
+    command = [sys.executable, "-m", "tests.serve.ill_service", "decode", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ill:
+        try:
+            assert ill.stdout is not None
+            assert caption(int(ill.stdout.readline()), picture_bytes) == 504
+            ill.send_signal(signal.SIGTERM)
+            assert ill.wait(WAIT_S) == process.EXIT_OK
+        finally:
+            ill.kill()
+
+
 def caption(port: int, picture: bytes) -> int | None:
     """The status of an answer; None if there is no service any more."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
@@ -202,7 +217,7 @@ def test_a_worker_over_its_memory_serves_until_it_has_an_heir():
     with running("--workers", "2", MMLLM_MAX_RSS_MB="64") as service:
         assert service.process.stderr is not None
         said = ""
-        while said.count("asks for an heir") < 3:  # heirs have too much, too
+        while said.count("asks for an heir") < 3 and "ended with" not in said:  # heirs ask, too
             said += service.process.stderr.readline()
             assert service.get("/v1/models")[0] == 200
         assert "ended with" not in said
