@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import re
 import resource
 import socket
 import sys
@@ -31,6 +32,8 @@ CLIENTS = 8
 PICTURES = 64
 SLOW_CLIENTS = 100
 CUT_BODIES = 200
+BREAKER_OPEN_S = 1
+FAULT_SHARE = 0.25  # of the load's seconds: how long an engine is broken
 UNCACHED = {"MMLLM_CACHE_ITEMS": "0"}
 
 
@@ -189,7 +192,7 @@ def _faulty(
             command,
             port,
             MMLLM_CACHE_ITEMS="0",
-            MMLLM_BREAKER_OPEN_S="1",
+            MMLLM_BREAKER_OPEN_S=str(BREAKER_OPEN_S),
             MMLLM_ENGINE_TIMEOUT_S=engine_timeout_s,
         ) as service:
             file = Path(folder) / fault
@@ -201,7 +204,7 @@ def _faulty(
 
             with Load(service.url, truth, seconds) as load:
                 file.touch()
-                time.sleep(seconds / 4)
+                time.sleep(seconds * FAULT_SHARE)
                 file.unlink()
                 recovery = _seconds(well, 20.0)
             return load.row(recovery_s=recovery, ended=service.process.poll())
@@ -217,15 +220,27 @@ def engine_hangs(truth: Truth, seconds: float) -> dict[str, Any]:
     return _faulty("hang", truth, seconds, engine_timeout_s="0.5")
 
 
+def _lines_lost(service: service_process.Service) -> int:
+    """How many log lines the service says that it could not write."""
+    found = re.search(r"^mmllm_log_lines_dropped_total (\S+)$", service.get("/metrics")[1], re.M)
+    return round(float(found[1])) if found else 0
+
+
 def full_disk_for_logs(truth: Truth, seconds: float) -> dict[str, Any]:
-    """Standard output is full from the start (/dev/full), as a log on a full disk is."""
-    with (
-        open("/dev/full", "wb") as full,
-        service_process.mmllm(out=full, **UNCACHED) as service,
-        Load(service.url, truth, seconds) as load,
-    ):
-        pass
-    return load.row(recovery_s=0.0)
+    """Standard output is full throughout (/dev/full), as a log on a full disk is.
+
+    That does not pass; well is a service that answers and counts the lines it lost.
+    """
+    with open("/dev/full", "wb") as full, service_process.mmllm(out=full, **UNCACHED) as service:
+        asked = serving_load.request(service.url, "/v1/caption", truth.pictures[0])
+        with Load(service.url, truth, seconds) as load:
+            before = _lines_lost(service)
+
+            def well() -> bool:
+                return _ask(service.url, asked)[0] == "200" and _lines_lost(service) > before
+
+            recovery = _seconds(well, 20.0)
+        return load.row(recovery_s=recovery, lines_lost=_lines_lost(service))
 
 
 def full_disk_for_log_file(truth: Truth, seconds: float) -> dict[str, Any]:
@@ -240,7 +255,7 @@ def full_disk_for_log_file(truth: Truth, seconds: float) -> dict[str, Any]:
                 size = file.stat().st_size
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (free, free))
                 recovery = _seconds(lambda: file.stat().st_size > size, 20.0)
-            return load.row(recovery_s=recovery)
+            return load.row(recovery_s=recovery, lines_lost=_lines_lost(service))
 
 
 def _dribble(url: str, head: bytes, stopped: threading.Event) -> Callable[[], int]:

@@ -26,6 +26,7 @@ from mmllm.runtime import demo
 
 PICTURES = 512
 HANG_S = 30.0  # an answer that takes longer counts as hung
+REFUSED_S = 0.05  # what a client waits that got no good answer
 BOUNDARY = "mmllm-load"
 PATHS = {"caption": "/v1/caption", "embed": "/v1/embed/image"}
 SEED = 0
@@ -183,7 +184,7 @@ async def once(
     right = expected is None or status != "200" or answer(body) == expected[which]
     outcomes.add(status, time.perf_counter() - start, right)
     if status != "200" and due is None:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(REFUSED_S)
 
 
 def answer(body: bytes) -> Any:
