@@ -113,7 +113,10 @@ class Client:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status, *lines = head.split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
-        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        if headers.get("transfer-encoding") == "chunked":
+            body = await chunks(reader)
+        else:
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
         if headers.get("connection") == "close":
             self.close()
         return status.split(" ")[1], body
@@ -123,6 +126,16 @@ class Client:
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
+
+
+async def chunks(reader: asyncio.StreamReader) -> bytes:
+    """A body whose length is told piece by piece, as that of a stream is."""
+    body = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+    await reader.readuntil(b"\r\n")
+    return body
 
 
 async def closed(

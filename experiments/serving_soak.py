@@ -1,4 +1,4 @@
-"""Ten minutes of every kind of request: whether memory stays flat and nothing fails.
+"""Ten minutes of each task, streams, index writes and bad uploads: is memory flat, does any fail.
 
 Command:  python -m experiments.serving_soak [--minutes 10] [--rate 20]
 Hardware: 2 CPU cores, which the load shares with the service.
@@ -11,6 +11,7 @@ MOST_MB_AN_HOUR; caches and the allocator's pools fill before.
 
 import argparse
 import asyncio
+import base64
 import json
 import threading
 import time
@@ -28,15 +29,17 @@ WARM_SHARE = 0.2
 MOST_MB_AN_HOUR = 30.0
 MB = 1_000_000
 PICTURES = 3000  # more than the cache keeps: it must let go, too
+TURNS = 12
+INDEXED = 100  # names in the index, each written more than once
 CACHE = {"MMLLM_CACHE_ITEMS": "1000"}
 
 
 def requests(url: str, count: int = PICTURES) -> list[bytes]:
-    """Captions, vectors, texts, searches, index entries and broken uploads, in turns."""
-    pictures = serving_load.pictures(count)
+    """Each kind of request in its turn, and broken uploads; captions and vectors more often."""
     found = []
-    for number, picture in enumerate(pictures):
-        turn = number % 8
+    for number, picture in enumerate(serving_load.pictures(count)):
+        image = base64.b64encode(picture).decode()
+        turn = number % TURNS
         if turn < 3:
             found.append(serving_load.request(url, "/v1/caption", picture))
         elif turn < 5:
@@ -46,9 +49,29 @@ def requests(url: str, count: int = PICTURES) -> list[bytes]:
             found.append(_json(url, "/v1/embed/text", texts))
         elif turn == 6:
             found.append(_json(url, "/v1/search", {"text": f"a bus {number}", "k": 3}))
+        elif turn == 7:
+            found.append(serving_load.request(url, "/v1/ocr", picture))
+        elif turn == 8:
+            asked = {"image": image, "question": "what color is it?"}
+            found.append(_json(url, "/v1/vqa", asked))
+        elif turn == 9:
+            name = f"picture-{number // TURNS % INDEXED}"
+            found.append(serving_load.request(url, f"/v1/index/{name}", picture))
+        elif turn == 10:
+            found.append(_chat(url, image, stream=number // TURNS % 2 == 0))
         else:
             found.append(serving_load.request(url, "/v1/caption", picture[: len(picture) // 2]))
     return found
+
+
+def _chat(url: str, image: str, stream: bool) -> bytes:
+    parts = [
+        {"type": "text", "text": "describe it"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}},
+    ]
+    messages = [{"role": "user", "content": parts}]
+    document = {"model": "nano", "messages": messages, "stream": stream}
+    return _json(url, "/v1/chat/completions", document)
 
 
 def _json(url: str, path: str, document: Any) -> bytes:

@@ -1,5 +1,7 @@
 """Rows of the load experiment: ratios, the sustainable rate, percentiles, a memory's slope."""
 
+import asyncio
+
 import pytest
 
 from experiments import serving, serving_load, serving_soak
@@ -74,3 +76,21 @@ def test_the_slope_of_memory_leaves_out_the_warm_up():
     assert serving_soak.slope(samples) == pytest.approx(0.0, abs=1e-6)
     rising = [(float(t), 100.0 + t / 3600) for t in range(20)]
     assert serving_soak.slope(rising) == pytest.approx(1.0)
+
+
+def test_the_soak_asks_for_each_task_for_streams_and_for_writes():
+    asked = serving_soak.requests("http://127.0.0.1:1", 2 * serving_soak.TURNS)
+    lines = {request.split(b" ", 2)[1].decode() for request in asked}
+    tasks = {"caption", "ocr", "vqa", "embed/image", "embed/text", "search", "chat/completions"}
+    assert lines == {f"/v1/{task}" for task in (*tasks, "index/picture-0", "index/picture-1")}
+    assert sum(b'"stream": true' in request for request in asked) == 1
+
+
+def test_a_body_that_comes_in_chunks_is_put_together():
+    async def read() -> tuple[bytes, bytes]:
+        reader = asyncio.StreamReader()
+        reader.feed_data(b"3\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\nHTTP/1.1")
+        reader.feed_eof()
+        return await serving_load.chunks(reader), await reader.read()
+
+    assert asyncio.run(read()) == (b"abc0123456789abcdef", b"HTTP/1.1")
