@@ -83,8 +83,8 @@ bench: setup ## score the shipped model on every held-out split
 bench-latency: setup ## the shipped LiteRT file beside float32 and int8, stage by stage
 	$(BIN)/python -m experiments.latency $(BUNDLE)
 
-bench-serve: setup ## the service under load, beside a plain handler without batching
-	$(BIN)/python -m experiments.serving
+bench-serve: setup ## the service under load, beside plain handlers (LITSERVE=PYTHON: and LitServe)
+	$(BIN)/python -m experiments.serving $(if $(LITSERVE),--litserve $(LITSERVE))
 
 # By itself, and without run-time checks: beside other tests the ratios mean nothing.
 bench-regression: setup ## what the service costs beside its yardsticks, against the baseline

@@ -10,13 +10,16 @@ it. `--litserve` names a Python that has LitServe; without it those rows are mis
 """
 
 import argparse
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from experiments import runner, service_process
 from mmllm.export import bundle as bundle_lib
 from mmllm.runtime import model as model_lib
 
+ROOT = Path(__file__).parents[1]
 CLIENTS = (1, 8, 32, 128)
 TASKS = ("caption", "embed")
 SHARES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the closed-loop throughput, for open loads
@@ -41,6 +44,15 @@ def kinds(litserve: str | None) -> dict[str, Any]:
     if litserve:
         found["LitServe"] = lambda: baseline(None, litserve, "/health")
     return found
+
+
+def has_litserve(python: str) -> bool:
+    """Whether a Python can run `experiments.serving_litserve`."""
+    command = [python, "-c", "import experiments.serving_litserve"]
+    try:
+        return not subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60).returncode
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def baseline(kind: str | None, python: str = sys.executable, ready: str = "/ready") -> Any:
@@ -133,6 +145,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each row")
     parser.add_argument("--smoke", action="store_true", help="one second a row, nothing written")
     args = parser.parse_args()
+    if args.litserve and not has_litserve(args.litserve):  # not after minutes of other rows
+        parser.error(f"{args.litserve} is no Python that has LitServe and what mmllm needs")
     if args.smoke:
         print(measure(args.litserve, 1.0, (1, 8))["sustainable"])
         return

@@ -94,3 +94,9 @@ def test_a_body_that_comes_in_chunks_is_put_together():
         return await serving_load.chunks(reader), await reader.read()
 
     assert asyncio.run(read()) == (b"abc0123456789abcdef", b"HTTP/1.1")
+
+
+def test_a_python_without_litserve_is_known_before_anything_is_measured(tmp_path):
+    assert not serving.has_litserve(str(tmp_path / "python"))
+    assert not serving.has_litserve("false")
+    assert serving.has_litserve("true")
