@@ -116,10 +116,11 @@ ci: check smoke bench-regression ## everything: check, smoke, and all tests with
 hooks: setup ## check each commit with the tools of the lock
 	$(BIN)/pre-commit install
 
+EXTRAS = jax train export serve dev
 lock: ## resolve the locks anew (needs uv)
 	@COMPILE="uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header" && \
 	{ echo "# Everything that make setup installs, for Python 3.11 to 3.13. Rewrite it with: make lock"; \
-	  $$COMPILE pyproject.toml --all-extras; } > requirements.lock.tmp && \
+	  $$COMPILE pyproject.toml $(EXTRAS:%=--extra %); } > requirements.lock.tmp && \
 	{ echo "# The part of requirements.lock that make demo installs: what runs a trained model."; \
 	  echo setuptools | $$COMPILE pyproject.toml - -c requirements.lock.tmp; } > requirements-runtime.lock.tmp && \
 	{ echo "# The part of requirements.lock that deploy/Dockerfile installs: the HTTP service and the model."; \

@@ -1,6 +1,6 @@
 """The same application under Ray Serve: one whole service a replica, scaled by its queue.
 
-    pip install 'ray[serve]' 'mmllm[serve]'
+    pip install 'mmllm[ray]'
     RAY_SERVE_THROUGHPUT_OPTIMIZED=1 serve run deploy.ray_app:app
 
 Run it from the repository's root, or with this file on the path of the workers. Batches are made
@@ -13,8 +13,8 @@ from typing import Any
 from ray import serve  # pyrefly: ignore[missing-import]
 
 QUEUE = 64  # as MMLLM_QUEUE_SIZE: above it a replica answers 503 itself
-# Ray's proxy stands in front, on the same machine, and has its own drain and host names.
-DEFAULTS = {"MMLLM_TRUSTED_HOSTS": "*", "MMLLM_DOCS": "true"}
+# Ray's proxy stands in front and lets others in, under names that it does not know.
+DEFAULTS = {"MMLLM_HOST": "0.0.0.0", "MMLLM_TRUSTED_HOSTS": "*"}
 
 
 def make() -> Any:

@@ -1,8 +1,10 @@
 """What deploy/ says of the service is true of it: names of settings, times, sizes, probes."""
 
+import json
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,46 @@ def test_containers_have_time_to_drain():
     pods = (DEPLOY / "kubernetes" / "mmllm.yaml").read_text()
     assert f"sleep({PAUSE_S})" in pods
     assert number(r"terminationGracePeriodSeconds: (\d+)", pods) >= bound + PAUSE_S
+
+
+def test_containers_of_one_machine_share_an_index_and_pods_have_none():
+    compose = (DEPLOY / "compose.yaml").read_text()
+    assert 'volumes: ["index:/data"]' in compose
+    assert "MMLLM_INDEX_PATH: /data/index.sqlite" in compose
+    assert "install -d -o 10001 /data" in (DEPLOY / "Dockerfile").read_text()
+    pods = (DEPLOY / "kubernetes" / "mmllm.yaml").read_text()
+    assert number(r"replicas: (\d+)", pods) > 1
+    assert 'MMLLM_INDEX_ITEMS: "0"' in pods
+
+
+def test_pods_without_their_secret_do_not_start():
+    pods = (DEPLOY / "kubernetes" / "mmllm.yaml").read_text()
+    assert "secret: {secretName: mmllm-keys}" in pods
+    assert "optional" not in pods
+    assert "everyone may ask" not in pods
+
+
+def test_under_ray_whoever_comes_without_a_key_is_no_admin(monkeypatch: pytest.MonkeyPatch):
+    text = (DEPLOY / "ray_app.py").read_text()
+    defaults = re.search(r"^DEFAULTS = (\{.*\})$", text, re.MULTILINE)
+    assert defaults
+    for name, value in json.loads(defaults[1]).items():
+        monkeypatch.setenv(name, value)
+    settings = settings_lib.load()
+    assert settings.host == "0.0.0.0"
+    assert "admin" not in settings.anonymous_scopes
+
+
+def test_ray_is_an_extra_that_no_lock_has():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    locked = re.search(r"^EXTRAS = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert locked
+    assert set(extras) - set(locked[1].split()) == {"ray"}
+    assert set(locked[1].split()) <= set(extras)
+    for lock in ROOT.glob("requirements*.lock"):
+        assert not re.search(r"^ray==", lock.read_text(), re.MULTILINE)
 
 
 def test_memory_ends_a_process_before_the_system_does():
