@@ -1,11 +1,13 @@
 """Whether this process is alive, ready, started, and when it should be replaced.
 
-Probes read it, the server obeys it. A watch in the event loop looks at what can go wrong slowly:
-memory, engine threads that hang, a queue that nothing is taken from, a loop that is held up.
+Probes read it, the server obeys it; where another server runs the application, the probes alone
+bring about the drain and the replacement. A watch in the event loop looks at what can go wrong
+slowly: memory, engine threads that hang, a queue that nothing is taken from, a loop held up.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,7 +35,7 @@ class Health:
     """What probes are told.
 
     Args:
-      settings: `max_rss_mb`.
+      settings: `max_rss_mb`, and `drain_s`, after which a process over it is not alive.
       metrics: told of readiness, the drain and the memory.
 
     Attributes:
@@ -42,11 +44,13 @@ class Health:
 
     def __init__(self, settings: settings_lib.Settings, metrics: metrics_lib.Metrics) -> None:
         self._most_bytes = None if settings.max_rss_mb is None else settings.max_rss_mb * MB
-        self._metrics = metrics
+        self._drain_s, self._metrics = settings.drain_s, metrics
         self._fatal_checks: list[Check] = []
         self._checks: list[Check] = []
         self._each_tick: list[Callable[[], None]] = []
         self._fatal: str | None = None
+        self._heavy: str | None = None
+        self._heavy_since = 0.0
         self._lag_s = 0.0
         self._started = self._draining = False
         self._task: asyncio.Task[None] | None = None
@@ -95,6 +99,8 @@ class Health:
         reasons = [*self.live().reasons, *self.startup().reasons]
         if self._draining:
             reasons.append("draining")
+        if self._heavy is not None and self._heavy not in reasons:
+            reasons.append(self._heavy)
         if self._lag_s > MOST_LAG_S:
             reasons.append(f"the event loop was held up for {self._lag_s:.1f} s")
         if self._started:
@@ -109,6 +115,8 @@ class Health:
 
     def _look(self) -> None:
         """Finds out whether something is wrong for good; it stays so."""
+        if self._heavy is not None and time.monotonic() > self._heavy_since + self._drain_s:
+            self._fatal = self._fatal or self._heavy  # what was accepted has been answered
         for check in [] if self._fatal else self._fatal_checks:
             if (reason := check()) is not None:
                 self._fatal, self.must_exit = reason, True
@@ -126,12 +134,10 @@ class Health:
     def _weigh(self) -> None:
         size = self._metrics.resident_bytes()
         if self._most_bytes is not None and size > self._most_bytes and not self.must_exit:
-            self.must_exit = True
-            log.critical(
-                "%d MB of memory are more than max_rss_mb=%d: this process drains and ends",
-                size // MB,
-                self._most_bytes // MB,
-            )
+            most_mb = self._most_bytes // MB
+            self._heavy = f"{size // MB} MB of memory are more than max_rss_mb={most_mb}"
+            self._heavy_since, self.must_exit = time.monotonic(), True
+            log.critical("%s: this process drains and ends", self._heavy)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

@@ -60,13 +60,19 @@ def test_what_is_wrong_for_good_asks_for_a_replacement_and_stays(settings, seen)
     assert not health.ready().ok
 
 
-def test_too_much_memory_asks_for_a_replacement(make_settings, seen):
+def test_too_much_memory_asks_for_a_drain_and_then_for_a_replacement(make_settings, seen):
     async def test() -> None:
-        health = health_lib.Health(make_settings(max_rss_mb=64), seen)  # this process has more
+        settings = make_settings(max_rss_mb=64, drain_s=5.0)  # this process has more
+        health = health_lib.Health(settings, seen)
         health.start()
         health.started()
         await until(lambda: health.must_exit)
+        (reason,) = health.ready().reasons  # no other server than ours looks at must_exit
+        assert "more than max_rss_mb=64" in reason
         assert health.live().ok
+        health._heavy_since -= 5.1  # as long as a drain ago
+        assert health.live() == health_lib.Report(False, (reason,))
+        assert health.ready() == health_lib.Report(False, (reason,))
         await health.close()
 
     check(test)
