@@ -89,6 +89,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains: not ready, then no new connections, then no requests."""
         self._health.drain()
+        # A client that is told leaves by itself: no request of its crosses the end of a connection.
+        self.server_state.default_headers.append((b"connection", b"close"))
         bound = _end_in(self._drain_s + 2 * process.GRACE_S, self.code or process.EXIT_STUCK)
         for _ in range(round(LEAD_SHARE * self._drain_s / TICK_S)):
             if not self.force_exit:

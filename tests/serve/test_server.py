@@ -100,16 +100,24 @@ def test_a_request_that_began_before_sigterm_is_answered_and_the_process_ends_wi
         client = begin(service, picture_bytes)
         assert service.get("/healthz/live")[0] == 200  # the half request has been read by now
         service.process.send_signal(signal.SIGTERM)
-        status = service.get("/healthz/ready")[0]
+        status, closes = ready(service)
         while status == 200:  # the signal is on its way
-            status = service.get("/healthz/ready")[0]
-        assert status == 503
+            status, closes = ready(service)
+        assert (status, closes) == (503, "close")
         client.sendall(b"\n")
         with client:
             assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
         assert service.end() == process.EXIT_OK
         with pytest.raises(OSError, match="refused"):
             service.get("/healthz/live")
+
+
+def ready(service: Running) -> tuple[int, str | None]:
+    """Status of the probe, and what is to come of the connection."""
+    with contextlib.closing(service.connection()) as connection:
+        connection.request("GET", "/healthz/ready")
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("connection")
 
 
 def test_a_process_over_its_memory_drains_and_asks_to_be_replaced():
