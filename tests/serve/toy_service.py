@@ -21,7 +21,9 @@ from mmllm.serve import process, supervisor
 
 WAIT_S = 10.0
 CROWDED = range(2, 5)  # of the starts: after those of the first two workers
-BOUNDS = supervisor.Bounds(start_s=30.0, hang_s=2.0, stop_s=1.0, back_off_s=(0.0, 0.05, 0.1, 0.15))
+BOUNDS = supervisor.Bounds(
+    start_s=30.0, hang_s=4.0, stop_s=WAIT_S, back_off_s=(0.0, 0.05, 0.1, 0.15)
+)
 
 
 def work(listener: socket.socket, mode: str, share: process.Share) -> None:
@@ -81,7 +83,7 @@ def main() -> int:
         start = supervisor.starter(context, work, (listener, mode), count)
         if mode == "crowded":
             start = crowded(start, CROWDED)
-        bounds = BOUNDS._replace(stop_s=WAIT_S) if mode == "slow" else BOUNDS
+        bounds = BOUNDS._replace(stop_s=1.0) if mode == "deaf" else BOUNDS
         return supervisor.Supervisor(start, count, bounds, refuse=listener.close).run()
 
 
