@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple, TypeVar
 
-from mmllm.serve import batcher, bundles, tasks, tracing
+from mmllm.serve import batcher, bundles, problems, tasks, tracing
 from mmllm.serve import metrics as metrics_lib
 from mmllm.serve import pool as pool_lib
 from mmllm.serve import settings as settings_lib
@@ -77,13 +77,16 @@ class Lanes:
         self._paging = _Threads("page", 1, settings.queue_size)
         self._indexing = _Threads("index", 1, settings.queue_size)
 
-    async def run(self, task: str, item: Any, deadline: float) -> Ran:
+    async def run(
+        self, task: str, item: Any, deadline: float, on: pool_lib.Generation | None = None
+    ) -> Ran:
         """Sends an item to the model.
 
         Args:
           task: one of RUNS.
           item: as the task's function takes it.
           deadline: in the event loop's time.
+          on: the model that the item was made for; None: the one that serves now.
 
         Raises:
           Problem: see `Batcher.submit` and `Pool.run`.
@@ -91,8 +94,8 @@ class Lanes:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        with tracing.span("run", task=task):
-            value, ran = await self._model[task].submit(item, deadline)
+        with tracing.span("run", task=task), on or self._pool.serving() as model:
+            value, ran = await self._model[task].submit((model, item), deadline)
         queue_s = max(0.0, loop.time() - started - ran.run_s)
         return Ran(value, ran.bundle, ran.engine, ran.degraded, queue_s, ran.run_s)
 
@@ -154,10 +157,28 @@ class Lanes:
             "index": self._indexing.lane,
         }
 
-    async def _on_pool(self, task: str, items: list[Any]) -> Sequence[Any]:
-        ran = await self._pool.run(task, RUNS[task], items)
-        how = ran._replace(values=[])
-        return [value if isinstance(value, Exception) else (value, how) for value in ran.values]
+    async def _on_pool(
+        self, task: str, items: list[tuple[pool_lib.Generation, Any]]
+    ) -> Sequence[Any]:
+        """Runs a batch, each item on its own model: around a reload there are two."""
+        places: dict[pool_lib.Generation, list[int]] = {}
+        for place, (model, _) in enumerate(items):
+            places.setdefault(model, []).append(place)
+        found: dict[int, Any] = {}
+        for model, group in places.items():
+            try:
+                ran = await self._pool.run(
+                    task, RUNS[task], [items[place][1] for place in group], model
+                )
+            except problems.Problem as problem:
+                if len(places) == 1:
+                    raise
+                found.update(dict.fromkeys(group, problem))  # the other model may be well
+                continue
+            how = ran._replace(values=[])
+            for place, value in zip(group, ran.values, strict=True):
+                found[place] = value if isinstance(value, Exception) else (value, how)
+        return [found[place] for place in range(len(items))]
 
     def _observe(self, task: str, batch: batcher.Batch) -> None:
         self._metrics.batch_size(task, batch.size)

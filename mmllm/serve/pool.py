@@ -2,7 +2,8 @@
 
 Batchers and streams run their functions here; each goes through a breaker to a thread with a
 model. When the chosen engine rests, the other one answers and every answer says so. A reload
-warms the new model beside the old, swaps, and frees the old one once its last batch is done.
+warms the new model beside the old and swaps; a request that was checked against the old one also
+runs on it, so it is freed once the last of these is answered.
 """
 
 import asyncio
@@ -51,11 +52,16 @@ class _Engine:
     name: str
     workers: workers_lib.Workers[Any]
     breaker: breaker_lib.Breaker
+    retired: bool = False
+
+    def lets_through(self) -> bool:
+        """Whether a batch would be tried now."""
+        return self.workers.alive > 0 and self.breaker.lets_through()
 
 
 @dataclasses.dataclass(eq=False)
-class _Generation:
-    """One model with its engines, from load to release."""
+class Generation:
+    """One model with its engines, from load to release; not freed as long as a `with` holds it."""
 
     bundle: bundles.Bundle
     chosen: _Engine
@@ -63,6 +69,15 @@ class _Generation:
     loading: "asyncio.Task[None] | None" = None
     users: int = 0
     unused: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+
+    def __enter__(self) -> "Generation":
+        self.users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.users -= 1
+        if self.users == 0:
+            self.unused.set()
 
     def engines(self) -> list[_Engine]:
         return [self.chosen, *([self.fallback] if self.fallback else [])]
@@ -84,7 +99,7 @@ class Pool:
         make: Make = bundles.Bundle.maker,
     ) -> None:
         self._settings, self._metrics, self._make = settings, metrics, make
-        self._current: _Generation | None = None
+        self._current: Generation | None = None
         self._reloading = asyncio.Lock()
         self._releases: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -96,18 +111,38 @@ class Pool:
         Raises:
           Problem: "model-unavailable" before `start` and after `close`.
         """
-        return self._serving().bundle
+        return self.serving().bundle
 
     @property
     def degraded(self) -> bool:
         """Whether the chosen engine rests."""
-        return self._serving().chosen.breaker.state != "closed"
+        return self.serving().chosen.breaker.state != "closed"
 
     @property
     def fatal(self) -> str | None:
         """Why the process should be restarted, or None."""
         engines = [] if self._current is None else self._current.engines()
         return next((engine.workers.fatal for engine in engines if engine.workers.fatal), None)
+
+    @property
+    def blocked(self) -> str | None:
+        """Why no batch would be tried now, or None; it may pass."""
+        engines = [] if self._current is None else self._current.engines()
+        if not engines or any(engine.lets_through() for engine in engines):
+            return None
+        if not any(engine.workers.alive for engine in engines):
+            return "no engine thread is at work"
+        return f"engine {engines[0].name} rests after failures, and no other is well"
+
+    def serving(self) -> Generation:
+        """The model that serves now, for a request to hold from its checks to its answer.
+
+        Raises:
+          Problem: "model-unavailable" before `start` and after `close`.
+        """
+        if self._current is None:
+            raise problems.Problem("model-unavailable", retry_after_s=1.0)
+        return self._current
 
     async def start(self) -> None:
         """Loads, verifies and warms the model.
@@ -120,26 +155,23 @@ class Pool:
         self._current = await self._load(self._settings.model)
         self._announce()
 
-    async def run(self, task: str, function: Function, items: list[Any]) -> Ran:
+    async def run(
+        self, task: str, function: Function, items: list[Any], on: Generation | None = None
+    ) -> Ran:
         """Runs a batch.
 
         Args:
           task: for the metrics.
           function: runs in a thread with a model; may be run again on the fallback.
           items: of the batch.
+          on: what the items were made for; None: the model that serves now.
 
         Raises:
           Problem: "model-unavailable" if no engine is well, "engine-stuck" if it just hung.
           Exception: what the function raised.
         """
-        generation = self._serving()
-        generation.users += 1
-        try:
+        with on or self.serving() as generation:
             return await self._run(generation, task, function, items)
-        finally:
-            generation.users -= 1
-            if generation.users == 0:
-                generation.unused.set()
 
     async def reload(self, model: str) -> bundles.Bundle:
         """Puts another model in the place of the one that serves.
@@ -154,7 +186,7 @@ class Pool:
         if self._reloading.locked():
             raise problems.Problem("reload-running", retry_after_s=5.0)
         async with self._reloading:
-            old = self._serving()
+            old = self.serving()
             try:
                 new = await self._load(model)
             except Exception as error:
@@ -167,13 +199,15 @@ class Pool:
             self._current = new
             self._announce()
             self._metrics.reload(True)
-            release = asyncio.create_task(self._release(old), name="release-model")
+            release = asyncio.create_task(
+                self._release(old, self._settings.deadline_s), name="release-model"
+            )
             self._releases.add(release)
             release.add_done_callback(self._releases.discard)
             return new.bundle
 
     async def close(self) -> None:
-        """Frees all models; batches that still run are not waited for longer than JOIN_S."""
+        """Frees all models; batches that still run are waited for as long as one may take."""
         self._closed = True
         current, self._current = self._current, None
         releases = [*self._releases]
@@ -181,26 +215,21 @@ class Pool:
             releases.append(asyncio.create_task(self._release(current), name="release-model"))
         await asyncio.gather(*releases, return_exceptions=True)
 
-    def _serving(self) -> _Generation:
-        if self._current is None:
-            raise problems.Problem("model-unavailable", retry_after_s=1.0)
-        return self._current
-
     def _announce(self) -> None:
-        generation = self._serving()
+        generation = self.serving()
         bundle, engine = generation.bundle, generation.chosen.name
         self._metrics.model(bundle.name, bundle.fingerprint, engine)
         self._metrics.breaker(engine, "closed")
         log.info("model %s (%s) serves on %s", bundle.name, bundle.fingerprint[:12], engine)
 
-    async def _load(self, model: str) -> _Generation:
+    async def _load(self, model: str) -> Generation:
         bundle = await asyncio.to_thread(bundles.open_bundle, model, self._settings.engine)
 
         def heard(state: str) -> None:
             if state == "opened":
                 self._want_fallback(generation)
 
-        generation = _Generation(bundle, self._engine(bundle, bundle.engines[0], heard))
+        generation = Generation(bundle, self._engine(bundle, bundle.engines[0], heard))
         await generation.chosen.workers.start()
         return generation
 
@@ -215,16 +244,22 @@ class Pool:
         )
 
         def heard(state: str) -> None:
-            self._metrics.breaker(name, state)
             log.warning("the breaker of engine %s is %s", name, state)
-            listen(state)
+            if not engine.retired:  # else the metric is another's, and no fallback worth a load
+                self._metrics.breaker(name, state)
+                listen(state)
 
         breaker = breaker_lib.Breaker(
-            name, self._settings.breaker_failures, self._settings.breaker_open_s, heard
+            name,
+            self._settings.breaker_failures,
+            self._settings.breaker_open_s,
+            heard,
+            innocent=(ValueError,),  # of an input that the checks should have refused
         )
-        return _Engine(name, workers, breaker)
+        engine = _Engine(name, workers, breaker)
+        return engine
 
-    def _want_fallback(self, generation: _Generation) -> None:
+    def _want_fallback(self, generation: Generation) -> None:
         """Fetches the other engine, now that the chosen one is given a rest."""
         wanted = generation.fallback is None and generation.loading is None
         if wanted and len(generation.bundle.engines) > 1 and not self._closed:
@@ -232,7 +267,7 @@ class Pool:
                 self._load_fallback(generation), name="load-fallback"
             )
 
-    async def _load_fallback(self, generation: _Generation) -> None:
+    async def _load_fallback(self, generation: Generation) -> None:
         engine = self._engine(generation.bundle, generation.bundle.engines[1])
         try:
             await engine.workers.start()
@@ -247,7 +282,7 @@ class Pool:
                 engine.workers.close()
 
     async def _run(
-        self, generation: _Generation, task: str, function: Function, items: list[Any]
+        self, generation: Generation, task: str, function: Function, items: list[Any]
     ) -> Ran:
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -275,13 +310,15 @@ class Pool:
         self._metrics.fallback(task, ran.engine)
         return ran
 
-    async def _release(self, generation: _Generation) -> None:
-        """Frees a model once no batch uses it."""
+    async def _release(self, generation: Generation, request_s: float = 0.0) -> None:
+        """Frees a model once nothing uses it; `request_s` is what a request may still take."""
+        for engine in generation.engines():
+            engine.retired = True
         if generation.loading is not None:
             generation.loading.cancel()
             await asyncio.gather(generation.loading, return_exceptions=True)
         try:
-            async with asyncio.timeout(self._settings.engine_timeout_s + JOIN_S):
+            async with asyncio.timeout(request_s + self._settings.engine_timeout_s + JOIN_S):
                 while generation.users:
                     generation.unused.clear()
                     await generation.unused.wait()

@@ -8,7 +8,7 @@ and stops its work when it is cancelled.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,7 @@ class Service:
         self._limits = pictures.limits_of(settings)
         self._shelf = shelf.Shelf(settings)
         self.health.watch(lambda: self._pool.fatal, fatal=True)
+        self.health.watch(lambda: self._pool.blocked)
         self.health.watch(self._lanes.stalled)
         self.health.watch(lambda: self._lanes.stalled(HOPELESS), fatal=True)
         self.health.each_tick(self._lanes.tell)
@@ -122,98 +123,99 @@ class Service:
         self, image: bytes, *, language: str = "en", beam: int = 1, deadline_s: float | None = None
     ) -> answers.Text:
         """Says what a picture shows."""
-        bundle = self._pool.bundle
-        checks.language(bundle, language)
-        checks.beam(beam)
+        with self._pool.serving() as model:
+            checks.language(model.bundle, language)
+            checks.beam(beam)
 
-        async def work(deadline: float) -> asking.Work:
-            pixels, decode_s = await self._square("caption", image, deadline)
-            item = tasks.Captioned(pixels, language, beam)
-            ran = await self._lanes.run("caption", item, deadline)
-            return asking.Work([ran.value.text, ran.value.score], ran, decode_s)
+            async def work(deadline: float) -> asking.Work:
+                pixels, decode_s = await self._square("caption", image, model, deadline)
+                item = tasks.Captioned(pixels, language, beam)
+                ran = await self._lanes.run("caption", item, deadline, model)
+                return asking.Work([ran.value.text, ran.value.score], ran, decode_s)
 
-        options = {"language": language, "beam": beam}
-        (text, score), made = await self._asking.ask(
-            "caption", bundle, [image], options, work, deadline_s
-        )
-        return answers.Text(text, score, made)
+            options = {"language": language, "beam": beam}
+            (text, score), made = await self._ask(
+                "caption", model, [image], options, work, deadline_s
+            )
+            return answers.Text(text, score, made)
 
     async def vqa(
         self, image: bytes, question: str, *, beam: int = 1, deadline_s: float | None = None
     ) -> answers.Text:
         """Answers a question about a picture."""
-        bundle = self._pool.bundle
-        cleaned = checks.question(bundle, question)
-        checks.beam(beam)
+        with self._pool.serving() as model:
+            cleaned = checks.question(model.bundle, question)
+            checks.beam(beam)
 
-        async def work(deadline: float) -> asking.Work:
-            pixels, decode_s = await self._square("vqa", image, deadline)
-            ran = await self._lanes.run("vqa", tasks.Asked(pixels, cleaned, beam), deadline)
-            return asking.Work([ran.value.text, ran.value.score], ran, decode_s)
+            async def work(deadline: float) -> asking.Work:
+                pixels, decode_s = await self._square("vqa", image, model, deadline)
+                ran = await self._lanes.run(
+                    "vqa", tasks.Asked(pixels, cleaned, beam), deadline, model
+                )
+                return asking.Work([ran.value.text, ran.value.score], ran, decode_s)
 
-        options = {"question": cleaned, "beam": beam}
-        (text, score), made = await self._asking.ask(
-            "vqa", bundle, [image], options, work, deadline_s
-        )
-        return answers.Text(text, score, made)
+            options = {"question": cleaned, "beam": beam}
+            (text, score), made = await self._ask("vqa", model, [image], options, work, deadline_s)
+            return answers.Text(text, score, made)
 
     async def ocr(self, image: bytes, *, deadline_s: float | None = None) -> answers.Reading:
         """Reads the lines of text in a picture."""
-        bundle = self._pool.bundle
+        with self._pool.serving() as model:
 
-        async def work(deadline: float) -> asking.Work:
-            page, decode_s = await self._lanes.decode(
-                "ocr", lambda: tasks.page(image, self._limits, bundle.config), deadline
-            )
-            turns = [
-                await self._lanes.run("ocr", page.strips[start : start + STRIPS], deadline)
-                for start in range(0, max(1, len(page.strips)), STRIPS)
-            ]
-            read = [scored for ran in turns for scored in ran.value]
-            regions = model_lib.regions_of(page.lines, read)
-            whole = turns[0]._replace(
-                degraded=any(ran.degraded for ran in turns),
-                queue_s=sum(ran.queue_s for ran in turns),
-                engine_s=sum(ran.engine_s for ran in turns),
-            )
-            lines = [[region.text, list(region.box), region.score] for region in regions]
-            return asking.Work([page.width, page.height, lines], whole, decode_s)
+            async def work(deadline: float) -> asking.Work:
+                page, decode_s = await self._lanes.decode(
+                    "ocr", lambda: tasks.page(image, self._limits, model.bundle.config), deadline
+                )
+                turns = [
+                    await self._lanes.run(
+                        "ocr", page.strips[start : start + STRIPS], deadline, model
+                    )
+                    for start in range(0, max(1, len(page.strips)), STRIPS)
+                ]
+                read = [scored for ran in turns for scored in ran.value]
+                regions = model_lib.regions_of(page.lines, read)
+                whole = turns[0]._replace(
+                    degraded=any(ran.degraded for ran in turns),
+                    queue_s=sum(ran.queue_s for ran in turns),
+                    engine_s=sum(ran.engine_s for ran in turns),
+                )
+                lines = [[region.text, list(region.box), region.score] for region in regions]
+                return asking.Work([page.width, page.height, lines], whole, decode_s)
 
-        (width, height, lines), made = await self._asking.ask(
-            "ocr", bundle, [image], {}, work, deadline_s
-        )
-        found = tuple(answers.Line(text, tuple(box), score) for text, box, score in lines)
-        return answers.Reading(found, width, height, made)
+            (width, height, lines), made = await self._ask(
+                "ocr", model, [image], {}, work, deadline_s
+            )
+            found = tuple(answers.Line(text, tuple(box), score) for text, box, score in lines)
+            return answers.Reading(found, width, height, made)
 
     async def embed_image(
         self, image: bytes, *, deadline_s: float | None = None
     ) -> answers.Vectors:
         """The unit vector of a picture."""
+        with self._pool.serving() as model:
 
-        async def work(deadline: float) -> asking.Work:
-            pixels, decode_s = await self._square("embed_image", image, deadline)
-            ran = await self._lanes.run("embed_image", pixels, deadline)
-            return asking.Work(ran.value.tolist(), ran, decode_s)
+            async def work(deadline: float) -> asking.Work:
+                pixels, decode_s = await self._square("embed_image", image, model, deadline)
+                ran = await self._lanes.run("embed_image", pixels, deadline, model)
+                return asking.Work(ran.value.tolist(), ran, decode_s)
 
-        rows, made = await self._asking.ask(
-            "embed_image", self._pool.bundle, [image], {}, work, deadline_s
-        )
-        return answers.Vectors(tuple(map(tuple, rows)), made)
+            rows, made = await self._ask("embed_image", model, [image], {}, work, deadline_s)
+            return answers.Vectors(tuple(map(tuple, rows)), made)
 
     async def embed_text(
         self, texts: Sequence[str], *, deadline_s: float | None = None
     ) -> answers.Vectors:
         """The unit vectors of texts, in their order."""
-        bundle = self._pool.bundle
-        cleaned = checks.texts(bundle, "texts", texts, self.settings.max_texts)
+        with self._pool.serving() as model:
+            cleaned = checks.texts(model.bundle, "texts", texts, self.settings.max_texts)
 
-        async def work(deadline: float) -> asking.Work:
-            ran = await self._lanes.run("embed_text", cleaned, deadline)
-            return asking.Work(ran.value.tolist(), ran)
+            async def work(deadline: float) -> asking.Work:
+                ran = await self._lanes.run("embed_text", cleaned, deadline, model)
+                return asking.Work(ran.value.tolist(), ran)
 
-        inputs = [text.encode() for text in cleaned]
-        rows, made = await self._asking.ask("embed_text", bundle, inputs, {}, work, deadline_s)
-        return answers.Vectors(tuple(map(tuple, rows)), made)
+            inputs = [text.encode() for text in cleaned]
+            rows, made = await self._ask("embed_text", model, inputs, {}, work, deadline_s)
+            return answers.Vectors(tuple(map(tuple, rows)), made)
 
     async def search(
         self,
@@ -275,26 +277,52 @@ class Service:
         begins. Closing the iterator stops the work. The pieces wait for a slow reader, the engine
         does not.
         """
-        asked = None if question is None else checks.question(self._pool.bundle, question)
-        checks.language(self._pool.bundle, language)
-        async with self._asking.bounded("stream", deadline_s) as deadline:
-            pixels, _ = await self._square("stream", image, deadline)
+        with self._pool.serving() as model:
+            asked = None if question is None else checks.question(model.bundle, question)
+            checks.language(model.bundle, language)
+            async with self._asking.bounded("stream", deadline_s) as deadline:
+                pixels, _ = await self._square("stream", image, model, deadline)
 
-        def generate(model: bundles.Model) -> Iterator[str]:
-            if asked is None:
-                return model.stream_caption(pixels, language)
-            return model.stream_answer(pixels, asked)
+            def generate(engine: bundles.Model) -> Iterator[str]:
+                if asked is None:
+                    return engine.stream_caption(pixels, language)
+                return engine.stream_answer(pixels, asked)
 
-        made = streams.pieces(
-            self._lanes, generate, deadline, lambda count: self.metrics.tokens("stream", count)
-        )
+            made = streams.pieces(
+                self._lanes,
+                generate,
+                deadline,
+                lambda count: self.metrics.tokens("stream", count),
+                model,
+            )
+            with asking.told("stream"):
+                piece = await anext(made, None)
+        # The making holds the model by now; a slow reader does not.
         with asking.told("stream"):
             async with contextlib.aclosing(made):
-                async for piece in made:
+                while piece is not None:
                     yield piece
+                    piece = await anext(made, None)
 
-    async def _square(self, task: str, image: bytes, deadline: float) -> tuple[np.ndarray, float]:
-        side = self._pool.bundle.config.image_side
+    async def _ask(
+        self,
+        task: str,
+        model: pool_lib.Generation,
+        inputs: Sequence[bytes],
+        options: Mapping[str, Any],
+        work: Callable[[float], Awaitable[asking.Work]],
+        deadline_s: float | None,
+    ) -> tuple[Any, answers.Made]:
+        async def held(deadline: float) -> asking.Work:
+            with model:  # for those who joined, when the first to ask has left
+                return await work(deadline)
+
+        return await self._asking.ask(task, model.bundle, inputs, options, held, deadline_s)
+
+    async def _square(
+        self, task: str, image: bytes, model: pool_lib.Generation, deadline: float
+    ) -> tuple[np.ndarray, float]:
+        side = model.bundle.config.image_side
         return await self._lanes.decode(
             task, lambda: tasks.square(image, self._limits, side), deadline
         )

@@ -9,12 +9,17 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 
 from mmllm.serve import bundles, lanes, problems
+from mmllm.serve import pool as pool_lib
 
 Generate = Callable[[bundles.Model], Iterator[str]]
 
 
 async def pieces(
-    lane: lanes.Lanes, generate: Generate, deadline: float, count: Callable[[int], None]
+    lane: lanes.Lanes,
+    generate: Generate,
+    deadline: float,
+    count: Callable[[int], None],
+    on: pool_lib.Generation | None = None,
 ) -> AsyncGenerator[str, None]:
     """Yields what `generate` does in a thread with a model.
 
@@ -25,6 +30,7 @@ async def pieces(
       generate: gives the pieces with a model.
       deadline: in the event loop's time, for the making; the reader takes its own time.
       count: told how many pieces there were.
+      on: see `Lanes.run`.
 
     Raises:
       Problem: see `Lanes.run`; "model-unavailable" if the engine failed on the way.
@@ -46,7 +52,7 @@ async def pieces(
             sent += 1
         return sent
 
-    work = asyncio.create_task(lane.run("stream", send, deadline), name="stream")
+    work = asyncio.create_task(lane.run("stream", send, deadline, on), name="stream")
     work.add_done_callback(lambda _: waiting.put_nowait(None))
     try:
         while (piece := await waiting.get()) is not None:

@@ -72,7 +72,7 @@ def test_a_broken_engine_rests_and_the_other_answers_until_it_is_back(make_setti
         assert [type(error) for error in errors] == [RuntimeError, RuntimeError]
         assert made.degraded
         assert sample(seen, "mmllm_breaker_state", engine="litert") == 2
-        await until(lambda: made._serving().fallback)  # it is fetched only now
+        await until(lambda: made.serving().fallback)  # it is fetched only now
         ran = await made.run("embed_text", embed, ["a"])
         assert (ran.engine, ran.degraded) == ("jax", True)
         labels = {"task": "embed_text", "engine": "jax"}
@@ -99,7 +99,7 @@ def test_without_a_fallback_a_broken_engine_is_said_to_be(make_settings):
         faults.raising.add("litert")
         faults.unmakeable.add("jax")
         await failed(made, ["a"], 1)
-        await until(lambda: made._serving().loading is None)
+        await until(lambda: made.serving().loading is None)
         with pytest.raises(problems.Problem, match="model-unavailable") as raised:
             await made.run("embed_text", embed, ["a"])
         assert raised.value.retry_after_s is not None
@@ -116,8 +116,8 @@ def test_a_spoiled_batch_comes_back_before_the_other_engine_is_asked(make_settin
         made = await started(settings, metrics.Metrics(), faults)
         faults.raising.add("litert")
         await failed(made, ["a"], 1)
-        await until(lambda: made._serving().fallback)
-        await until(made._serving().chosen.breaker.lets_through)
+        await until(lambda: made.serving().fallback)
+        await until(made.serving().chosen.breaker.lets_through)
         with pytest.raises(RuntimeError, match="broken"):
             await made.run("embed_text", embed, ["a", "b"])
         assert (await made.run("embed_text", embed, ["a"])).engine == "jax"
@@ -140,7 +140,7 @@ def test_an_engine_that_hangs_is_replaced_and_in_the_end_fatal(make_settings):
             while isinstance((await failed(made, ["a"], 1))[0], problems.Problem):
                 await asyncio.sleep(0.01)  # until the new thread's model is warm
         assert made.fatal is None
-        made._serving().chosen.workers.fatal = "threads hang"
+        made.serving().chosen.workers.fatal = "threads hang"
         assert made.fatal == "threads hang"
         faults.release.set()
         await made.close()
@@ -175,6 +175,83 @@ def test_a_reload_under_load_fails_no_request(settings, other_bundle: Path):
         assert answers[-1] == new.fingerprint
         assert sample(seen, "mmllm_reloads_total", result="ok") == 1
         await until(lambda: not made._releases)  # the old one is freed
+        await made.close()
+
+    check(test)
+
+
+def test_a_batch_runs_on_the_model_it_was_made_for(settings, other_bundle: Path):
+    async def test() -> None:
+        made = pool.Pool(settings, metrics.Metrics())
+        await made.start()
+        with made.serving() as old:
+            new = await made.reload(str(other_bundle))
+            ran = await made.run("embed_text", fingerprint, ["a"], old)
+            assert ran.values == [ran.bundle.fingerprint] == [old.bundle.fingerprint]
+            ran = await made.run("embed_text", fingerprint, ["a"])
+            assert ran.values == [new.fingerprint]
+            assert made._releases
+        await until(lambda: not made._releases)
+        assert old.chosen.workers.alive == 0
+        await made.close()
+
+    check(test)
+
+
+def test_the_old_model_loads_no_fallback_in_its_last_batch(make_settings, other_bundle: Path):
+    async def test() -> None:
+        settings = make_settings(breaker_failures=1, breaker_open_s=60.0, engine_threads=1)
+        seen, faults = metrics.Metrics(), Faults()
+        made = await started(settings, seen, faults)
+        old = made.serving()
+        faults.hanging.add("litert")
+        last = asyncio.create_task(made.run("embed_text", embed, ["a"]))
+        await until(lambda: faults.calls)
+        await made.reload(str(other_bundle))
+        faults.raising.add("litert")
+        faults.release.set()
+        with pytest.raises(RuntimeError, match="broken"):
+            await last
+        await until(lambda: not made._releases)
+        assert old.chosen.breaker.state == "opened"
+        assert (old.loading, old.fallback) == (None, None)
+        assert faults.made == 2  # the two models themselves
+        assert sample(seen, "mmllm_breaker_state", engine="litert") == 0  # the new one's
+        assert made.blocked is None
+        await made.close()
+
+    check(test)
+
+
+def test_input_that_a_model_refuses_does_not_make_its_engine_rest(make_settings):
+    async def test() -> None:
+        made = pool.Pool(make_settings(breaker_failures=1), metrics.Metrics())
+        await made.start()
+        for _ in range(3):
+            with pytest.raises(ValueError, match="500 characters"):
+                await made.run("embed_text", embed, ["q w e r t y " * 200])
+        assert not made.degraded
+        await made.close()
+
+    check(test)
+
+
+def test_it_says_when_no_batch_would_be_tried(make_settings):
+    async def test() -> None:
+        settings = make_settings(breaker_failures=1, breaker_open_s=60.0, engine_threads=1)
+        faults = Faults()
+        made = pool.Pool(settings, metrics.Metrics(), faults.maker)
+        assert made.blocked is None
+        await made.start()
+        assert made.blocked is None
+        faults.raising.add("litert")
+        await failed(made, ["a"], 1)
+        assert made.blocked == "engine litert rests after failures, and no other is well"
+        await until(lambda: made.serving().fallback)
+        assert made.blocked is None
+        faults.raising.add("jax")
+        await failed(made, ["a"], 1)
+        assert made.blocked is not None
         await made.close()
 
     check(test)
@@ -233,7 +310,7 @@ def test_closing_does_not_wait_for_a_fallback_on_its_way(make_settings):
         made = await started(settings, metrics.Metrics(), faults)
         faults.raising.add("litert")
         await failed(made, ["a"], 1)
-        loading = made._serving().loading
+        loading = made.serving().loading
         assert loading is not None
         await made.close()
         assert loading.done()
@@ -247,7 +324,7 @@ def test_closing_leaves_a_batch_that_does_not_end(make_settings, monkeypatch, ca
         settings = make_settings(engine_timeout_s=0.1, engine_threads=1)
         faults = Faults()
         made = await started(settings, metrics.Metrics(), faults)
-        generation = made._serving()
+        generation = made.serving()
         generation.users += 1  # as a batch that is never done
         await made.close()
         assert "batches still run" in caplog.text
@@ -281,7 +358,7 @@ def test_the_real_fallback_answers_alike(make_settings, nano):
             raise RuntimeError
 
         await asyncio.gather(made.run("embed_text", fails, ["a"]), return_exceptions=True)
-        await until(lambda: made._serving().fallback, 120.0)
+        await until(lambda: made.serving().fallback, 120.0)
         ran = await made.run("embed_text", embed, ["a cat"])
         assert ran.engine == "jax"
         assert float(ran.values[0] @ nano.embed_text("a cat")) > 0.99

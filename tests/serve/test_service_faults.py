@@ -45,7 +45,7 @@ def test_a_degraded_answer_says_so_and_is_not_kept(make_settings, picture_bytes)
         faults.raising.add("litert")
         with pytest.raises(problems.Problem, match="internal"):
             await made.caption(picture_bytes)
-        await until(lambda: made._pool._serving().fallback)
+        await until(lambda: made._pool.serving().fallback)
         for _ in range(2):
             answer = await made.caption(picture_bytes)
             assert (answer.made.engine, answer.made.degraded) == ("jax", True)
@@ -121,6 +121,85 @@ def test_who_hangs_up_is_not_worked_for(make_settings, picture_bytes, page_bytes
     seen = check(make_settings(engine_threads=1), test, faults)
     assert sample(seen, "mmllm_items_dropped_total", task="caption") == 1
     assert sample(seen, "mmllm_batch_size_sum", task="caption") == 1
+
+
+def test_nothing_is_sent_to_a_service_whose_engines_all_rest(make_settings, picture_bytes):
+    faults = Faults()
+
+    async def test(made: service.Service) -> None:
+        assert made.health.ready().ok
+        faults.raising |= {"litert", "jax"}
+        with pytest.raises(problems.Problem, match="internal"):
+            await made.caption(picture_bytes)
+        await until(lambda: made._pool.serving().fallback)
+        with pytest.raises(problems.Problem, match="internal"):
+            await made.caption(picture_bytes)
+        assert "rests after failures" in made.health.ready().reasons[0]
+        assert made.health.live().ok
+        faults.raising.clear()
+        await until(lambda: made.health.ready().ok)  # so that a request comes and probes it
+        assert (await made.caption(picture_bytes)).text
+        assert made.health.ready().ok
+
+    check(make_settings(breaker_failures=1, breaker_open_s=0.5), test, faults)
+
+
+def test_nothing_is_sent_to_a_service_without_an_engine_thread(make_settings, picture_bytes):
+    faults = Faults()
+
+    async def test(made: service.Service) -> None:
+        faults.hanging.add("litert")
+        faults.unmakeable.add("litert")
+        with pytest.raises(problems.Problem, match="engine-stuck"):
+            await made.caption(picture_bytes)
+        assert "no engine thread is at work" in made.health.ready().reasons
+        faults.hanging.clear()
+        faults.unmakeable.clear()
+        await until(lambda: made.health.ready().ok)
+        assert (await made.caption(picture_bytes)).text
+
+    settings = make_settings(engine_timeout_s=0.3, engine_threads=1, breaker_failures=50)
+    check(settings, test, faults)
+
+
+@pytest.mark.parametrize("sizes", ["the same", pytest.param("others", marks=pytest.mark.slow)])
+def test_a_reload_fails_nothing_that_waits(
+    make_settings, picture_bytes, page_bytes, request, sizes: str
+):
+    faults, of_others = Faults(), sizes == "others"
+    folder = request.getfixturevalue("made" if of_others else "other_bundle")
+    model = str(folder.folder if of_others else folder)
+    long = "q w e r t " * 8  # more than a tiny one reads
+
+    async def test(made: service.Service) -> None:
+        old = made.info().fingerprint
+        faults.hanging.add("litert")
+        first = asyncio.create_task(made.caption(page_bytes))
+        await until(lambda: faults.calls)
+        asked = [
+            asyncio.create_task(work)
+            for work in (
+                made.caption(picture_bytes, language="fr"),
+                made.vqa(picture_bytes, long),
+                made.ocr(page_bytes),
+                made.embed_image(picture_bytes),
+                made.embed_text([long]),
+            )
+        ]
+        lanes = made._lanes._model
+        tasks = ("caption", "vqa", "ocr", "embed_image", "embed_text")
+        await until(lambda: sum(lanes[task].depth for task in tasks) == len(asked))
+        new = (await made.reload(model)).fingerprint
+        later = asyncio.create_task(made.caption(picture_bytes))  # in one batch with the old
+        await until(lambda: lanes["caption"].depth >= 2)
+        faults.release.set()
+        answers = await asyncio.gather(first, *asked)
+        assert {answer.made.fingerprint for answer in answers} == {old}
+        assert (await later).made.fingerprint == new
+        assert not made.info().degraded
+        await until(lambda: not made._pool._releases)
+
+    check(make_settings(engine_threads=1, engine_timeout_s=20.0, deadline_s=20.0), test, faults)
 
 
 def test_a_start_that_fails_can_be_closed(make_settings):

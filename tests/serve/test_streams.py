@@ -97,12 +97,12 @@ def test_another_engine_takes_over_before_the_first_piece_and_not_after(make_set
 
         with pytest.raises(OSError, match="broken"):
             await read()  # opens the breaker, which fetches the other engine
-        await until(lambda: engines._serving().fallback)
-        await until(engines._serving().chosen.breaker.lets_through)
+        await until(lambda: engines.serving().fallback)
+        await until(engines.serving().chosen.breaker.lets_through)
         seen.clear()
         assert await read() == ["piece"]
         broken.clear()
-        await until(engines._serving().chosen.breaker.lets_through)
+        await until(engines.serving().chosen.breaker.lets_through)
         seen.clear()
         with pytest.raises(problems.Problem, match="model-unavailable"):
             await read()
