@@ -72,10 +72,10 @@ class Lanes:
                 observe=functools.partial(self._observe, task),
                 dropped=functools.partial(metrics.items_dropped, task),
             )
-        self._decoding = _Threads("decode", settings.engine_threads, settings.queue_size)
+        self._decoding = _Threads("decode", settings.engine_threads, settings, metrics)
         # To find the lines of a picture made for it takes seconds: that shall delay pages alone.
-        self._paging = _Threads("page", 1, settings.queue_size)
-        self._indexing = _Threads("index", 1, settings.queue_size)
+        self._paging = _Threads("page", 1, settings, metrics)
+        self._indexing = _Threads("index", 1, settings, metrics)
 
     async def run(
         self, task: str, item: Any, deadline: float, on: pool_lib.Generation | None = None
@@ -141,8 +141,8 @@ class Lanes:
 
     def tell(self) -> None:
         """Tells the metrics how many items wait."""
-        for task, lane in self._model.items():
-            self._metrics.queue_depth(task, lane.depth)
+        for name, lane in self._all().items():
+            self._metrics.queue_depth(name, lane.depth)
 
     async def close(self, drain_s: float) -> None:
         """Refuses new work, lets the accepted finish for `drain_s`, and ends the threads."""
@@ -191,14 +191,27 @@ class Lanes:
 class _Threads:
     """A lane whose items are functions, run one by one in threads."""
 
-    def __init__(self, name: str, count: int, queue_size: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        settings: settings_lib.Settings,
+        metrics: metrics_lib.Metrics,
+    ) -> None:
+        def observe(batch: batcher.Batch) -> None:
+            metrics.queue_depth(name, self.lane.depth)
+            for wait_s in batch.waits_s:
+                metrics.queue_wait(name, wait_s)
+
         self.executor = futures.ThreadPoolExecutor(count, thread_name_prefix=name)
         self.lane: batcher.Batcher[Callable[[], Any], Any] = batcher.Batcher(
             self._run,
             max_batch=1,
             max_wait_s=0.0,
-            queue_size=queue_size,
+            queue_size=settings.queue_size,
             turns=batcher.Turns(count),
+            observe=observe,
+            dropped=functools.partial(metrics.items_dropped, name),
         )
 
     async def _run(self, functions: list[Callable[[], Any]]) -> Sequence[Any]:

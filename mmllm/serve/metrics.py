@@ -8,13 +8,16 @@ before this module is imported; then any process answers for all of them.
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 import prometheus_client
 import psutil
-from prometheus_client import multiprocess
+
+from mmllm.serve import folding
 
 TASKS = ("caption", "ocr", "vqa", "embed_image", "embed_text", "search", "index", "stream")
+LANES = (*TASKS, "decode", "page")  # what has a queue of its own; "page" decodes for "ocr"
 STAGES = ("decode", "queue", "engine", "total")
 ENGINES = ("litert", "jax")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -128,12 +131,12 @@ class Metrics:
         self._stage.labels(_among(task, TASKS), _among(stage, STAGES)).observe(seconds)
 
     def queue_wait(self, task: str, seconds: float) -> None:
-        """Times the wait of an item for its batch."""
-        self.stage(task, "queue", seconds)
+        """Times the wait of an item for its batch; `task` is one of LANES."""
+        self._stage.labels(_among(task, LANES), "queue").observe(seconds)
 
     def queue_depth(self, task: str, items: int) -> None:
-        """Says how many items wait."""
-        self._depth.labels(_among(task, TASKS)).set(items)
+        """Says how many items wait in the queue of one of LANES."""
+        self._depth.labels(_among(task, LANES)).set(items)
 
     def batch_size(self, task: str, items: int) -> None:
         """Counts a batch."""
@@ -141,7 +144,7 @@ class Metrics:
 
     def items_dropped(self, task: str, items: int = 1) -> None:
         """Counts items that expired or were cancelled before they ran."""
-        self._shed.labels(_among(task, TASKS)).inc(items)
+        self._shed.labels(_among(task, LANES)).inc(items)
 
     def cache(self, task: str, result: str) -> None:
         """Counts a look-up: "hit", "miss", "joined" (another request made it) or "error"."""
@@ -194,13 +197,18 @@ class Metrics:
         return size
 
     def expose(self) -> tuple[bytes, str]:
-        """The text that Prometheus scrapes and its content type."""
+        """The text that Prometheus scrapes and its content type; it may wait: call it in a thread.
+
+        Raises:
+          TimeoutError: another process has been at it for too long.
+        """
         self.resident_bytes()
-        registry = self.registry
-        if os.environ.get(FOLDER_VARIABLE):
-            registry = prometheus_client.CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)
-        return prometheus_client.generate_latest(registry), prometheus_client.CONTENT_TYPE_LATEST
+        folder = os.environ.get(FOLDER_VARIABLE)
+        if folder:
+            text = folding.exposed(Path(folder))
+        else:
+            text = prometheus_client.generate_latest(self.registry)
+        return text, prometheus_client.CONTENT_TYPE_LATEST
 
     def _bounded(self, label: str, value: str) -> str:
         """A value, or "other" once a label has had MOST_VALUES."""

@@ -6,6 +6,7 @@ They pass no authentication, rate limit or queue, so that load cannot make a hea
 dead; they read flags that others keep, see `health`.
 """
 
+import asyncio
 import hmac
 from typing import Any
 
@@ -56,7 +57,7 @@ async def metrics(request: Request) -> Response:
         matches = hmac.compare_digest(given.strip(" ").encode(), wanted)
         if not matches or scheme.lower() != "bearer":
             raise problems.Problem("unauthorized")
-    body, media_type = here.metrics.expose()
+    body, media_type = await asyncio.to_thread(here.metrics.expose)
     return Response(body, headers={"Content-Type": media_type})
 
 

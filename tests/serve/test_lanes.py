@@ -121,3 +121,40 @@ def test_the_depth_is_told_and_a_standstill_is_named(make_settings, monkeypatch)
 
     seen = check(make_settings(engine_threads=1), test, faults)
     assert seen.registry.get_sample_value("mmllm_queue_depth", {"task": "embed_text"}) == 0
+
+
+@pytest.mark.parametrize("name", ["decode", "page", "index"])
+def test_the_lanes_beside_the_model_are_measured_too(make_settings, name: str):
+    depth: list[float | None] = []
+
+    async def test(made: lanes.Lanes) -> None:
+        def send(function: Callable[[], Any]) -> asyncio.Task[Any]:
+            if name == "index":
+                return asyncio.create_task(made.index(function, soon()))
+            task = "ocr" if name == "page" else "caption"
+            return asyncio.create_task(made.decode(task, function, soon()))
+
+        begun, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            begun.set()
+            release.wait(BOUND_S)
+
+        running = send(hold)
+        await until(begun.is_set)
+        gone = send(lambda: None)
+        lane = made._all()[name]
+        await until(lambda: lane.depth == 1)
+        made.tell()
+        depth.append(made._metrics.registry.get_sample_value("mmllm_queue_depth", {"task": name}))
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        release.set()
+        await running
+
+    seen = check(make_settings(engine_threads=1), test)
+    assert depth == [1]
+    sample = seen.registry.get_sample_value
+    assert sample("mmllm_queue_depth", {"task": name}) == 0
+    assert sample("mmllm_items_dropped_total", {"task": name}) == 1
+    assert sample("mmllm_stage_seconds_count", {"task": name, "stage": "queue"}) == 1

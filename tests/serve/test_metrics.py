@@ -119,7 +119,7 @@ def test_several_processes_answer_as_one(tmp_path):
         "from mmllm.serve.metrics import Metrics; m = Metrics(); "
         "m.request('/v1/caption', 'POST', 200, .1); m.queue_depth('caption', 3); m.ready(True); "
         "m.model('nano', 'f' * 64, 'litert'); "
-        "import os; print(os.getpid())"
+        "import sys; print('counted', flush=True); sys.stdin.read()"
     )
     expose = (
         "import sys; from mmllm.serve import metrics as m, supervisor; "
@@ -128,15 +128,18 @@ def test_several_processes_answer_as_one(tmp_path):
     )
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
 
-    def run(code: str, *arguments: str) -> bytes:
+    def start(code: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", code, *arguments]
-        return subprocess.run(
-            command, env=environment, cwd=ROOT, check=True, capture_output=True
-        ).stdout
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env=environment, cwd=ROOT, stdin=pipe, stdout=pipe)
 
-    run(count)
-    ended = run(count).decode().strip()
-    found = samples(run(expose, ended))
+    both = [start(count) for _ in range(2)]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"counted\n"
+    both[0].communicate()
+    found = samples(start(expose, str(both[0].pid)).communicate()[0])
+    both[1].communicate()
     assert found["mmllm_request_seconds_count", ("POST", "/v1/caption", "2xx")] == 2
     assert found["mmllm_queue_depth", ("caption",)] == 3  # the ended one has no queue
     assert found["mmllm_ready_processes", ()] == 1
