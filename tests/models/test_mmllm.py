@@ -35,6 +35,7 @@ def apply(params, *arguments, method) -> Any:
     return build(CONFIG).apply({"params": params}, *arguments, method=method)
 
 
+@pytest.mark.slow
 def test_a_text_position_depends_on_nothing_after_it(params, prefix):
     ids = jnp.array([[5, 9, 11, 13, 7]])
     model = build(CONFIG)
@@ -52,6 +53,7 @@ def test_a_text_position_depends_on_nothing_after_it(params, prefix):
         np.testing.assert_array_equal(reach, np.arange(ids.shape[1]) <= position)
 
 
+@pytest.mark.slow
 def test_every_text_position_sees_the_whole_prefix(params, prefix):
     ids = jnp.array([[5, 9, 11]])
 

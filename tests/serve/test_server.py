@@ -221,6 +221,7 @@ def test_workers_that_drain_refuse_new_connections_and_answer_the_accepted(pictu
         assert service.end() == process.EXIT_OK
 
 
+@pytest.mark.slow
 def test_a_worker_over_its_memory_serves_until_it_has_an_heir():
     # Health gives up a process that is over its memory after drain_s.
     with running("--workers", "2", MMLLM_MAX_RSS_MB="64", MMLLM_DRAIN_S="40") as service:

@@ -137,6 +137,7 @@ def taught(tmp_path_factory, teacher):
     return run(STUDENT, workdir, teacher=teacher), workdir
 
 
+@pytest.mark.slow
 def test_a_taught_run_logs_what_it_learned_and_how_far_codes_and_scales_moved(taught):
     rows = metrics_of(taught[1])
     assert [row["step"] for row in rows] == [2, 4, 5]
