@@ -152,6 +152,7 @@ def test_a_taught_run_logs_what_it_learned_and_how_far_codes_and_scales_moved(ta
     assert rows[1]["scale/embed/table"] != 1.0
 
 
+@pytest.mark.slow
 def test_a_taught_run_leaves_its_teacher_as_it_is_and_keeps_no_bank(taught, teacher):
     fresh = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK).params
     jax.tree.map(np.testing.assert_array_equal, teacher, dict(fresh))
