@@ -23,7 +23,7 @@ from mmllm.serve import settings as settings_lib
 BASELINE = Path(__file__).with_name("baseline.json")
 SAMPLE = Path(model_lib.__file__).parents[1] / "sample"
 ROUNDS = 40
-# Minima of interleaved runs repeat within .05 on a quiet machine and a third on a busy one: twice as
+# Minima of runs in turns repeat within .05 on a quiet machine and a third on a busy one: twice as
 # much is a change, whatever else runs.
 MOST_GROWTH = 2.0
 
