@@ -21,7 +21,9 @@ from mmllm.serve import problems
 Model = TypeVar("Model")
 Answer = TypeVar("Answer")
 
-MOST_ABANDONED = 4  # threads that hang at the same time before the process gives up
+# Threads that hang at the same time before the process gives up: what an engine that hangs for good
+# takes until its breaker opens (5 by default, and one more a thread), and a few of its probes.
+MOST_ABANDONED = 12
 MAKE_S = 120.0  # for a model; "jax" compiles for much of a minute on a slow machine
 NO_THREAD = "no engine thread is left"
 RETRY_S, LONGEST_RETRY_S = 0.25, 30.0  # between tries to replace a thread; doubles

@@ -9,20 +9,23 @@ import pytest
 from experiments import companions, serving_faults, serving_load
 
 SECONDS = 3.0
-# While an engine is broken and its breaker then waits, each client may be refused at every turn.
-REFUSED = (
-    serving_faults.CLIENTS
-    * (SECONDS * serving_faults.FAULT_SHARE + serving_faults.BREAKER_OPEN_S)
-    / serving_load.REFUSED_S
-)
+HANG_SECONDS = 12.0  # long enough for a breaker to open, and for some of its probes to hang as well
+
+
+def refused(seconds: float) -> float:
+    """While an engine is broken and its breaker waits, clients may be refused at every turn."""
+    broken_s = seconds * serving_faults.FAULT_SHARE + serving_faults.BREAKER_OPEN_S
+    return serving_faults.CLIENTS * broken_s / serving_load.REFUSED_S
+
+
 MOST_FAILED = {
     # Of the connections to the killed process; each had one request on its way.
     "kill_worker": serving_faults.CLIENTS,
     "kill_worker_behind_nginx": serving_faults.CLIENTS,
     "kill_replica_behind_nginx": 0,
     "redis_down_and_back": 0,
-    "engine_raises": REFUSED,
-    "engine_hangs": REFUSED,
+    "engine_raises": refused(SECONDS),
+    "engine_hangs": refused(HANG_SECONDS),
     "full_disk_for_logs": 0,
     "full_disk_for_log_file": 0,
     "slow_clients": 0,
@@ -41,13 +44,15 @@ def truth() -> serving_faults.Truth:
 @pytest.mark.parametrize("fault", serving_faults.FAULTS)
 def test_no_answer_is_wrong_none_hangs_and_it_passes(fault: str, truth: serving_faults.Truth):
     try:
-        row = serving_faults.FAULTS[fault](truth, SECONDS)
+        seconds = HANG_SECONDS if fault == "engine_hangs" else SECONDS
+        row = serving_faults.FAULTS[fault](truth, seconds)
     except companions.Missing as missing:
         pytest.skip(str(missing))
     assert row["good"] > 0, row
     assert row["wrong"] == 0, row
     assert row["hung"] == 0, row
     assert row["recovery_s"] is not None, row
+    assert row.get("ended") is None, row  # the process itself lived through it
     assert row["failed"] <= MOST_FAILED[fault], row
     if fault in LOSES_LINES:
         assert row["lines_lost"] > 0, row
