@@ -13,19 +13,19 @@ FAULTS = {
 
 
 def load_table(results: Sequence[Result]) -> str:
-    """README: requests a second and latency, by server, task and number of clients."""
+    """README: requests a second and p50/p95/p99, by server, task and number of clients."""
     result = artifact_tables.latest(results, "serving")
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for row in result["closed"] if result else ():
+        times = "/".join(_whole(row[name]) for name in ("p50_ms", "p95_ms", "p99_ms"))
+        cell = f"{row['requests_per_second']:.0f}: {times}"
+        found.setdefault((row["task"], row["server"]), {})[row["clients"]] = cell
+    clients = sorted({count for cells in found.values() for count in cells})
     rows = [
-        (
-            row["server"],
-            row["task"],
-            str(row["clients"]),
-            f"{row['requests_per_second']:.0f}",
-            *(_milliseconds(row[name]) for name in ("p50_ms", "p95_ms", "p99_ms")),
-        )
-        for row in (result["closed"] if result else ())
+        (task, server, *(cells.get(count, tables.DASH) for count in clients))
+        for (task, server), cells in sorted(found.items(), key=lambda item: item[0][0])
     ]
-    header = ("server", "task", "clients", "requests/s", "p50 ms", "p95 ms", "p99 ms")
+    header = ("task", "server", *(f"{count} client{'s' * (count > 1)}" for count in clients))
     return tables.markdown(header, rows)
 
 
@@ -99,6 +99,10 @@ def soak_table(results: Sequence[Result]) -> str:
 
 def _milliseconds(value: float | None) -> str:
     return tables.DASH if value is None else f"{value:.1f}"
+
+
+def _whole(value: float | None) -> str:
+    return tables.DASH if value is None else f"{value:.0f}"
 
 
 def _statuses(counts: Result, but: str = "") -> str:

@@ -7,10 +7,17 @@ from mmllm.evaluate import service_tables
 TIMES = {"p50_ms": 4.0, "p95_ms": 7.25, "p99_ms": 9.96}
 
 
-def test_a_load_has_its_rate_and_latencies():
+def test_a_load_has_a_row_for_a_server_and_a_column_for_a_number_of_clients():
     row = {"server": "mmllm serve", "task": "embed", "clients": 8, "requests_per_second": 99.6}
-    table = service_tables.load_table([{"kind": "serving", "closed": [row | TIMES]}])
-    assert table.splitlines()[-1] == "| mmllm serve | embed | 8 | 100 | 4.0 | 7.2 | 10.0 |"
+    alone = row | {"clients": 1, "requests_per_second": 40.2}
+    other = row | {"server": "another", "task": "caption"}
+    rows = [each | TIMES for each in (row, alone, other)]
+    lines = service_tables.load_table([{"kind": "serving", "closed": rows}]).splitlines()
+    assert lines[0] == "| task | server | 1 client | 8 clients |"
+    assert lines[2:] == [
+        "| caption | another | — | 100: 4/7/10 |",
+        "| embed | mmllm serve | 40: 4/7/10 | 100: 4/7/10 |",
+    ]
 
 
 def test_a_rate_shows_answers_by_status_and_a_load_without_answers_a_dash():
