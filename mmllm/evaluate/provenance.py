@@ -67,9 +67,10 @@ def _processor() -> str:
 
 
 def command() -> str:
-    """The command line, the program by its bare name and the home folder as ~."""
+    """The command line: programs and paths outside the home folder by their bare name, it as ~."""
     program = Path(sys.argv[0]).name or "python"
     arguments = [argument.replace(str(Path.home()), "~") for argument in sys.argv[1:]]
+    arguments = [Path(each).name if each.startswith("/") else each for each in arguments]
     return shlex.join([program, *arguments])
 
 

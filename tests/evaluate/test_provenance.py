@@ -54,3 +54,5 @@ def test_the_record_is_json_with_date_command_device_and_versions():
 def test_the_command_names_no_folder_of_the_machine(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/some/where/bin/mmllm", "bench", "--limit", "3"])
     assert provenance.command() == "mmllm bench --limit 3"
+    monkeypatch.setattr("sys.argv", ["serving.py", "--litserve", "/opt/lit/bin/python"])
+    assert provenance.command() == "serving.py --litserve python"
