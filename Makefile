@@ -96,7 +96,7 @@ soak: setup ## ten minutes of load: memory and latency over time
 faults: setup ## kill, hang, cut off, fill the disk: what failed, what was lost, how soon it recovered
 	$(BIN)/python -m experiments.serving_faults
 
-fuzz: setup ## 100,000 mutated pictures and texts into the decoders
+fuzz: setup ## 250,000 mutated pictures and texts into the decoders
 	$(BIN)/python -m experiments.fuzz
 
 tables: setup ## rewrite the tables of README.md and PAPER.md from the results
