@@ -1,10 +1,11 @@
 """Bits, grids, scales and policies: every row starts from the float nano.
 
 Command:  python -m experiments.quantization [--rows ROW ...] [--seeds N] [--smoke]
-Hardware: 2 CPU cores; needs the float run of configs/nano.py and its cache.
-Time:     about 5 minutes a row and seed.
+Hardware: 2 CPU cores; needs the built corpora. The float run is regained from nano_float/, unless
+          configs/nano.py was trained here; rows of half the parameters need configs/nano_half.py.
+Time:     40 minutes to cache, 5 more for each other stem, about 4 a row and seed.
 Writes:   experiments/results/quantization.json, a row at a time: finished rows are kept; and
-          experiments/figures/quantization.png
+          experiments/figures/quantization.png. Several may run at once, each with rows of its own.
 
 A row that ends in "ptq" only rounds the float model. Models are measured in JAX, with activations
 rounded as LiteRT rounds them.
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from configs import nano
 from configs.quant import ablation
 from experiments import runner
 from mmllm.common import config as config_lib
@@ -29,15 +31,16 @@ from mmllm.common import paths
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline, sources, synthetic
-from mmllm.evaluate import benchmark, figures
+from mmllm.evaluate import benchmark, figures, provenance
 from mmllm.evaluate.tasks import Row
-from mmllm.export import bundle, from_run
+from mmllm.export import bundle, from_run, to_run
 from mmllm.quant import tree
 from mmllm.runtime.model import MobileMultiModalLLM
-from mmllm.train import cache, checkpoint, frozen_stem, loop, stages
+from mmllm.train import cache, checkpoint, loop, stages
 from mmllm.train import state as state_lib
 
 KIND = "quantization"
+FLOAT = Path(__file__).parent / "nano_float"
 FIGURE = runner.RESULTS.parent / "figures" / f"{KIND}.png"
 PTQ = "_ptq"
 ROUNDED = ("int8", "int4", "int2", "mixed")
@@ -72,9 +75,19 @@ def config_of(row: str, seed: int) -> Config:
     return config_lib.resolve(cfg)
 
 
-def trained(config: Config, teacher: Params, arrays: pipeline.TrainingArrays) -> Params:
-    """Trains a row, or goes on with it."""
+def float_start() -> Path:
+    """The run that students start from: trained here, or regained from the bundle it shipped as."""
+    config = config_lib.resolve(nano.get_config())
     workdir = paths.data_dir() / "runs" / config.name
+    if checkpoint.latest_step(workdir / checkpoint.FOLDER):
+        return workdir
+    return to_run.regain(FLOAT, config, workdir)
+
+
+def trained(
+    config: Config, teacher: Params, arrays: pipeline.TrainingArrays, workdir: Path
+) -> Params:
+    """Trains a row, or goes on with it."""
     state = loop.train(config, arrays, workdir, teacher=teacher)
     assert int(state.step) == config.train.steps
     return checkpoint.load_params(workdir)
@@ -87,10 +100,10 @@ def rounded(config: Config, teacher: Params) -> Params:
     return {"model": teacher["model"], "scales": scales}
 
 
-def measure(config: Config, params: Params, start: Path, limit: int | None) -> dict[str, Any]:
+def measure(config: Config, params: Params, workdir: Path, limit: int | None) -> dict[str, Any]:
     """Bytes of the master and the score of each task, through the JAX engine."""
     with tempfile.TemporaryDirectory() as folder:
-        made = from_run.write(config, params, start, Path(folder) / "bundle")
+        made = from_run.write(config, params, workdir, Path(folder) / "bundle")
         size = bundle.read_manifest(made)["bytes"][bundle.WEIGHTS]
         model = MobileMultiModalLLM.from_pretrained(made, "jax")
         result = benchmark.run(model, tuple(MEASURED), limit=limit)
@@ -123,40 +136,46 @@ def finished() -> list[dict[str, Any]]:
 
 def run(rows: Sequence[str], seeds: int) -> None:
     """Trains and measures what is missing, and writes the result after each row."""
-    base = config_of("int2", 0)
-    start = stages.start_folder(base)
-    teacher = stages.load_teacher(start)
-    prepared: set[str] = set()
-    found = finished()
+    float_start()
     for row, seed in jobs(rows, seeds):
         config = config_of(row, seed)
         digest = config_lib.sha256(config)
-        if known(digest, row, found):
+        if known(digest, row, finished()):
             continue
         print(f"== {row}, seed {seed}", flush=True)
-        folder = cache.cache_folder(config)
-        if frozen_stem.digest(config) not in prepared:
-            cache.prepare(config)
-            prepared.add(frozen_stem.digest(config))
+        start = stages.start_folder(config)
+        stages.check_start(config, start)
+        teacher = stages.load_teacher(start)
+        folder = cache.prepare(config)
+        workdir = paths.data_dir() / "runs" / config.name
+        loop.claim(workdir, config)
+        cache.keep_files(config, folder, workdir)
         begun = time.monotonic()
         if row == "float_start" or row.endswith(PTQ):
             params, steps = rounded(config, teacher), 0
         else:
             arrays = cache.open_arrays(config, folder)
-            params, steps = trained(config, teacher, arrays), config.train.steps
+            params, steps = trained(config, teacher, arrays, workdir), config.train.steps
         entry = {
             "row": row,
             "seed": seed,
             "steps": steps,
             "config_sha256": digest,
-            **measure(config, params, start, None),
+            **measure(config, params, workdir, None),
             "seconds": round(time.monotonic() - begun),
+            **provenance.source_state(),
         }
-        found = [each for each in found if (each["row"], each["seed"]) != (row, seed)] + [entry]
-        written = runner.write(KIND, base, {"rows": found})
-        figures.draw_quantization(json.loads(written.read_text()), FIGURE)
-        shutil.rmtree(paths.data_dir() / "runs" / config.name, ignore_errors=True)
+        add(entry)
+        shutil.rmtree(workdir, ignore_errors=True)
         print(f"{row} {seed}: {entry['average']:.4f}, {entry['bytes']:,} bytes", flush=True)
+
+
+def add(entry: dict[str, Any]) -> None:
+    """Puts a row in the place of the one of its name and seed, and draws the figure anew."""
+    same = entry["row"], entry["seed"]
+    rows = [each for each in finished() if (each["row"], each["seed"]) != same] + [entry]
+    written = runner.write(KIND, config_of("int2", 0), {"rows": rows})
+    figures.draw_quantization(json.loads(written.read_text()), FIGURE)
 
 
 def smoke() -> None:

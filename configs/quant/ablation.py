@@ -11,6 +11,7 @@ heads at four, unless the row says otherwise.
 
 from ml_collections import ConfigDict
 
+from configs import nano_half
 from configs.quant import int2, mixed
 
 STEM = int2.RULES[:3]
@@ -33,6 +34,28 @@ def _start(name: str):
 
 def _steps(count: int):
     return lambda cfg: cfg.train.update(steps=count)
+
+
+def _tail(grid: str, steps: int):
+    """The policy that ships, with the stem's last blocks on a grid they are taught first."""
+    rules = (mixed.RULES[0], rf"stem/block_1[1-5]/(expand|project)/kernel {grid}", *mixed.RULES[2:])
+    return lambda cfg: cfg.quant.update(rules=rules, stem_steps=steps)
+
+
+def _half(cfg: ConfigDict) -> None:
+    half = nano_half.get_config()
+    cfg.quant.start = half.name
+    cfg.model.width, cfg.model.heads = half.model.width, half.model.heads
+
+
+def _half_int4(cfg: ConfigDict) -> None:
+    _half(cfg)
+    cfg.quant.rules = _on("int4")
+
+
+def _half_float(cfg: ConfigDict) -> None:
+    _half(cfg)
+    _float(cfg)
 
 
 def _untaught(cfg: ConfigDict) -> None:
@@ -65,6 +88,11 @@ ROWS = {
     ),
     "mixed_stem8": _rules(mixed.RULES[0], *mixed.RULES[2:]),
     "mixed": _rules(*mixed.RULES),
+    "mixed_tail4": _tail("int4", 600),
+    "mixed_tail2_rounded": _tail("int2", 0),
+    "mixed_tail2": _tail("int2", 600),
+    "half_float": _half_float,
+    "half_int4": _half_int4,
 }
 """Row -> what it changes in the row int2."""
 

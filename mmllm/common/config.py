@@ -242,6 +242,7 @@ class QuantConfig:
     start: str
     rules: tuple[str, ...]
     scale_start: str
+    stem_steps: int
     scale_rate: float
     temperature: float
     teach_logits: float
@@ -254,7 +255,7 @@ class QuantConfig:
             f"quant.start and quant.rules must both be given or both be empty, got {self.start!r} "
             f"and {len(self.rules)} rules",
         )
-        for name in ("scale_rate", "teach_logits", "teach_lines", "teach_embeddings"):
+        for name in ("stem_steps", "scale_rate", "teach_logits", "teach_lines", "teach_embeddings"):
             value = getattr(self, name)
             _check(value >= 0, f"quant.{name} must be 0 or more, got {value}")
         _check(self.temperature > 0, f"quant.temperature must be positive, got {self.temperature}")

@@ -37,6 +37,11 @@ QUANTIZED = {
     "mixed_ptq": ("2, 4", "the policy that ships, rounded only"),
     "mixed_stem8": ("2, 4", "the policy that ships, its stem at 8"),
     "mixed": ("2, 4", "the policy that ships"),
+    "mixed_tail4": ("2, 4", "the same, the stem's last five blocks at 4, taught"),
+    "mixed_tail2_rounded": ("2, 4", "the same, the stem's last five blocks at 2, rounded only"),
+    "mixed_tail2": ("2, 4", "the same, the stem's last five blocks at 2, taught"),
+    "half_float": ("float", "half the parameters"),
+    "half_int4": ("4", "half the parameters, trained, taught"),
 }
 """Rows of the quantization experiment: bits of the transformer, and what is special."""
 

@@ -81,13 +81,13 @@ def write(
     if config.model.stem == "efficientnet_lite0":
         params["stem"] = frozen_stem.params(config, workdir)
         origin = pretrained.EFFICIENTNET_LITE0.manifest_entry()
-        if config.tune.steps:
+        if frozen_stem.has_tail(config):
             origin["tuned"] = f"the blocks behind tap {tune_stem.TRUNK}"
         origins.append(origin)
     tokenizer = workdir / cache.TOKENIZER
     if not tokenizer.is_file():
         raise FileNotFoundError(f"no vocabulary at {tokenizer}: was this run trained on corpora?")
-    codes = _coded(config, params, trained.get("scales", {}))
+    codes = _coded(config, params, trained.get("scales", {}), workdir)
     data = []
     for name in cache.CORPORA:
         built = sources.describe(name)
@@ -108,12 +108,12 @@ def write(
 
 
 def _coded(
-    config: config_lib.Config, params: Mapping[str, Any], scales: Mapping[str, Any]
+    config: config_lib.Config, params: Mapping[str, Any], scales: Mapping[str, Any], workdir: Path
 ) -> dict[str, coded.Coded]:
     """The quantized weights of a run as codes; the stem, which no run trains, is rounded here."""
     if not config.quant.rules:
         return {}
     planned = stages.plan(config)
     if "stem" in params:
-        scales = {**scales, **frozen_stem.scales(params["stem"], frozen_stem.planned(config))}
+        scales = {**scales, **frozen_stem.scales(config, workdir, params["stem"])}
     return tree.encode(params, scales, planned)

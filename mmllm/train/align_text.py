@@ -107,7 +107,7 @@ def align(
         "model": {PART: params["model"][PART]},
         "scales": {PART: scales[PART]} if PART in scales else {},
     }
-    state, iterator = tx.init(tower), _draws(config, arrays)
+    state, iterator = tx.init(tower), draws(config, arrays)
     for number in range(1, setting.steps + 1):
         tower, state, captions, words = step(tower, state, next(iterator))
         if number % REPORT_EVERY == 0 or number == setting.steps:
@@ -134,7 +134,7 @@ def joined(params: Params, path: Path) -> Params:
     return dict(params) | {part: {**params[part], **tower[part]} for part in tower}
 
 
-def _draws(config: Config, arrays: pipeline.TrainingArrays) -> grain.DatasetIterator:
+def draws(config: Config, arrays: pipeline.TrainingArrays) -> grain.DatasetIterator:
     """An endless iterator over texts: half captions, half words."""
     dataset = grain.MapDataset.range(1).repeat().seed(config.seed + 3)
     dataset = dataset.random_map(DrawTexts(arrays.texts, config.align.batch))

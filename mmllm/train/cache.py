@@ -5,36 +5,30 @@ a pixel of a picture. Each file is written whole and skipped when it is there, s
 preparation goes on where it stopped.
 """
 
-import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from mmllm.common import config as config_lib
-from mmllm.common import paths, tensors
+from mmllm.common import paths
 from mmllm.common.config import Config
+from mmllm.common.types import Params
 from mmllm.data import pipeline, sources, tables
 from mmllm.data.tokenizer import Tokenizer
-from mmllm.models import efficientnet_lite0
-from mmllm.train import caption_bank, frozen_stem, stages, stem_cells, teacher, tune_stem
-from mmllm.train.frozen_stem import TUNED
+from mmllm.train import caption_bank, frozen_stem, stages, stem_cache, teacher
+from mmllm.train.stem_cache import CORPORA, NAMED, TEXTS, cells_file
 
-CORPORA = ("emoji", "stamps", "ocr_lines", "composites", "easy_vqa")
 CAPTIONED = ("emoji", "stamps", "composites")
-NAMED = ("emoji", "stamps")  # their captions are the names of the bank
 QUESTIONED = ("composites", "easy_vqa")
 TOKENIZER = "tokenizer.model"
-TEXTS = "texts.npz"
 DRAWN = ("row_tokens", "name_tokens", "answer_tokens")  # how batches are drawn, not what from
 NOTE = "cache.txt"
 TOKENIZER_LINES = 20_000
-REPORT_EVERY = 40  # batches
 Report = Callable[[str], None]
 
 
@@ -52,7 +46,7 @@ def cache_folder(config: Config) -> Path:
     model, data = config.model, config_lib.to_dict(config.data)
     key = {
         "data": {name: value for name, value in data.items() if name not in DRAWN},
-        "seed": data_seed(config),
+        "seed": stages.data_seed(config),
         "stem": [model.stem, model.tap, model.patch, model.image_side],
         "line": [model.line_height, model.line_width],
         "vocab_size": model.vocab_size,
@@ -61,20 +55,6 @@ def cache_folder(config: Config) -> Path:
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return paths.data_dir() / "tokens" / digest
-
-
-def data_seed(config: Config) -> int:
-    """Seed of what is cached; a quantized run's is that of the run it starts from.
-
-    So students of one float run share its cache and its stem, whatever their own seeds.
-
-    Raises:
-      FileNotFoundError: no run that `quant.start` names.
-    """
-    if not config.quant.start:
-        return config.seed
-    start = stages.start_folder(config) / "config.json"
-    return int(json.loads(start.read_text())["seed"])
 
 
 def tune_key(config: Config) -> list[Any]:
@@ -86,11 +66,17 @@ def tune_key(config: Config) -> list[Any]:
     return [config_lib.to_dict(config.tune), *sizes]
 
 
-def prepare(config: Config, report: Report = print) -> Path:
+def prepare(config: Config, report: Report = print, tuned: Params | None = None) -> Path:
     """Builds what is missing of a config's cache and returns its folder.
+
+    Args:
+      config: the experiment.
+      report: takes the progress lines.
+      tuned: the tail of a stem that was tuned elsewhere, in the place of tuning one.
 
     Raises:
       FileNotFoundError: a corpus that has not been built.
+      ValueError: the cache holds another tuned stem than `tuned`.
     """
     folder = cache_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +85,8 @@ def prepare(config: Config, report: Report = print) -> Path:
     builder.captions(tokenizer)
     builder.questions(tokenizer)
     builder.lines()
-    builder.stem()
+    stem = stem_cache.StemBuilder(config, folder, report)
+    stem.tail(tuned)
     data = config.data
     for corpus, views in (
         ("composites", data.scene_views),
@@ -107,7 +94,7 @@ def prepare(config: Config, report: Report = print) -> Path:
         ("stamps", data.stamp_views),
         ("emoji", data.emoji_views),
     ):
-        builder.cells(corpus, views)
+        stem.cells(corpus, views)
     return folder
 
 
@@ -116,13 +103,10 @@ class _Builder:
 
     def __init__(self, config: Config, folder: Path, report: Report) -> None:
         self.config, self.folder, self.report = config, folder, report
-        self._functions: dict[str | None, stem_cells.Function] = {}
 
     def elements(self, corpus: str, *, images: bool = False) -> Any:
-        """The training split of a corpus; without images only its texts are read, which is fast."""
-        source = sources.load(corpus, "train", images=images)
-        limit = self.config.data.limit
-        return source if limit is None else [source[i] for i in range(min(limit, len(source)))]
+        """The training split of a corpus."""
+        return stem_cache.elements(self.config, corpus, images=images)
 
     def tokenizer(self) -> Tokenizer:
         path = self.folder / TOKENIZER
@@ -205,130 +189,6 @@ class _Builder:
             with paths.written_whole(path) as partial, partial.open("wb") as file:
                 np.save(file, array)
 
-    def stem(self) -> None:
-        """Tunes the stem's tail, if the config says so; leaves the trunk's features beside it."""
-        config, path = self.config, self.folder / TUNED
-        if not config.tune.steps or path.exists():
-            return
-        untuned = frozen_stem.pretrained(config)
-        trunk = stem_cells.part_function(untuned, tap=tune_stem.TRUNK)
-        tail = stem_cells.part_function(untuned, tap=config.model.tap, entry=tune_stem.TRUNK)
-        far: list[tune_stem.Named] = []
-        near: list[tune_stem.Named] = []
-        texts = np.load(self.folder / TEXTS)
-        for corpus, views in self._named_views():
-            paths_ = [self.folder / f"{corpus}_trunk_{view}.npy" for view in range(views + 1)]
-            for view, trunk_path in enumerate(paths_):
-                self._write(trunk_path, self._views(corpus, view), trunk, f"trunk of view {view}")
-            features = [np.load(trunk_path, mmap_mode="r") for trunk_path in paths_]
-            label = texts[f"{corpus}_label"]
-            weight = np.load(self.folder / f"{corpus}_captions.npz")["weight"]
-            far.append(tune_stem.Named(features, label, weight))
-            cells = [
-                np.concatenate([tail(part) for _, part in stem_cells.in_batches(view)])
-                for view in features[: tune_stem.HEAD_VIEWS]
-            ]
-            near.append(tune_stem.Named(cells, label, weight))
-        bank_teacher = texts["bank_teacher"].astype(np.float32)
-        affine = stem_cells.channel_statistics(near[0].cells[0])
-        tuned = tune_stem.tune(
-            config,
-            tune_stem.init_params(config, untuned, affine, bank_teacher),
-            near,
-            far,
-            bank_teacher,
-            self.folder / "tune",
-            self.report,
-        )
-        # The cells must come from the stem as it ships.
-        shipped = jax.tree.map(lambda value: value.astype(np.float16), tuned["tail"])
-        tensors.write(path, {"tail": shipped})
-
-    def _named_views(self) -> tuple[tuple[str, int], ...]:
-        return (("emoji", self.config.data.emoji_views), ("stamps", self.config.data.stamp_views))
-
-    def cells(self, corpus: str, views: int) -> None:
-        """Stem cells of the plain view and `views` augmented ones, a file each."""
-        for view in range(views + 1):
-            path = cells_file(self.config, self.folder, corpus, view)
-            if path.exists():
-                continue
-            trunk = self.folder / f"{corpus}_trunk_{view}.npy"
-            if trunk.exists() and self._trunk_is_exact():
-                features = np.load(trunk, mmap_mode="r")
-                batches = len(features), stem_cells.in_batches(features)
-                entry = tune_stem.TRUNK
-            else:
-                batches, entry = self._views(corpus, view), None
-            self._write(path, batches, self._function(entry), f"stem cells of view {view}")
-
-    def _function(self, entry: str | None) -> stem_cells.Function:
-        """Pictures, or features of tap `entry`, -> cells; compiled once."""
-        if entry not in self._functions:
-            stem = frozen_stem.params(self.config, self.folder)
-            if stem is not None:
-                stem = frozen_stem.rounded(self.config, stem)
-            if stem is None or entry is None:
-                self._functions[entry] = stem_cells.stem_function(self.config, stem)
-            else:
-                tap = self.config.model.tap
-                self._functions[entry] = stem_cells.part_function(stem, tap=tap, entry=entry)
-        return self._functions[entry]
-
-    def _trunk_is_exact(self) -> bool:
-        """Whether the stem is rounded, if at all, only behind the features the trunk left."""
-        blocks = {path.split("/")[1] for path in frozen_stem.coarse(self.config)}
-        return blocks.isdisjoint(efficientnet_lite0.block_names(tune_stem.TRUNK))
-
-    def _views(self, corpus: str, view: int) -> tuple[int, Iterator[tuple[int, np.ndarray]]]:
-        """How many pictures a corpus has, and batches of a view of them."""
-        source = self.elements(corpus, images=True)
-        key = (data_seed(self.config), CORPORA.index(corpus), view)
-        side = self.config.model.image_side
-        return len(source), stem_cells.view_batches(source, view, key, side)
-
-    def _write(
-        self,
-        path: Path,
-        batches: tuple[int, Iterator[tuple[int, np.ndarray]]],
-        function: stem_cells.Function,
-        what: str,
-    ) -> None:
-        """Writes a function of all batches to a .npy file, unless it is there."""
-        if path.exists():
-            return
-        self.report(f"{path.stem}: {what}")
-        rows, parts = batches
-        out: np.memmap | None = None
-        with paths.written_whole(path) as partial:
-            for count, (start, part) in enumerate(parts):
-                features = function(part)
-                if out is None:
-                    shape = (rows, *features.shape[1:])
-                    _check_room(path, rows * features[0].nbytes)
-                    out = np.lib.format.open_memmap(partial, "w+", features.dtype, shape)
-                out[start : start + len(features)] = features
-                if count and count % REPORT_EVERY == 0:
-                    self.report(f"{path.stem}: {start}/{rows} pictures")
-            if out is not None:
-                out.flush()
-
-
-def cells_file(config: Config, folder: Path, corpus: str, view: int) -> Path:
-    """Where the stem cells of a view lie; a stem rounded coarsely has cells of its own."""
-    return folder / f"{corpus}_cells{frozen_stem.digest(config)}_{view}.npy"
-
-
-def _check_room(path: Path, size_bytes: int) -> None:
-    """Refuses before a memory map is made: on a full disk, writing to one ends the process."""
-    free = shutil.disk_usage(path.parent).free
-    if free < size_bytes:
-        raise OSError(
-            errno.ENOSPC,
-            f"{path} needs {size_bytes / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; free space "
-            "and run again: what is finished stays",
-        )
-
 
 def _save(path: Path, **arrays: Any) -> None:
     with paths.written_whole(path) as partial, partial.open("wb") as file:
@@ -390,6 +250,7 @@ def claim(config: Config, workdir: Path) -> None:
 
 def keep_files(config: Config, folder: Path, workdir: Path) -> None:
     """Copies what export needs beside the checkpoints from a cache to a run's folder."""
-    for name in (TOKENIZER, TUNED) if config.tune.steps else (TOKENIZER,):
+    tail = frozen_stem.tail_file(config)
+    for name in (TOKENIZER, tail) if frozen_stem.has_tail(config) else (TOKENIZER,):
         with paths.written_whole(workdir / name) as partial:
             shutil.copyfile(folder / name, partial)

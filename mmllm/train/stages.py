@@ -63,6 +63,20 @@ def start_folder(config: Config) -> Path:
     )
 
 
+def data_seed(config: Config) -> int:
+    """Seed of what is cached; a quantized run's is that of the run it starts from.
+
+    So students of one float run share its cache and its stem, whatever their own seeds.
+
+    Raises:
+      FileNotFoundError: no run that `quant.start` names.
+    """
+    if not config.quant.start:
+        return config.seed
+    start = start_folder(config) / "config.json"
+    return int(json.loads(start.read_text())["seed"])
+
+
 def check_start(config: Config, folder: Path) -> None:
     """Checks that the run in `folder` is finished and gives the model that a student rounds.
 

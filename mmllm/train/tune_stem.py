@@ -159,14 +159,14 @@ def train_head(
     report: Report = print,
 ) -> Params:
     """Trains all but the tail on cells of a frozen stem: `config.tune.head_steps`, seconds."""
-    tx = _adam(HEAD_LEARNING_RATE, config.tune.head_steps)
+    tx = adam(HEAD_LEARNING_RATE, config.tune.head_steps)
     # Copied, as the steps donate them; without the tail, which weight decay would shrink.
     head = {name: jax.tree.map(jnp.array, params[name]) for name in params if name != "tail"}
     state = TrainState(jnp.zeros((), jnp.int32), head, tx.init(head))
     step = jax.jit(make_step(config, tx, from_trunk=False), donate_argnums=0)
     iterator = draws(cells, HEAD_BATCH, config.seed)
     steps = config.tune.head_steps
-    head = _loop(state, step, iterator, bank_teacher, steps, report, "head").params
+    head = run_steps(state, step, iterator, bank_teacher, steps, report, "head").params
     return {**head, "tail": params["tail"]}
 
 
@@ -202,14 +202,14 @@ def tune(
     try:
         if not checkpoints.latest_step:
             params = train_head(config, params, cells, bank_teacher, report)
-        tx = _adam(setting.learning_rate, setting.steps)
+        tx = adam(setting.learning_rate, setting.steps)
         state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
         iterator = draws(trunk, setting.batch, config.seed + 1)
         if checkpoints.latest_step:
             state = checkpoints.restore(state, iterator)
             report(f"stem: resumed from step {int(state.step)}")
         step = jax.jit(make_step(config, tx, from_trunk=True), donate_argnums=0)
-        state = _loop(
+        state = run_steps(
             state, step, iterator, bank_teacher, setting.steps, report, "stem", checkpoints
         )
     finally:
@@ -217,7 +217,8 @@ def tune(
     return jax.device_get(state.params)
 
 
-def _adam(peak: float, steps: int) -> optax.GradientTransformation:
+def adam(peak: float, steps: int) -> optax.GradientTransformation:
+    """AdamW with a short warm-up and a cosine."""
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, peak, max(1, steps // 20), max(steps, 2), 0.01 * peak
     )
@@ -227,20 +228,24 @@ def _adam(peak: float, steps: int) -> optax.GradientTransformation:
     )
 
 
-def _loop(
+def run_steps(
     state: TrainState,
     step: Callable[..., tuple[TrainState, jax.Array]],
     iterator: Any,
-    bank_teacher: np.ndarray,
+    held: Any,
     last: int,
     report: Report,
     phase: str,
     checkpoints: checkpoint.Checkpoints | None = None,
 ) -> TrainState:
-    """Steps up to `last`, with a line and a checkpoint now and then."""
+    """Steps of a state, a batch and what is `held`, up to `last`; a line and a checkpoint each 200.
+
+    Raises:
+      FloatingPointError: a loss that is not finite.
+    """
     total, since, start = 0.0, int(state.step), time.perf_counter()
     for number in range(since + 1, last + 1):
-        state, loss = step(state, next(iterator), bank_teacher)
+        state, loss = step(state, next(iterator), held)
         total += float(loss)
         if not np.isfinite(total):
             raise FloatingPointError(

@@ -2,71 +2,19 @@
 
 import dataclasses
 import json
-import shutil
 
-import jax
 import numpy as np
 import pytest
 
-from mmllm.data import pipeline, pretrained, sources, wordnet
-from mmllm.train import cache, frozen_stem, stem_cells, teacher
-from tests import tiny_run, tiny_stem, tiny_teacher
-
-COLOURS = "red green blue yellow black white orange purple grey brown".split()
-THINGS = "bus cat dog house tree circle square triangle apple car boat star fox quilt".split()
-THINGS += "umbrella elephant mountain keyboard violin zeppelin jacket pyramid".split()
-PICTURES = 3
-CONFIG = dataclasses.replace(
-    tiny_run.CONFIG,
-    model=dataclasses.replace(tiny_run.CONFIG.model, vocab_size=400),
-    data=dataclasses.replace(
-        tiny_run.CONFIG.data, emoji_views=2, stamp_views=1, dictionary_words=230
-    ),
-)
-
-
-def noise(seed, *shape):
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-def asked(thing):
-    return {"questions": [f"what is it? {thing}", "Is it?"], "answers": [thing, "yes"]}
-
-
-def make_corpora():
-    def drawing(place, name, german):
-        captions = {"languages": ["de", "en"], "captions": [german, name]}
-        return {"image": noise(place, 40, 40, 4), "keywords": "one|two", **captions}
-
-    return {
-        "emoji": [
-            drawing(0, "bus", "Bus"),
-            drawing(1, "Red fox", "roter Fuchs"),
-            drawing(2, "cat " * 60, "Katze"),  # too long for the decoder
-        ],
-        "stamps": [drawing(3, "BUS", "Autobus"), drawing(4, "violin", "Geige")],
-        "ocr_lines": [{"image": noise(5, 20, 60, 3), "text": text} for text in ("a b", "Z9")],
-        "composites": [
-            {"image": noise(6 + i, 48, 48, 3), "caption": f"a {thing}", **asked(thing)}
-            for i, thing in enumerate(THINGS[:PICTURES])
-        ],
-        "easy_vqa": [{"image": noise(9, 48, 48, 3), **asked("star")}],
-    }
+from mmllm.data import pipeline, sources
+from mmllm.train import cache, stem_cells, teacher
+from tests import tiny_corpora
+from tests.tiny_corpora import CONFIG, PICTURES
 
 
 @pytest.fixture
 def corpora(tmp_path, monkeypatch):
-    """Small corpora, a small dictionary and a quick teacher instead of the real ones."""
-    corpora = make_corpora()
-    glosses = [(f"{colour} {thing}", f"a {thing}") for colour in COLOURS for thing in THINGS]
-    monkeypatch.setenv("MMLLM_DATA", str(tmp_path))
-    monkeypatch.setattr(sources, "load", lambda name, split, images=True: corpora[name])
-    monkeypatch.setattr(sources, "is_built", lambda name: True)
-    monkeypatch.setattr(sources, "data_hash", lambda name: f"hash of {name}")
-    monkeypatch.setattr(wordnet, "noun_glosses", lambda max_senses, categories: glosses)
-    monkeypatch.setattr(teacher.SentenceTeacher, "load", tiny_teacher.Teacher)
-    monkeypatch.setattr(stem_cells, "BATCH", 2)  # so that the last batch is not full
-    return corpora
+    return tiny_corpora.install(tmp_path, monkeypatch)
 
 
 def prepare(config=CONFIG):
@@ -206,49 +154,6 @@ def test_missing_corpora_are_named_with_the_command_that_builds_them(corpora, mo
     monkeypatch.setattr(sources, "is_built", lambda name: name not in ("stamps", "easy_vqa"))
     with pytest.raises(FileNotFoundError, match="run: mmllm data build stamps easy_vqa"):
         prepare()
-
-
-@pytest.mark.slow
-def test_cells_of_a_tuned_stem_come_from_the_stem_that_ships(corpora, monkeypatch):
-    weights = tiny_stem.random_weights(np.random.default_rng(0))
-    monkeypatch.setattr(pretrained, "efficientnet_lite0_weights", lambda: weights)
-    model = dataclasses.replace(CONFIG.model, stem="efficientnet_lite0", image_side=224)
-    tune = dataclasses.replace(CONFIG.tune, steps=2, head_steps=2, batch=2)
-    config = dataclasses.replace(CONFIG, model=model, tune=tune)
-    folder = prepare(config)
-    stem = frozen_stem.params(config, folder)
-    untuned = frozen_stem.pretrained(config)
-    assert stem["block_10"] is untuned["block_10"] or same(stem["block_10"], untuned["block_10"])
-    assert not same(stem["block_15"], untuned["block_15"])
-
-    arrays = cache.open_arrays(config, folder)
-    trunk = np.load(folder / "emoji_trunk_1.npy")
-    tail = stem_cells.part_function(stem, tap="7x7x320", entry="14x14x112")
-    np.testing.assert_array_equal(arrays.emoji.cells[1][:2], tail(trunk[:2]))
-    pixels = stem_cells.picture_view(corpora["composites"][0], 0, np.random.default_rng(0), 224)
-    whole = stem_cells.stem_function(config, stem)
-    np.testing.assert_array_equal(arrays.composites.cells[0][0], whole(pixels[None])[0])
-
-    def refuse(*_, **__):
-        raise AssertionError("computed again")
-
-    monkeypatch.setattr(stem_cells, "part_function", refuse)
-    assert prepare(config) == folder
-
-
-def same(one, other):
-    return all(
-        np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True)
-    )
-
-
-def test_a_full_disk_is_refused_before_cells_are_written(corpora, monkeypatch):
-    usage = shutil.disk_usage("/")._replace(free=100)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match="needs 0 MB, 0 MB are free; free space and run again"):
-        prepare()
-    names = [path.name for path in cache.cache_folder(CONFIG).iterdir()]
-    assert not [name for name in names if "cells" in name]
 
 
 def test_a_run_is_bound_to_its_cache(corpora, monkeypatch, tmp_path):

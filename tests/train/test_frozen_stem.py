@@ -46,10 +46,15 @@ def test_names_of_cells_follow_the_rounding():
     assert digests[0] == ""
     assert len(set(digests)) == 3
     assert digests[2] == frozen_stem.digest(ruled(*four))
+    quant = dataclasses.replace(ruled(*four).quant, stem_steps=5)
+    taught = dataclasses.replace(MIXED, quant=quant)
+    assert frozen_stem.digest(taught) not in digests
+    assert frozen_stem.tail_file(taught) == f"tuned{frozen_stem.digest(taught)}.safetensors"
+    assert frozen_stem.tail_file(ruled(*four)) == frozen_stem.TUNED
 
 
-def test_coarse_weights_are_rounded_to_what_their_codes_stand_for(stem):
-    rounded = frozen_stem.rounded(MIXED, stem)
+def test_coarse_weights_are_rounded_to_what_their_codes_stand_for(stem, tmp_path):
+    rounded = frozen_stem.rounded(MIXED, tmp_path, stem)
     before, after = (s["block_13"]["expand"]["kernel"] for s in (stem, rounded))
     scales = scale.mse_scale(before, grid.GRIDS["int4"])
     codes = np.asarray(after) / np.asarray(scales)

@@ -1,0 +1,90 @@
+"""A float bundle becomes the run it came from, and what does not fit is refused."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from mmllm.data import pretrained, synthetic
+from mmllm.export import bundle, from_run, to_run
+from mmllm.quant.coded import Coded
+from mmllm.train import cache, checkpoint, fit_bank, frozen_stem, stages, tune_stem
+from tests import tiny_bundle, tiny_run, tiny_stem
+
+ALIGNED = dataclasses.replace(
+    tiny_run.CONFIG, align=dataclasses.replace(tiny_run.CONFIG.align, steps=2)
+)
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A bundle of the tiny model; the corpora and the cache are pretended."""
+    tiny_run.pretend_built(monkeypatch)
+    tiny_run.make(tmp_path / "gone")
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    tiny_bundle.train_tokenizer(folder / cache.TOKENIZER)
+    monkeypatch.setattr(cache, "cache_folder", lambda config: folder)
+    monkeypatch.setattr(cache, "prepare", lambda config, report, tuned: folder)
+    arrays = synthetic.training_arrays(tiny_run.CONFIG)
+    monkeypatch.setattr(cache, "open_arrays", lambda config, folder: arrays)
+    monkeypatch.setattr(fit_bank, "STEPS", 2)
+    return from_run.save(tmp_path / "gone", tmp_path / "bundle")
+
+
+def test_a_regained_run_can_be_exported_and_start_students(shipped, tmp_path):
+    workdir = to_run.regain(shipped, ALIGNED, tmp_path / "run", lambda line: None)
+    again = from_run.save(workdir, tmp_path / "again")
+    assert bundle.read_manifest(again)["files"] == bundle.read_manifest(shipped)["files"]
+    stages.check_start(tiny_run.STUDENT, workdir)
+    teacher = stages.load_teacher(workdir)
+    assert teacher["bank"]["residual"].shape[0] == synthetic.BANK
+    expected = bundle.load(shipped).params
+    jax.tree.map(np.testing.assert_array_equal, dict(teacher["model"]), expected)
+
+
+def test_a_whole_run_is_left_as_it_is(shipped, tmp_path, monkeypatch):
+    workdir = to_run.regain(shipped, tiny_run.CONFIG, tmp_path / "run", lambda line: None)
+    assert checkpoint.latest_step(workdir / checkpoint.FOLDER) == tiny_run.CONFIG.train.steps
+    monkeypatch.setattr(fit_bank, "fit", None)
+    assert to_run.regain(shipped, tiny_run.CONFIG, workdir) == workdir
+
+
+def test_a_bundle_of_another_model_is_refused(shipped, tmp_path):
+    model = dataclasses.replace(tiny_run.CONFIG.model, decoder_blocks=2)
+    config = dataclasses.replace(tiny_run.CONFIG, model=model)
+    with pytest.raises(ValueError, match="has another model than the config"):
+        to_run.regain(shipped, config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_quantized_bundle_is_refused(tmp_path, monkeypatch):
+    folder = tiny_bundle.make(tmp_path / "bundle")
+    coded = {"embed/table": Coded(np.zeros((1, 2), np.int8), np.ones(1, np.float32), "int4")}
+    loaded = dataclasses.replace(bundle.load(folder), coded=coded)
+    monkeypatch.setattr(bundle, "load", lambda folder: loaded)
+    with pytest.raises(ValueError, match="is a quantized bundle; a run is regained from a float"):
+        to_run.regain(folder, tiny_run.CONFIG, tmp_path / "run")
+
+
+def test_another_vocabulary_is_refused(shipped, tmp_path):
+    (tmp_path / "cache" / cache.TOKENIZER).write_bytes(b"of other corpora")
+    with pytest.raises(ValueError, match="the corpora give another vocabulary"):
+        to_run.regain(shipped, tiny_run.CONFIG, tmp_path / "run", lambda line: None)
+    assert not checkpoint.latest_step(tmp_path / "run" / checkpoint.FOLDER)
+
+
+def test_the_tuned_tail_is_taken_and_another_trunk_refused(tmp_path, monkeypatch):
+    weights = tiny_stem.random_weights(np.random.default_rng(0))
+    monkeypatch.setattr(pretrained, "efficientnet_lite0_weights", lambda: weights)
+    model = dataclasses.replace(tiny_run.CONFIG.model, stem="efficientnet_lite0", image_side=224)
+    tune = dataclasses.replace(tiny_run.CONFIG.tune, steps=1)
+    config = dataclasses.replace(tiny_run.CONFIG, model=model, tune=tune)
+    stem = jax.tree.map(np.float16, frozen_stem.pretrained(config))
+    loaded = bundle.Bundle(tmp_path, {}, model, {"stem": stem}, {}, tmp_path)
+    tail = to_run.tuned_tail(config, loaded)
+    assert sorted(tail) == sorted(tune_stem.split_stem(stem)[1])
+    moved = {**stem, "block_3": jax.tree.map(lambda leaf: leaf + 1, stem["block_3"])}
+    with pytest.raises(ValueError, match="is not the one that the config tunes"):
+        to_run.tuned_tail(config, dataclasses.replace(loaded, params={"stem": moved}))

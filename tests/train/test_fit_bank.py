@@ -1,0 +1,45 @@
+"""A bank fitted to a finished model points where its pictures and its texts point."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmllm.data import synthetic
+from mmllm.models import mmllm as model_lib
+from mmllm.train import bank, fit_bank
+from mmllm.train import state as state_lib
+from tests import tiny_run
+
+CONFIG = tiny_run.CONFIG
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return synthetic.training_arrays(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.device_get(state_lib.init_state(CONFIG, synthetic.BANK).params["model"])
+
+
+def test_pictures_find_their_captions_in_the_fitted_bank(params, arrays):
+    before = jax.tree.map(np.array, params)
+    said: list[str] = []
+    fitted = fit_bank.fit(CONFIG, params, arrays, said.append, steps=100)
+    jax.tree.map(np.testing.assert_array_equal, before, params)
+    teacher = jnp.float32(arrays.texts.bank_teacher)
+    vectors = np.asarray(bank.vectors(fitted, teacher))
+    seen = model_lib.build(CONFIG.model).apply(
+        {"params": params}, jnp.float32(arrays.emoji.cells[0]), train=False, method="embed_cells"
+    )
+    found = np.argmax(np.asarray(seen) @ vectors.T, axis=1)
+    assert np.mean(found == arrays.emoji.label) > 0.8
+    assert said[-1].startswith("bank: step 100/100  retrieval ")
+
+
+def test_a_loss_that_is_not_finite_is_named(params, arrays):
+    broken = {**params, "stem_affine": jax.tree.map(lambda x: x * np.nan, params["stem_affine"])}
+    with pytest.raises(FloatingPointError, match="bank step 1: the loss is not finite"):
+        fit_bank.fit(CONFIG, broken, arrays, steps=1)
