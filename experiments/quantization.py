@@ -1,6 +1,6 @@
 """Bits, grids, scales and policies: every row starts from the float nano.
 
-Command:  python -m experiments.quantization [--rows ROW ...] [--seeds N] [--smoke]
+Command:  python -m experiments.quantization [--rows ROW ...] [--seeds N ...] [--smoke]
 Hardware: 2 CPU cores; needs the built corpora. The float run is regained from nano_float/, unless
           configs/nano.py was trained here; rows of half the parameters need configs/nano_half.py.
 Time:     40 minutes to cache, 5 more for each other stem, about 4 a row and seed.
@@ -43,6 +43,7 @@ KIND = "quantization"
 FLOAT = Path(__file__).parent / "nano_float"
 FIGURE = runner.RESULTS.parent / "figures" / f"{KIND}.png"
 PTQ = "_ptq"
+SEEDS = (0, 1)
 ROUNDED = ("int8", "int4", "int2", "mixed")
 HEADLINES = ("float", "int8", "int4", "int2", "int2_untaught", "ternary", "seq", "mixed")
 MEASURED = {
@@ -54,13 +55,14 @@ MEASURED = {
 """The four tasks, with the score that stands for each."""
 
 
-def jobs(rows: Sequence[str], seeds: int) -> Iterator[tuple[str, int]]:
-    """Row and seed, what matters most first: rounding alone, one seed of each row, the others."""
-    yield "float_start", 0
-    for row in ROUNDED:
-        if row in rows:
-            yield row + PTQ, 0
-    for seed in range(seeds):
+def jobs(rows: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, int]]:
+    """Row and seed; with seed 0 also what is only rounded, and the rows that have no other seed."""
+    if 0 in seeds:
+        yield "float_start", 0
+        for row in ROUNDED:
+            if row in rows:
+                yield row + PTQ, 0
+    for seed in seeds:
         for row in rows:
             if seed == 0 or row in HEADLINES:
                 yield row, seed
@@ -134,7 +136,7 @@ def finished() -> list[dict[str, Any]]:
     return json.loads(path.read_text())["rows"] if path.is_file() else []
 
 
-def run(rows: Sequence[str], seeds: int) -> None:
+def run(rows: Sequence[str], seeds: Sequence[int]) -> None:
     """Trains and measures what is missing, and writes the result after each row."""
     float_start()
     for row, seed in jobs(rows, seeds):
@@ -202,7 +204,9 @@ def main() -> None:
     """Runs the rows that the results lack."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", nargs="+", choices=list(ablation.ROWS), metavar="ROW")
-    parser.add_argument("--seeds", type=int, default=2, help="of the headline rows (%(default)s)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=SEEDS, help="of the headline rows (0 1)"
+    )
     parser.add_argument("--smoke", action="store_true", help="two steps on generated arrays")
     args = parser.parse_args()
     if args.smoke:

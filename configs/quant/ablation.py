@@ -88,9 +88,9 @@ ROWS = {
     ),
     "mixed_stem8": _rules(mixed.RULES[0], *mixed.RULES[2:]),
     "mixed": _rules(*mixed.RULES),
-    "mixed_tail4": _tail("int4", 600),
+    "mixed_tail4": _tail("int4", 300),
     "mixed_tail2_rounded": _tail("int2", 0),
-    "mixed_tail2": _tail("int2", 600),
+    "mixed_tail2": _tail("int2", 300),
     "half_float": _half_float,
     "half_int4": _half_int4,
 }

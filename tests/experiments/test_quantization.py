@@ -10,7 +10,7 @@ from tests.evaluate.test_tables import score
 
 
 def test_rounding_alone_comes_first_and_headlines_have_more_seeds():
-    found = list(quantization.jobs(["int2", "int2_rms", "float"], 2))
+    found = list(quantization.jobs(["int2", "int2_rms", "float"], [0, 1]))
     assert found == [
         ("float_start", 0),
         ("int2_ptq", 0),
@@ -20,6 +20,7 @@ def test_rounding_alone_comes_first_and_headlines_have_more_seeds():
         ("int2", 1),
         ("float", 1),
     ]
+    assert list(quantization.jobs(["int2", "int2_rms"], [1])) == [("int2", 1)]
 
 
 @pytest.mark.parametrize("row", ablation.ROWS)

@@ -1,4 +1,4 @@
-"""The stem in a cache: cells come from the stem that ships, tuned, taught or taken from elsewhere."""
+"""The stem in a cache: its cells are those of the stem that ships, tuned, taught or taken over."""
 
 import dataclasses
 import shutil
