@@ -36,7 +36,7 @@ from mmllm.evaluate.tasks import Row
 from mmllm.export import bundle, from_run, to_run
 from mmllm.quant import tree
 from mmllm.runtime.model import MobileMultiModalLLM
-from mmllm.train import cache, checkpoint, loop, stages
+from mmllm.train import cache, calibrate, checkpoint, loop, stages
 from mmllm.train import state as state_lib
 
 KIND = "quantization"
@@ -44,7 +44,7 @@ FLOAT = Path(__file__).parent / "nano_float"
 FIGURE = runner.RESULTS.parent / "figures" / f"{KIND}.png"
 PTQ = "_ptq"
 SEEDS = (0, 1)
-ROUNDED = ("int8", "int4", "int2", "mixed")
+ROUNDED = ("int8", "int8_static", "int4", "int2", "mixed")
 HEADLINES = ("float", "int8", "int4", "int2", "int2_untaught", "ternary", "seq", "mixed")
 MEASURED = {
     Row("retrieval", "emoji", "style_out", seen_names=benchmark.SEEN_NAMES): "image_to_text_r1",
@@ -147,8 +147,9 @@ def run(rows: Sequence[str], seeds: Sequence[int]) -> None:
         print(f"== {row}, seed {seed}", flush=True)
         start = stages.start_folder(config)
         stages.check_start(config, start)
-        teacher = stages.load_teacher(start)
         folder = cache.prepare(config)
+        arrays = cache.open_arrays(config, folder)
+        teacher = calibrate.calibrated(config, stages.load_teacher(start), arrays)
         workdir = paths.data_dir() / "runs" / config.name
         loop.claim(workdir, config)
         cache.keep_files(config, folder, workdir)
@@ -156,7 +157,6 @@ def run(rows: Sequence[str], seeds: Sequence[int]) -> None:
         if row == "float_start" or row.endswith(PTQ):
             params, steps = rounded(config, teacher), 0
         else:
-            arrays = cache.open_arrays(config, folder)
             params, steps = trained(config, teacher, arrays, workdir), config.train.steps
         entry = {
             "row": row,

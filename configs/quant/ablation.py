@@ -58,6 +58,11 @@ def _half_float(cfg: ConfigDict) -> None:
     _float(cfg)
 
 
+def _static(cfg: ConfigDict) -> None:
+    ROWS["int8"](cfg)
+    cfg.model.activations = "int8_static"
+
+
 def _untaught(cfg: ConfigDict) -> None:
     cfg.quant.teach_logits = cfg.quant.teach_lines = cfg.quant.teach_embeddings = 0.0
 
@@ -71,6 +76,7 @@ def _float(cfg: ConfigDict) -> None:
 ROWS = {
     "float": _float,
     "int8": _rules(*STEM, r".*/kernel int8", r"embed/table int8"),
+    "int8_static": _static,
     "int4": _rules(*_on("int4")),
     "int2": _rules(*int2.RULES),
     "int2_untaught": _untaught,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 STEMS = ("efficientnet_lite0", "patch")
-ACTIVATIONS = ("float", "int8")
+ACTIVATIONS = ("float", "int8", "int8_static")
 TAPS = {"7x7x320": (7, 320), "14x14x112": (14, 112)}
 
 # Fields that were removed, by dotted path, with the one to use now.

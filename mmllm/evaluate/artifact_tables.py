@@ -19,6 +19,8 @@ QUANTIZED = {
     "float": ("float", "trained on as long as the others"),
     "int8_ptq": ("8", "rounded only"),
     "int8": ("8", "trained, taught by the float model"),
+    "int8_static_ptq": ("8", "rounded only, activations by one range a layer"),
+    "int8_static": ("8", "trained, taught, activations by one range a layer"),
     "int4_ptq": ("4", "rounded only"),
     "int4": ("4", "trained, taught"),
     "int2_ptq": ("2", "rounded only"),

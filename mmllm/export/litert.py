@@ -54,7 +54,15 @@ def signatures(config: ModelConfig, params: Params) -> dict[str, Signature]:
 
     Names: encode_image, embed_image, read_lines, decode_step, and embed_text_T and prefill_T for
     each prompt length T. A cache is key_B and value_B for each decoder block B.
+
+    Raises:
+      ValueError: activations that are rounded by a static range.
     """
+    if config.activations == "int8_static":
+        raise ValueError(
+            "model.activations must be float or int8 for LiteRT on a CPU, which rounds each row by "
+            "a range of its own, got 'int8_static'"
+        )
     model = model_lib.build(dataclasses.replace(config, activations="float"), exported=True)
 
     def call(method: str, *inputs: Any) -> Any:

@@ -1,8 +1,9 @@
 """The linear layers, norms and embeddings every part of the model is made of.
 
 All weights of the model pass through `QuantDense` and `QuantEmbed`. A weight that is to lie on a
-grid arrives there already (`quant.tree`); where `activations` is "int8", the inputs are rounded
-here as a runtime would round them.
+grid arrives there already (`quant.tree`). Inputs are rounded here as a runtime would round them,
+where `activations` is "int8", each row by its own range, or "int8_static", all by one range, the
+parameter `largest`, which `train.calibrate` finds.
 """
 
 import flax.linen as nn
@@ -15,8 +16,22 @@ from mmllm.quant import fake_quant
 NORM_EPSILON = 1e-6
 
 
-def _rounded(x: Float[Array, "*b i"], activations: str) -> Float[Array, "*b i"]:
+RANGE = "largest"
+
+
+def _rounded(
+    x: Float[Array, "*b i"], activations: str, largest: Float[Array, ""] | None
+) -> Float[Array, "*b i"]:
+    if largest is not None:
+        return fake_quant.fake_quant_tensor(x, largest)
     return fake_quant.fake_quant_rows(x) if activations == "int8" else x
+
+
+def _range(module: nn.Module, activations: str) -> Float[Array, ""] | None:
+    """The one range of a layer's inputs, a parameter, where they are rounded by one."""
+    if activations != "int8_static":
+        return None
+    return module.param(RANGE, nn.initializers.ones, ())
 
 
 class QuantDense(nn.Module):
@@ -31,7 +46,7 @@ class QuantDense(nn.Module):
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         # One flat matrix: XLA's CPU gradients of a product with several batch axes are slower.
-        x = _rounded(x, self.activations)
+        x = _rounded(x, self.activations, _range(self, self.activations))
         y = jnp.dot(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], self.features)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -54,6 +69,7 @@ class QuantEmbed(nn.Module):
         self.table = self.param(
             "table", nn.initializers.normal(0.02), (self.vocab_size, self.width)
         )
+        self.largest = _range(self, self.activations)
 
     def __call__(self, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
         if self.exported:
@@ -61,7 +77,7 @@ class QuantEmbed(nn.Module):
         return jnp.take(self.table, ids, axis=0)
 
     def logits(self, x: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
-        return jnp.dot(_rounded(x, self.activations), self.table.T)
+        return jnp.dot(_rounded(x, self.activations, self.largest), self.table.T)
 
 
 class Norm(nn.Module):

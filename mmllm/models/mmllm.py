@@ -34,7 +34,8 @@ class Mmllm(nn.Module):
             self.stem = efficientnet_lite0.EfficientNetLite0(
                 tap=c.tap,
                 depthwise="conv" if self.exported else "shift",
-                activations=c.activations,
+                # Its cells are cached before anything is calibrated.
+                activations="int8" if c.activations == "int8_static" else c.activations,
                 float_blocks=c.float_blocks,
             )
         self.stem_affine = layers.Affine()

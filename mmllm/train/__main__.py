@@ -54,7 +54,7 @@ def _run() -> None:
     config = config_lib.resolve(_CONFIG.value)  # before the slow imports
 
     from mmllm.data import synthetic
-    from mmllm.train import align_text, cache, loop, stages, stem_cells
+    from mmllm.train import align_text, cache, calibrate, loop, stages, stem_cells
 
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else paths.data_dir() / "runs" / config.name
     begun = stages.start_folder(config) if config.quant.start else None  # before it is claimed
@@ -73,7 +73,9 @@ def _run() -> None:
         arrays = cache.open_arrays(config, folder)
         start = {"model": {"stem_affine": stem_cells.channel_statistics(arrays.emoji.cells[0])}}
         cache.keep_files(config, folder, workdir)
-    teacher = stages.load_teacher(begun) if begun else None
+    teacher = None
+    if begun:
+        teacher = calibrate.calibrated(config, stages.load_teacher(begun), arrays)
     state = loop.train(
         config,
         arrays,

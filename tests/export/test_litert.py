@@ -192,3 +192,9 @@ def test_a_grid_with_an_offset_is_refused_before_the_conversion(made: Made, tmp_
     seq = Coded(np.ones((8, 4), np.int8), np.ones(8, np.float32), "seq")
     with pytest.raises(ValueError, match="a/kernel lies on grid seq"):
         litert.export(tmp_path, CONFIG, made.bundle.params, {"a/kernel": seq})
+
+
+def test_static_ranges_are_refused():
+    config = dataclasses.replace(CONFIG, activations="int8_static")
+    with pytest.raises(ValueError, match=r"must be float or int8 for LiteRT .* got 'int8_static'"):
+        litert.signatures(config, {})

@@ -78,3 +78,13 @@ def test_logits_round_what_is_looked_for_and_a_lookup_rounds_nothing():
 def test_unit_norm_of_zero_is_zero_and_of_a_vector_is_one_long():
     y = layers.unit_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
     np.testing.assert_allclose(y, [[0.6, 0.8], [0.0, 0.0]], atol=1e-6)
+
+
+def test_static_int8_activations_are_rounded_by_one_range():
+    x = jax.random.normal(jax.random.key(0), (3, 8)) * jnp.array([[1.0], [30.0], [0.1]])
+    params = {"kernel": jnp.eye(8), "largest": jnp.array(12.7)}
+    y = layers.QuantDense(8, "int8_static", use_bias=False).apply({"params": params}, x)
+    np.testing.assert_allclose(y, np.clip(np.round(x / 0.1), -127, 127) * 0.1, atol=1e-5)
+    table = {"table": jnp.eye(8), "largest": jnp.array(12.7)}
+    module = layers.QuantEmbed(8, 8, "int8_static")
+    np.testing.assert_array_equal(module.apply({"params": table}, x, method="logits"), y)

@@ -57,3 +57,21 @@ def test_a_channel_of_zeros_gets_a_scale_that_can_divide(start):
     found = np.asarray(start(jnp.zeros((4, 2)), grid.GRIDS["int2"]))
     assert (found > 0).all()
     assert np.isfinite(found).all()
+
+
+def test_a_static_range_cuts_off_what_is_rare():
+    rng = np.random.default_rng(2)
+    values = rng.standard_normal(20_000).astype(np.float32)
+    plain = float(scale.static_range(jnp.asarray(values)))
+    assert 0.6 * np.abs(values).max() < plain <= np.abs(values).max()
+    values[0] = 60.0
+    cut = float(scale.static_range(jnp.asarray(values)))
+    ends = np.linspace(1 / 128, 1.0, 128) * 60.0
+
+    def error_of(end):
+        codes = np.clip(np.round(values / (end / 127)), -127, 127)
+        return np.sum((codes * (end / 127) - values) ** 2)
+
+    assert cut == pytest.approx(ends[np.argmin([error_of(end) for end in ends])], rel=1e-5)
+    assert cut < 60.0
+    assert float(scale.static_range(jnp.zeros(5))) > 0

@@ -24,6 +24,7 @@ def params():
     return jax.device_get(state_lib.init_state(CONFIG, synthetic.BANK).params["model"])
 
 
+@pytest.mark.slow
 def test_pictures_find_their_captions_in_the_fitted_bank(params, arrays):
     before = jax.tree.map(np.array, params)
     said: list[str] = []
@@ -39,6 +40,7 @@ def test_pictures_find_their_captions_in_the_fitted_bank(params, arrays):
     assert said[-1].startswith("bank: step 100/100  retrieval ")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_named(params, arrays):
     broken = {**params, "stem_affine": jax.tree.map(lambda x: x * np.nan, params["stem_affine"])}
     with pytest.raises(FloatingPointError, match="bank step 1: the loss is not finite"):

@@ -1,0 +1,71 @@
+"""Static ranges: every linear layer gets one, the model stays near the float one, training runs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmllm.common import tensors
+from mmllm.data import synthetic
+from mmllm.models import mmllm as model_lib
+from mmllm.train import calibrate, loop
+from mmllm.train import state as state_lib
+from tests import tiny_run
+
+STATIC = dataclasses.replace(
+    tiny_run.STUDENT,
+    model=dataclasses.replace(tiny_run.STUDENT.model, activations="int8_static"),
+)
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return synthetic.training_arrays(tiny_run.CONFIG)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.BANK).params)
+
+
+def flat(params):
+    return dict(tensors.flatten(params["model"]))
+
+
+@pytest.mark.slow
+def test_every_linear_layer_gets_the_range_of_its_inputs(teacher, arrays):
+    got = calibrate.calibrated(STATIC, teacher, arrays)
+    wanted = model_lib.init_params(STATIC.model, jax.random.key(0))
+    assert set(flat(got)) == set(dict(tensors.flatten(wanted)))
+    assert all(np.array_equal(flat(got)[path], value) for path, value in flat(teacher).items())
+    ranges = {path: float(v) for path, v in flat(got).items() if path.endswith("/largest")}
+    assert len(ranges) == sum(p.endswith(("/kernel", "/table")) for p in flat(teacher))
+    assert len(set(ranges.values())) > len(ranges) // 2
+
+    cells = jnp.float32(arrays.emoji.cells[0])
+    float_, static = (
+        model_lib.build(config.model).apply(
+            {"params": params["model"]}, cells, method="embed_cells"
+        )
+        for config, params in ((tiny_run.CONFIG, teacher), (STATIC, got))
+    )
+    apart = np.linalg.norm(np.asarray(float_) - np.asarray(static), axis=1)
+    assert 0 < apart.max() < 0.05
+
+
+def test_a_float_or_dynamic_student_takes_its_teacher_as_it_is(teacher, arrays):
+    assert calibrate.calibrated(tiny_run.STUDENT, teacher, arrays) is teacher
+
+
+@pytest.mark.slow
+def test_training_leaves_the_ranges_alone(teacher, arrays, tmp_path):
+    start = calibrate.calibrated(STATIC, teacher, arrays)
+    config = dataclasses.replace(STATIC, train=dataclasses.replace(STATIC.train, steps=2))
+    state = loop.train(config, arrays, tmp_path, teacher=start, report=lambda line: None)
+    after = dict(tensors.flatten(jax.device_get(state.params["model"])))
+    for path, value in flat(start).items():
+        if path.endswith("/largest"):
+            np.testing.assert_array_equal(after[path], value)
+    assert (after["embed/table"] != flat(start)["embed/table"]).any()
