@@ -115,6 +115,9 @@ def get_config() -> ConfigDict:
     quant.scale_start = "mse"  # first scales: "mse" | "rms" | "absmean"
     quant.stem_steps = 0  # steps that teach the stem's weights below 8 bits; 0: they are rounded
     quant.scale_rate = 0.1  # learning rate of learned scales over that of the weights
+    quant.freeze_from = (
+        1.0  # share of the steps after which oscillating weights are frozen; 1: none
+    )
     quant.temperature = 1.0  # of teacher's and student's logits
     quant.teach_logits = 1.0  # next tokens against the teacher's
     quant.teach_lines = 1.0  # columns of text lines against the teacher's

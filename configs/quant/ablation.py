@@ -88,6 +88,7 @@ ROWS = {
     "int2_start_absmean": _start("absmean"),
     "int2_quarter": _steps(100),
     "int2_half": _steps(200),
+    "int2_frozen": lambda cfg: cfg.quant.update(freeze_from=0.5),
     "int2_embed4": _rules(*STEM, *HEADS, r"embed/table int4", r".*/kernel int2"),
     "int2_decoder4": _rules(
         *STEM, *HEADS, r"embed/table int4", r"decoder/.*kernel int4", r".*/kernel int2"

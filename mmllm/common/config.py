@@ -244,6 +244,7 @@ class QuantConfig:
     scale_start: str
     stem_steps: int
     scale_rate: float
+    freeze_from: float
     temperature: float
     teach_logits: float
     teach_lines: float
@@ -258,6 +259,10 @@ class QuantConfig:
         for name in ("stem_steps", "scale_rate", "teach_logits", "teach_lines", "teach_embeddings"):
             value = getattr(self, name)
             _check(value >= 0, f"quant.{name} must be 0 or more, got {value}")
+        _check(
+            0 <= self.freeze_from <= 1,
+            f"quant.freeze_from must be between 0 and 1, got {self.freeze_from}",
+        )
         _check(self.temperature > 0, f"quant.temperature must be positive, got {self.temperature}")
 
 

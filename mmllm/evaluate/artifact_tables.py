@@ -34,6 +34,7 @@ QUANTIZED = {
     "int2_start_absmean": ("2", "learned scale, from the mean of absolute values"),
     "int2_quarter": ("2", "a quarter of the steps"),
     "int2_half": ("2", "half of the steps"),
+    "int2_frozen": ("2", "weights that oscillate are frozen in the second half"),
     "int2_embed4": ("2, 4", "token embedding at 4"),
     "int2_decoder4": ("2, 4", "token embedding and decoder at 4"),
     "mixed_ptq": ("2, 4", "the policy that ships, rounded only"),
