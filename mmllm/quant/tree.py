@@ -88,11 +88,27 @@ def fake_quantize(params: Params, scales: Params, planned: Mapping[str, Rule]) -
     learned = _flat(scales)
 
     def rounded(path: str, weight: Float[Array, "x y"]) -> Float[Array, "x y"]:
-        rule, turned = planned[path], _turned(path, weight)
-        scale = _scale_of(path, rule, turned, learned)
-        return _turned(path, fake_quant(turned, scale, grid_lib.GRIDS[rule.grid]))
+        rule, inner = planned[path], _turned(path, weight)
+        scale = _scale_of(path, rule, inner, learned)
+        return _turned(path, fake_quant(inner, scale, grid_lib.GRIDS[rule.grid]))
 
     return _replaced(params, planned, rounded)
+
+
+def turned(
+    params: Params, scales: Params, planned: Mapping[str, Rule]
+) -> dict[str, tuple[Float[Array, "i o"], Float[Array, "o"]]]:
+    """The planned weights with their output channels last, and their scales, by path."""
+    weights, learned, found = _flat(params), _flat(scales), {}
+    for path, rule in planned.items():
+        weight = _turned(path, jnp.asarray(weights[path]))
+        found[path] = weight, _scale_of(path, rule, weight, learned)
+    return found
+
+
+def with_turned(params: Params, weights: Mapping[str, Float[Array, "i o"]]) -> Params:
+    """The tree with these weights, their output channels last, in their places."""
+    return _replaced(params, weights, lambda path, _: _turned(path, weights[path]))
 
 
 def encode(params: Params, scales: Params, planned: Mapping[str, Rule]) -> dict[str, Coded]:
@@ -101,11 +117,10 @@ def encode(params: Params, scales: Params, planned: Mapping[str, Rule]) -> dict[
     Raises:
       ValueError: a weight that is not a number, or a scale that is not finite.
     """
-    weights, learned, coded = _flat(params), _flat(scales), {}
-    for path, rule in planned.items():
-        turned = _turned(path, jnp.asarray(weights[path]))
-        scale = np.asarray(_scale_of(path, rule, turned, learned))
-        codes = grid_lib.quantize(np.asarray(turned), scale, grid_lib.GRIDS[rule.grid])
+    coded = {}
+    for path, (weight, scale) in turned(params, scales, planned).items():
+        rule, scale = planned[path], np.asarray(scale)
+        codes = grid_lib.quantize(np.asarray(weight), scale, grid_lib.GRIDS[rule.grid])
         coded[path] = Coded(np.ascontiguousarray(codes.T), scale, rule.grid)
     return coded
 

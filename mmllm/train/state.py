@@ -12,7 +12,7 @@ from mmllm.common import tensors
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.models import mmllm as model_lib
-from mmllm.quant import tree
+from mmllm.quant import oscillation, tree
 from mmllm.quant.rules import Rule
 from mmllm.train import bank as bank_lib
 from mmllm.train import optimizer
@@ -21,7 +21,8 @@ from mmllm.train import optimizer
 class TrainState(flax.struct.PyTreeNode):
     """params = {"model": the shipped parameters less the frozen stem, "bank": training only}.
 
-    A quantized student has "scales" (`quant.tree`) instead of the bank, which is its teacher's.
+    A quantized student has "scales" (`quant.tree`) instead of the bank, which is its teacher's, and
+    the state of `quant.oscillation` where it freezes weights.
 
     The same tree also holds shapes and shardings in the place of arrays.
     """
@@ -29,6 +30,7 @@ class TrainState(flax.struct.PyTreeNode):
     step: Any
     params: Any
     opt_state: Any
+    oscillation: Any = None
 
 
 def init_state(config: Config, bank_size: int, start: Params | None = None) -> TrainState:
@@ -75,7 +77,13 @@ def init_student(config: Config, planned: Mapping[str, Rule], teacher: Params) -
     scales = tree.init_scales(model, planned, config.quant.scale_start)
     params = {"model": model, "scales": scales}
     tx = optimizer.make_optimizer(config.train, config.quant.scale_rate)
-    return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
+    freezes = config.quant.freeze_from < 1
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx.init(params),
+        oscillation=oscillation.start(model, scales, planned) if freezes else None,
+    )
 
 
 def _replaced(params: Params, start: Params, path: str = "") -> Params:

@@ -10,7 +10,7 @@ import optax
 
 from mmllm.common.config import Config
 from mmllm.models import mmllm as model_lib
-from mmllm.quant import tree
+from mmllm.quant import oscillation, tree
 from mmllm.quant.rules import Rule
 from mmllm.train import distill, forward, losses, optimizer
 from mmllm.train.state import TrainState
@@ -43,7 +43,8 @@ def make_taught_step(config: Config, planned: Mapping[str, Rule]) -> Step:
     """The step of a quantized student: state, batch, bank teacher, teacher {"model", "bank"}.
 
     Weights are rounded on the way in; the losses are those of the float run and what student and
-    teacher disagree on. The bank stays as it is.
+    teacher disagree on. The bank stays as it is. From `quant.freeze_from` of the steps on, weights
+    that oscillate are frozen.
     """
     student = model_lib.build(config.model)
     whole = model_lib.build(dataclasses.replace(config.model, activations="float"))
@@ -68,7 +69,15 @@ def make_taught_step(config: Config, planned: Mapping[str, Rule]) -> Step:
                 total, parts = total + apart, parts | more
             return total, parts
 
-        return _moved(state, loss_of, update)
+        moved, metrics = _moved(state, loss_of, update)
+        if state.oscillation is None:
+            return moved, metrics
+        params, active = moved.params, moved.step > quant.freeze_from * config.train.steps
+        found, model = oscillation.settle(
+            state.oscillation, params["model"], params["scales"], planned, active
+        )
+        held = moved.replace(params={**params, "model": model}, oscillation=found)
+        return held, metrics | {"frozen": oscillation.share(found)}
 
     return step
 

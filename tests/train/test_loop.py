@@ -123,6 +123,7 @@ STUDENT = dataclasses.replace(
     train=dataclasses.replace(
         tiny_run.STUDENT.train, steps=5, warmup_steps=1, log_every=2, checkpoint_every=2
     ),
+    quant=dataclasses.replace(tiny_run.STUDENT.quant, freeze_from=0.9),
 )
 
 
@@ -150,6 +151,7 @@ def test_a_taught_run_logs_what_it_learned_and_how_far_codes_and_scales_moved(ta
     assert max(flips, key=flips.__getitem__) == "flips/embed/table"  # on the finest grid
     assert rows[0]["scale/embed/table"] == 1.0
     assert rows[1]["scale/embed/table"] != 1.0
+    assert 0 <= rows[2]["frozen"] < 0.1  # five steps are few to oscillate in
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mmllm.data import pipeline, synthetic
+from mmllm.quant import oscillation, tree
 from mmllm.train import stages
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
@@ -157,3 +158,24 @@ def test_a_student_without_lessons_does_not_ask_its_teacher(lesson):
     bank_alone = {"bank": teacher["bank"]}
     _, metrics = jax.eval_shape(step, state, batch, jnp.asarray(sentences), bank_alone)
     assert not {f"loss/{name}" for name in LESSONS} & set(metrics)
+
+
+@pytest.mark.slow
+def test_weights_that_oscillate_are_frozen_from_the_named_share_of_steps_on(lesson, monkeypatch):
+    monkeypatch.setattr(oscillation, "THRESHOLD", -1.0)  # every weight counts as one that turns
+    planned, batch, sentences, teacher = lesson
+    config = dataclasses.replace(
+        STUDENT,
+        train=dataclasses.replace(STUDENT.train, steps=4, warmup_steps=1, learning_rate=0.1),
+        quant=dataclasses.replace(STUDENT.quant, freeze_from=0.5),
+    )
+    step = jax.jit(step_lib.make_taught_step(config, planned))
+    state = state_lib.init_student(config, planned, teacher)
+    shares, codes = [], []
+    for _ in range(4):
+        state, metrics = step(state, batch, sentences, teacher)
+        shares.append(float(metrics["frozen"]))
+        codes.append(tree.encode(state.params["model"], state.params["scales"], planned))
+    assert shares == [0.0, 0.0, 1.0, 1.0]
+    assert max(tree.flip_rates(codes[1], codes[2]).values()) > 0
+    assert max(tree.flip_rates(codes[2], codes[3]).values()) == 0
