@@ -7,6 +7,7 @@ from typing import Any
 from mmllm.commands import terminal
 
 COLUMNS = ("name", "built", "examples", "licences", "about")
+SHOWN = 2  # licences of a corpus in the table
 
 
 def add(commands: Any) -> None:
@@ -74,5 +75,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(value)
+        more = len(value) - SHOWN
+        return ", ".join(list(value)[:SHOWN]) + (f" and {more} more (--json)" if more > 0 else "")
     return f"{value:,}" if isinstance(value, int) else "-" if value is None else str(value)

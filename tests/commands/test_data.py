@@ -41,6 +41,16 @@ def test_list_names_every_corpus(command):
     assert [row["name"] for row in rows] == list(build.CORPORA)
 
 
+def test_many_licences_leave_the_table_narrow(command, monkeypatch: pytest.MonkeyPatch):
+    row = {"name": "emoji", "built": True, "examples": 1200, "about": "drawings"}
+    licences = {"MIT": 9, "CC-BY-4.0": 5, "OFL-1.1": 3, "CC0-1.0": 1}
+    monkeypatch.setattr(build, "describe", lambda: [{**row, "licences": licences}])
+    shown = command("data", "list", model=False).out
+    assert "MIT, CC-BY-4.0 and 2 more (--json)" in shown
+    assert "OFL" not in shown
+    assert json.loads(command("data", "list", "--json", model=False).out)[0]["licences"] == licences
+
+
 def test_preview_names_its_file_by_corpus_and_split(command, monkeypatch: pytest.MonkeyPatch):
     calls = []
     monkeypatch.setattr(build, "preview", lambda *given: calls.append(given))
