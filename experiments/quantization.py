@@ -1,8 +1,8 @@
 """Bits, grids, scales and policies: every row starts from the float nano.
 
 Command:  python -m experiments.quantization [--rows ROW ...] [--seeds N ...] [--smoke]
-Hardware: 2 CPU cores; needs the built corpora. The float run is regained from nano_float/, unless
-          configs/nano.py was trained here; rows of half the parameters need configs/nano_half.py.
+Hardware: 2 CPU cores; needs the built corpora. The float run is regained (float_start.py); rows of
+          half the parameters need configs/nano_half.py trained.
 Time:     40 minutes to cache, 5 more for each other stem, about 4 a row and seed.
 Writes:   experiments/results/quantization.json, a row at a time: finished rows are kept; and
           experiments/figures/quantization.png. Several may run at once, each with rows of its own.
@@ -23,9 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from configs import nano
 from configs.quant import ablation
-from experiments import runner
+from experiments import float_start, runner
 from mmllm.common import config as config_lib
 from mmllm.common import paths
 from mmllm.common.config import Config
@@ -33,14 +32,13 @@ from mmllm.common.types import Params
 from mmllm.data import pipeline, sources, synthetic
 from mmllm.evaluate import benchmark, figures, provenance
 from mmllm.evaluate.tasks import Row
-from mmllm.export import bundle, from_run, to_run
+from mmllm.export import bundle, from_run
 from mmllm.quant import tree
 from mmllm.runtime.model import MobileMultiModalLLM
 from mmllm.train import cache, calibrate, checkpoint, loop, stages
 from mmllm.train import state as state_lib
 
 KIND = "quantization"
-FLOAT = Path(__file__).parent / "nano_float"
 FIGURE = runner.RESULTS.parent / "figures" / f"{KIND}.png"
 PTQ = "_ptq"
 SEEDS = (0, 1)
@@ -75,15 +73,6 @@ def config_of(row: str, seed: int) -> Config:
     cfg.seed = seed
     cfg.name = f"{cfg.name}_{seed}"
     return config_lib.resolve(cfg)
-
-
-def float_start() -> Path:
-    """The run that students start from: trained here, or regained from the bundle it shipped as."""
-    config = config_lib.resolve(nano.get_config())
-    workdir = paths.data_dir() / "runs" / config.name
-    if checkpoint.latest_step(workdir / checkpoint.FOLDER):
-        return workdir
-    return to_run.regain(FLOAT, config, workdir)
 
 
 def trained(
@@ -138,7 +127,7 @@ def finished() -> list[dict[str, Any]]:
 
 def run(rows: Sequence[str], seeds: Sequence[int]) -> None:
     """Trains and measures what is missing, and writes the result after each row."""
-    float_start()
+    float_start.regain()
     for row, seed in jobs(rows, seeds):
         config = config_of(row, seed)
         digest = config_lib.sha256(config)
