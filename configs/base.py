@@ -113,7 +113,7 @@ def get_config() -> ConfigDict:
     quant.start = ""  # the float run: its folder, or its name in <data folder>/runs; "": none
     quant.rules = ()  # "PATTERN GRID [SCALE]": the first that matches a parameter's path decides
     quant.scale_start = "mse"  # first scales: "mse" | "rms" | "absmean"
-    quant.stem_steps = 0  # steps that teach the stem's weights below 8 bits; 0: they are rounded
+    quant.stem_steps = 0  # steps that train the stem's end with weights below 8 bits; 0: they round
     quant.scale_rate = 0.1  # learning rate of learned scales over that of the weights
     quant.freeze_from = (
         1.0  # share of the steps after which oscillating weights are frozen; 1: none

@@ -337,7 +337,7 @@ def _half(path: str, value: np.ndarray) -> np.ndarray:
     largest = float(np.max(np.abs(value), initial=0.0))
     if not largest <= float(np.finfo(np.float16).max):
         raise ValueError(f"parameter {path} has a value float16 cannot hold: {largest}")
-    return np.ascontiguousarray(value, dtype=np.float16)
+    return np.asarray(value, dtype=np.float16, order="C")  # ascontiguousarray gives numbers an axis
 
 
 def _replaceable(folder: Path) -> bool:

@@ -79,7 +79,7 @@ def scales(config: Config, folder: Path, stem: Params) -> Params:
     """The scales its weights are rounded with: learned, or the ones of least square error."""
     found = tree.init_scales({"stem": stem}, planned(config))
     if config.quant.stem_steps:
-        learned = tensors.read(folder / tail_file(config))["scales"]
+        learned = tensors.read(folder / tail_file(config)).get("scales", {})
         found = tensors.unflatten(dict(tensors.flatten(found)) | dict(tensors.flatten(learned)))
     return found
 
@@ -105,6 +105,7 @@ def rounded(config: Config, folder: Path, stem: Params) -> Params:
 def digest(config: Config) -> str:
     """What the rounding of the stem adds to the names of cached cells; nothing at eight bits."""
     rules: Any = {path: [rule.grid, rule.scale] for path, rule in coarse(config).items()}
-    steps = config.quant.stem_steps
-    text = json.dumps([rules, steps] if steps else rules, sort_keys=True)
+    if config.quant.stem_steps:
+        rules = [rules, config.quant.stem_steps, config.quant.scale_rate, config.tune.batch]
+    text = json.dumps(rules, sort_keys=True)
     return f"-{hashlib.sha256(text.encode()).hexdigest()[:8]}" if rules else ""

@@ -54,14 +54,20 @@ class StemBuilder:
           given: a tail that was tuned elsewhere, in the place of tuning one.
 
         Raises:
-          ValueError: another tail than `given` is there.
+          ValueError: another tail than `given`, or than that of the run a student starts from, is
+            there; or nothing that `quant.stem_steps` could teach.
         """
+        config = self.config
+        if config.quant.stem_steps:
+            teach_stem.check(config)
+        if config.tune.steps and config.quant.start:
+            given = tensors.read(stages.start_folder(config) / TUNED)["tail"]
         if given is not None:
             self._take(given)
-        if self.config.tune.steps and not (self.folder / TUNED).exists():
+        if config.tune.steps and not (self.folder / TUNED).exists():
             self._tune()
-        taught = self.folder / frozen_stem.tail_file(self.config)
-        if self.config.quant.stem_steps and not taught.exists():
+        taught = self.folder / frozen_stem.tail_file(config)
+        if config.quant.stem_steps and not taught.exists():
             self._teach(taught)
 
     def _take(self, tail: Params) -> None:
@@ -118,7 +124,7 @@ class StemBuilder:
         tensors.write(self.folder / TUNED, {"tail": _half(tuned["tail"])})
 
     def _teach(self, path: Path) -> None:
-        """Trains the tail's coarse weights on their grids, taught by the tail in float."""
+        """Trains the tail with its coarse weights on their grids, taught by the tail in float."""
         config = self.config
         stem = frozen_stem.whole(config, self.folder)
         workdir = self.folder / path.stem

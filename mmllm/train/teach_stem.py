@@ -16,13 +16,30 @@ import optax
 
 from mmllm.common.config import Config
 from mmllm.common.types import Array, Float, Params
+from mmllm.models import efficientnet_lite0
 from mmllm.quant import tree
-from mmllm.train import checkpoint, frozen_stem, optimizer, stem_cells, tune_stem
+from mmllm.train import checkpoint, frozen_stem, optimizer, stages, stem_cells, tune_stem
 from mmllm.train.state import TrainState
 
 LEARNING_RATE = 1e-3  # peak
 Report = Callable[[str], None]
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, Float[Array, ""]]]
+
+
+def check(config: Config) -> None:
+    """Checks that there is something to teach, and only behind the trunk.
+
+    Raises:
+      ValueError: no weight, or one before the trunk's end, that lies below eight bits.
+    """
+    names = efficientnet_lite0.block_names(tune_stem.TRUNK)
+    rules = frozen_stem.coarse(config)
+    outside = [path for path in rules if path.split("/")[1] in ("stem", *names)]
+    if outside or not rules:
+        raise ValueError(
+            f"quant.stem_steps trains the blocks behind tap {tune_stem.TRUNK} on grids below eight "
+            f"bits, but quant.rules put {outside[0] if outside else 'no weight of the stem'} there"
+        )
 
 
 def make_step(config: Config, tx: optax.GradientTransformation) -> Step:
@@ -71,16 +88,11 @@ def teach(
     Raises:
       FloatingPointError: a loss that is not finite.
       OSError: a checkpoint could not be written.
-      ValueError: no weight, or one before the trunk's end, that lies below eight bits.
+      ValueError: see `check`.
     """
+    check(config)
     tail, rules = tune_stem.split_stem(stem)[1], frozen_stem.coarse(config)
-    outside = [path for path in rules if path.split("/")[1] not in tail]
-    if outside or not rules:
-        raise ValueError(
-            f"quant.stem_steps trains the blocks behind tap {tune_stem.TRUNK} on grids below eight "
-            f"bits, but quant.rules put {outside[0] if outside else 'no weight of the stem'} there"
-        )
-    steps = config.quant.stem_steps
+    steps, seed = config.quant.stem_steps, stages.data_seed(config)
     tx = optax.chain(
         tune_stem.adam(LEARNING_RATE, steps),
         optax.masked(optax.scale(config.quant.scale_rate), optimizer.is_scale),
@@ -91,13 +103,13 @@ def teach(
     sources = [
         tune_stem.Named(v, np.zeros(len(v[0]), np.int32), np.ones(len(v[0]))) for v in trunks
     ]
-    first = tune_stem.draws(sources, stem_cells.BATCH, config.seed + 4)
+    first = tune_stem.draws(sources, stem_cells.BATCH, seed + 4)
     function = stem_cells.part_function(stem, tap=config.model.tap, entry=tune_stem.TRUNK)
     weight = stem_cells.channel_statistics(function(next(first)["cells"]))["scale"]
     held = jax.device_put((dict(tail), weight))
     checkpoints = checkpoint.Checkpoints(workdir, keep=1)
     try:
-        iterator = tune_stem.draws(sources, config.tune.batch, config.seed + 5)
+        iterator = tune_stem.draws(sources, config.tune.batch, seed + 5)
         if checkpoints.latest_step:
             state = checkpoints.restore(state, iterator)
         step = jax.jit(make_step(config, tx), donate_argnums=0)

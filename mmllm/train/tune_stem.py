@@ -249,7 +249,7 @@ def run_steps(
         total += float(loss)
         if not np.isfinite(total):
             raise FloatingPointError(
-                f"{phase} step {number}: the loss is not finite; lower tune.learning_rate"
+                f"{phase} step {number}: the loss is not finite; lower its learning rate"
             )
         if number % CHECKPOINT_EVERY == 0 or number == last:
             pace = (time.perf_counter() - start) / (number - int(since))
