@@ -8,11 +8,12 @@ Writes:   experiments/results/quantization.json, a row at a time: finished rows 
           experiments/figures/quantization.png. Several may run at once, each with rows of its own.
 
 A row that ends in "ptq" only rounds the float model. Models are measured in JAX, with activations
-rounded as LiteRT rounds them.
+rounded as LiteRT rounds them, but for the rows with static ranges.
 """
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ import numpy as np
 from configs.quant import ablation
 from experiments import float_start, runner
 from mmllm.common import config as config_lib
-from mmllm.common import paths
+from mmllm.common import paths, tensors
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline, sources, synthetic
@@ -114,9 +115,9 @@ def average(scores: dict[str, Any]) -> float:
     return float(np.mean(values))
 
 
-def known(config_sha256: str, row: str, found: Sequence[dict[str, Any]]) -> bool:
-    """Whether a row stands in the results already, with the same config."""
-    return any(each["row"] == row and each["config_sha256"] == config_sha256 for each in found)
+def known(job: dict[str, Any], found: Sequence[dict[str, Any]]) -> bool:
+    """Whether a row stands in the results already, with the same config and float start."""
+    return any(all(each.get(key) == value for key, value in job.items()) for each in found)
 
 
 def finished() -> list[dict[str, Any]]:
@@ -125,48 +126,84 @@ def finished() -> list[dict[str, Any]]:
     return json.loads(path.read_text())["rows"] if path.is_file() else []
 
 
+def fingerprint(teacher: Params) -> str:
+    """Short sha256 of a float start's weights, as a bundle would hold them."""
+    digest = hashlib.sha256()
+    for path, value in tensors.flatten(teacher["model"]):
+        digest.update(path.encode() + np.asarray(value, np.float16).tobytes())
+    return digest.hexdigest()[:12]
+
+
 def run(rows: Sequence[str], seeds: Sequence[int]) -> None:
-    """Trains and measures what is missing, and writes the result after each row."""
+    """Trains and measures what is missing, and writes the result after each row.
+
+    Raises:
+      SystemExit: rows whose float start has not been trained; all others are finished then.
+    """
+    source = provenance.source_state()  # of the code that runs, whatever is committed meanwhile
     float_start.regain()
+    waiting = []
     for row, seed in jobs(rows, seeds):
         config = config_of(row, seed)
-        digest = config_lib.sha256(config)
-        if known(digest, row, finished()):
+        try:
+            start = stages.start_folder(config)
+        except FileNotFoundError as error:
+            waiting.append(f"{row} {seed}: {error}")
             continue
-        print(f"== {row}, seed {seed}", flush=True)
-        start = stages.start_folder(config)
-        stages.check_start(config, start)
-        folder = cache.prepare(config)
-        arrays = cache.open_arrays(config, folder)
-        teacher = calibrate.calibrated(config, stages.load_teacher(start), arrays)
-        workdir = paths.data_dir() / "runs" / config.name
-        loop.claim(workdir, config)
-        cache.keep_files(config, folder, workdir)
-        begun = time.monotonic()
-        if row == "float_start" or row.endswith(PTQ):
-            params, steps = rounded(config, teacher), 0
-        else:
-            params, steps = trained(config, teacher, arrays, workdir), config.train.steps
-        entry = {
-            "row": row,
-            "seed": seed,
-            "steps": steps,
-            "config_sha256": digest,
-            **measure(config, params, workdir, None),
-            "seconds": round(time.monotonic() - begun),
-            **provenance.source_state(),
-        }
-        add(entry)
-        shutil.rmtree(workdir, ignore_errors=True)
-        print(f"{row} {seed}: {entry['average']:.4f}, {entry['bytes']:,} bytes", flush=True)
+        name = f"{config.name}{'_rounded' if only_rounded(row) else ''}"
+        with runner.lock(paths.data_dir() / "runs" / f"{name}.lock"):
+            stages.check_start(config, start)
+            entry = finish(row, config, start, name)
+        if entry:
+            add({**entry, "git": source})
+            print(f"{row} {seed}: {entry['average']:.4f}, {entry['bytes']:,} bytes", flush=True)
+    if waiting:
+        raise SystemExit("left out: " + "; ".join(waiting))
+
+
+def only_rounded(row: str) -> bool:
+    """Whether a row trains nothing."""
+    return row == "float_start" or row.endswith(PTQ)
+
+
+def finish(row: str, config: Config, start: Path, name: str) -> dict[str, Any] | None:
+    """A row of the result; None if it is there already."""
+    teacher = stages.load_teacher(start)
+    job = {
+        "row": row,
+        "seed": config.seed,
+        "start": fingerprint(teacher),
+        "config_sha256": config_lib.sha256(config),
+    }
+    if known(job, finished()):
+        return None
+    print(f"== {row}, seed {config.seed}", flush=True)
+    folder = cache.prepare(config)
+    arrays = cache.open_arrays(config, folder)
+    teacher = calibrate.calibrated(config, teacher, arrays)
+    workdir = paths.data_dir() / "runs" / name
+    loop.claim(workdir, config)
+    cache.keep_files(config, folder, workdir)
+    begun = time.monotonic()
+    if only_rounded(row):
+        params, steps = rounded(config, teacher), 0
+    else:
+        params, steps = trained(config, teacher, arrays, workdir), config.train.steps
+    measured = measure(config, params, workdir, None)
+    shutil.rmtree(workdir, ignore_errors=True)
+    return {**job, "steps": steps, **measured, "seconds": round(time.monotonic() - begun)}
 
 
 def add(entry: dict[str, Any]) -> None:
-    """Puts a row in the place of the one of its name and seed, and draws the figure anew."""
-    same = entry["row"], entry["seed"]
-    rows = [each for each in finished() if (each["row"], each["seed"]) != same] + [entry]
-    written = runner.write(KIND, config_of("int2", 0), {"rows": rows})
-    figures.draw_quantization(json.loads(written.read_text()), FIGURE)
+    """Puts a row in the place of the one of its name, seed and start; draws the figure anew."""
+
+    def place(each: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(each.get(key) for key in ("row", "seed", "start"))
+
+    with runner.lock(paths.data_dir() / "runs" / f"{KIND}.lock"):
+        rows = [each for each in finished() if place(each) != place(entry)] + [entry]
+        written = runner.write(KIND, config_of("int2", 0), {"rows": rows})
+        figures.draw_quantization(json.loads(written.read_text()), FIGURE)
 
 
 def smoke() -> None:

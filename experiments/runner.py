@@ -1,6 +1,9 @@
 """What every experiment does with what it measured: one JSON file in results/, whole or none."""
 
+import contextlib
+import fcntl
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,19 @@ from mmllm.common import paths
 from mmllm.evaluate import provenance
 
 RESULTS = Path(__file__).parent / "results"
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Keeps other processes out while the block runs; they wait.
+
+    Args:
+      path: a file that is made if it is missing, and stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write(kind: str, config: Any, fields: dict[str, Any], name: str | None = None) -> Path:

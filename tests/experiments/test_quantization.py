@@ -1,9 +1,10 @@
 """Which rows are trained, in which order, and which are known already."""
 
+import numpy as np
 import pytest
 
 from configs.quant import ablation
-from experiments import quantization
+from experiments import quantization, runner
 from mmllm.common import config as config_lib
 from mmllm.evaluate import artifact_tables
 from tests.evaluate.test_tables import score
@@ -52,8 +53,29 @@ def test_an_error_rate_counts_as_what_it_leaves_of_one():
     assert quantization.average(scores) == pytest.approx((0.6 + 0.4 + 0.9 + 0.5) / 4)
 
 
-def test_a_row_is_known_with_its_config_only():
-    found = [{"row": "int2", "seed": 0, "config_sha256": "a"}]
-    assert quantization.known("a", "int2", found)
-    assert not quantization.known("b", "int2", found)
-    assert not quantization.known("a", "int2_ptq", found)
+def test_a_row_is_known_with_its_config_and_start_only():
+    job = {"row": "int2", "seed": 0, "start": "b", "config_sha256": "a"}
+    found = [{**job, "average": 0.5}]
+    assert quantization.known(job, found)
+    for key, value in (("row", "int2_ptq"), ("seed", 1), ("start", "c"), ("config_sha256", "b")):
+        assert not quantization.known({**job, key: value}, found)
+
+
+def test_rows_take_the_place_of_their_like_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLLM_DATA", str(tmp_path))
+    monkeypatch.setattr(runner, "RESULTS", tmp_path)
+    monkeypatch.setattr(quantization.figures, "draw_quantization", lambda result, path: None)
+    entry = {"row": "int2", "seed": 0, "start": "b", "average": 0.5}
+    for change in ({}, {"start": None}, {"seed": 1}, {"average": 0.6}):
+        quantization.add({**entry, **change})
+    found = [(row["seed"], row["start"], row["average"]) for row in quantization.finished()]
+    assert found == [(0, None, 0.5), (1, "b", 0.5), (0, "b", 0.6)]
+
+
+def test_the_fingerprint_is_that_of_the_weights_as_shipped():
+    params = {"model": {"up": {"kernel": np.full((2, 2), 0.1, np.float32)}}}
+    first = quantization.fingerprint(params)
+    params["model"]["up"]["kernel"] += 1e-6  # float16 does not see it
+    assert quantization.fingerprint(params) == first
+    params["model"]["up"]["kernel"] += 0.1
+    assert quantization.fingerprint(params) != first
