@@ -1,10 +1,12 @@
-"""The float nano that students start from, regained from the bundle it shipped as.
+"""The float nano that the ablations start from, regained from the bundle it once shipped as.
 
 Command:  python -m experiments.float_start
 Hardware: 2 CPU cores; needs the built corpora.
-Time:     30 minutes to cache stem cells, one to fit the caption bank.
+Time:     35 minutes to cache stem cells, 5 to fit the caption bank.
 Writes:   <data folder>/runs/nano, as configs/nano.py would in two hours and a half; a run of that
           name that was trained here stays.
+
+nano_start/ is the third nano, trained with loss.spoken_noise .5 where configs/nano.py now has 2.
 """
 
 from pathlib import Path
@@ -17,7 +19,7 @@ from mmllm.common.config import Config
 from mmllm.export import to_run
 from mmllm.train import checkpoint
 
-BUNDLE = Path(__file__).parent / "nano_float"
+BUNDLE = Path(__file__).parent / "nano_start"
 
 
 def regain() -> Path:

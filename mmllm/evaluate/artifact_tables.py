@@ -43,8 +43,8 @@ QUANTIZED = {
     "mixed_tail4": ("2, 4", "the same, the stem's last five blocks at 4, taught"),
     "mixed_tail2_rounded": ("2, 4", "the same, the stem's last five blocks at 2, rounded only"),
     "mixed_tail2": ("2, 4", "the same, the stem's last five blocks at 2, taught"),
-    "half_float": ("float", "half the parameters"),
-    "half_int4": ("4", "half the parameters, trained, taught"),
+    "half_float": ("float", "two thirds of the width"),
+    "half_int4": ("4", "two thirds of the width: as many bytes behind the stem as at 2"),
 }
 """Rows of the quantization experiment: bits of the transformer, and what is special."""
 
@@ -104,25 +104,31 @@ def _over_seeds(values: Sequence[float]) -> str:
 
 
 def quantization_table(results: Sequence[Result]) -> str:
-    """PAPER: bits, grids, scales and policies; deviations are those between seeds."""
+    """PAPER: bits, grids, scales and policies; deviations are those between runs.
+
+    Runs may have different float starts; "kept" compares the mean of each with that of its own.
+    """
     result = latest(results, "quantization")
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in result["rows"] if result else ():
         found.setdefault(row["row"], []).append(row)
+    whole = {row.get("start"): row["average"] for row in found.get("float_start", ())}
     rows = []
     for name, (bits, what) in QUANTIZED.items():
         if name not in found:
             continue
-        seeds = found[name]
+        runs = found[name]
         scores = [
-            _over_seeds([each["scores"][row]["value"] for each in seeds])
+            _over_seeds([each["scores"][row]["value"] for each in runs])
             for row, _ in TASKS.values()
         ]
-        average = _over_seeds([each["average"] for each in seeds])
-        size = f"{seeds[0]['bytes'] / 1e6:.2f}"
-        rows.append((bits, what, size, *scores, average, str(len(seeds))))
+        average = _over_seeds([each["average"] for each in runs])
+        kept = [each["average"] / whole[s] for each in runs if (s := each.get("start")) in whole]
+        share = f"{sum(kept) / len(kept):.1%}" if kept else tables.DASH
+        size = f"{runs[0]['bytes'] / 1e6:.2f}"
+        rows.append((bits, what, size, *scores, average, share, str(len(runs))))
     heads = [f"{task}: {tables.title(metric)}" for task, (_, metric) in TASKS.items()]
-    return tables.markdown(("bits", "model", "MB", *heads, "mean", "seeds"), rows)
+    return tables.markdown(("bits", "model", "MB", *heads, "mean", "kept", "runs"), rows)
 
 
 def bytes_table(results: Sequence[Result]) -> str:

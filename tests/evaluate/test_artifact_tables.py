@@ -34,16 +34,24 @@ def test_a_task_is_a_row_of_the_benchmark():
     assert {name for name, _ in artifact_tables.TASKS.values()} <= names
 
 
-def test_rows_of_one_model_are_joined_over_seeds():
-    def trained(name: str, seed: int, value: float) -> dict[str, Any]:
+def test_rows_of_one_model_are_joined_and_compared_with_their_own_starts():
+    def trained(name: str, start: str | None, value: float) -> dict[str, Any]:
         scores = {key: score(value) for key, _ in artifact_tables.TASKS.values()}
-        return {"row": name, "seed": seed, "bytes": 4_860_000, "scores": scores, "average": value}
+        return {"row": name, "start": start, "bytes": 4_860_000, "scores": scores, "average": value}
 
-    rows = [trained("int2", 0, 0.5), trained("int2", 1, 0.7), trained("float_start", 0, 0.9)]
+    rows = [
+        trained("int2", None, 0.5),
+        trained("int2", "b", 0.7),
+        trained("float_start", None, 1.0),
+        trained("float_start", "b", 0.875),
+        trained("half_int4", "c", 0.6),
+    ]
     lines = artifact_tables.quantization_table([{"kind": "quantization", "rows": rows}])
-    first, second = lines.splitlines()[2:]
-    assert first.startswith("| float | the model that all others start from | 4.86 | .900 |")
-    assert second.endswith("| .600 ± .141 | 2 |")
+    first, second, third = lines.splitlines()[2:]
+    assert first.startswith("| float | the model that all others start from | 4.86 | .938 ± .088 |")
+    assert first.endswith("| 100.0% | 2 |")
+    assert second.endswith("| .600 ± .141 | 65.0% | 2 |")
+    assert third.endswith("| .600 | — | 1 |")
 
 
 def test_bytes_add_up_to_the_file():

@@ -76,6 +76,16 @@ def test_weights_are_rounded_to_float16_once(tmp_path: Path, original: Path):
     np.testing.assert_array_equal(again, table.astype(np.float16).astype(np.float32))
 
 
+def test_a_number_comes_back_without_an_axis(tmp_path: Path, original: Path):
+    path = bundle.save(
+        tmp_path / "b",
+        **small(params={"embed": {"table": np.eye(3), "largest": np.float32(2.5)}}),
+        tokenizer_path=original / bundle.TOKENIZER,
+    )
+    largest = bundle.load(path).params["embed"]["largest"]
+    assert (largest.shape, float(largest)) == ((), 2.5)
+
+
 @pytest.mark.parametrize("file", [bundle.WEIGHTS, bundle.TOKENIZER])
 def test_a_flipped_bit_is_found(folder: Path, file: str):
     data = bytearray((folder / file).read_bytes())

@@ -9,10 +9,13 @@ import pytest
 
 from mmllm.common import tensors
 from mmllm.data import synthetic
+from mmllm.export import from_run
 from mmllm.models import mmllm as model_lib
-from mmllm.train import calibrate, loop
+from mmllm.quant import tree
+from mmllm.runtime.model import MobileMultiModalLLM
+from mmllm.train import cache, calibrate, loop, stages
 from mmllm.train import state as state_lib
-from tests import tiny_run
+from tests import tiny_bundle, tiny_run
 
 STATIC = dataclasses.replace(
     tiny_run.STUDENT,
@@ -53,6 +56,24 @@ def test_every_linear_layer_gets_the_range_of_its_inputs(teacher, arrays):
     )
     apart = np.linalg.norm(np.asarray(float_) - np.asarray(static), axis=1)
     assert 0 < apart.max() < 0.05
+
+
+@pytest.mark.slow
+def test_a_bundle_keeps_the_ranges_and_runs(teacher, arrays, tmp_path, monkeypatch):
+    tiny_run.pretend_built(monkeypatch)
+    tiny_bundle.train_tokenizer(tmp_path / cache.TOKENIZER)
+    start = calibrate.calibrated(STATIC, teacher, arrays)
+    planned = stages.trained(stages.plan(STATIC))
+    scales = tree.init_scales(start["model"], planned, STATIC.quant.scale_start)
+    params = {"model": start["model"], "scales": scales}
+    made = from_run.write(STATIC, params, tmp_path, tmp_path / "bundle")
+    static = MobileMultiModalLLM.from_pretrained(made, "jax").embed_text("a red bus")
+    plain = dataclasses.replace(STATIC, model=tiny_run.CONFIG.model)
+    made = from_run.write(
+        plain, {**params, "model": teacher["model"]}, tmp_path, tmp_path / "plain"
+    )
+    whole = MobileMultiModalLLM.from_pretrained(made, "jax").embed_text("a red bus")
+    assert 0 < np.linalg.norm(static - whole) < 0.1
 
 
 def test_a_float_or_dynamic_student_takes_its_teacher_as_it_is(teacher, arrays):

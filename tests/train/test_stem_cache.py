@@ -103,3 +103,33 @@ def test_a_given_tail_is_kept_and_another_refused(corpora, tmp_path):
     for other in ({"block_15": {"kernel": np.zeros((2, 2), np.float32)}}, {"block_14": {}}):
         with pytest.raises(ValueError, match="is the stem of another run; remove"):
             builder.tail(other)
+
+
+def test_a_student_s_stem_is_that_of_its_start(corpora, tmp_path, monkeypatch):
+    start = tmp_path / "start"
+    start.mkdir()
+    tail = {"block_15": {"kernel": np.full((2, 2), 0.25, np.float16)}}
+    tensors.write(start / frozen_stem.TUNED, {"tail": tail})
+    monkeypatch.setattr(stages, "start_folder", lambda config: start)
+    quant = dataclasses.replace(CONFIG.quant, start="tiny", rules=("embed/table int8",))
+    config = dataclasses.replace(CONFIG, quant=quant)
+    tune = dataclasses.replace(CONFIG.tune)
+    object.__setattr__(tune, "steps", 5)  # the tiny stem cannot be tuned
+    object.__setattr__(config, "tune", tune)
+    stem_cache.StemBuilder(config, tmp_path, lambda line: None).tail()
+    assert same(tensors.read(tmp_path / frozen_stem.TUNED)["tail"], tail)
+    other = {"block_15": {"kernel": np.zeros((2, 2), np.float16)}}
+    tensors.write(tmp_path / frozen_stem.TUNED, {"tail": other})
+    with pytest.raises(ValueError, match="is the stem of another run; remove"):
+        stem_cache.StemBuilder(config, tmp_path, lambda line: None).tail()
+
+
+@pytest.mark.parametrize("scale", ["learned", "rms"])
+def test_what_cannot_be_taught_is_refused_before_anything_is_computed(corpora, tmp_path, scale):
+    rules = (rf"stem/block_3/expand/kernel int4 {scale}", r"stem/.* float", r"embed/table int8")
+    quant = dataclasses.replace(CONFIG.quant, start="tiny", rules=rules, stem_steps=2)
+    model = dataclasses.replace(CONFIG.model, stem="efficientnet_lite0", image_side=224)
+    config = dataclasses.replace(CONFIG, model=model, quant=quant)
+    with pytest.raises(ValueError, match=r"quant.rules put stem/block_3/expand/kernel there"):
+        stem_cache.StemBuilder(config, tmp_path, lambda line: None).tail()
+    assert list(tmp_path.iterdir()) == []
