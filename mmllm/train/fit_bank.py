@@ -67,10 +67,10 @@ def fit(
         dropout_key, bank_key = jax.random.split(jax.random.fold_in(jax.random.key(1), number))
         cells = batch["cells"].astype(jnp.float32)
         rngs = {"dropout": dropout_key}
-        seen = model.apply(held, cells, train=True, rngs=rngs, method="embed_cells")
+        seen: Any = model.apply(held, cells, train=True, rngs=rngs, method="embed_cells")
         keep = config.loss.residual_keep
         pictures = losses.bank_loss(bank, seen, batch["label"], bank_teacher, keep, bank_key)
-        texts = model.apply(held, batch["texts"], method="embed_text")
+        texts: Any = model.apply(held, batch["texts"], method="embed_text")
         mapped = bank_lib.apply(bank, batch["text_teacher"].astype(jnp.float32), method="words")
         vectors = bank_lib.vectors(bank, bank_teacher)
         parts = (jnp.mean(pictures), *losses.text_distances(texts, vectors, mapped, batch))
@@ -84,7 +84,8 @@ def fit(
     ) -> tuple[Params, optax.OptState, tuple[Float[Array, ""], ...]]:
         (_, parts), grads = jax.value_and_grad(loss_of, has_aux=True)(bank, batch, number)
         updates, state = tx.update(grads, state, bank)
-        return optax.apply_updates(bank, updates), state, parts
+        moved: Any = optax.apply_updates(bank, updates)
+        return moved, state, parts
 
     bank = dict(fresh["params"])
     state = tx.init(bank)
