@@ -1,5 +1,6 @@
 """Tables about what ships: what rounding costs, where the bytes are, how fast and exact it is."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,21 @@ QUANTIZED = {
     "half_int4": ("4", "two thirds of the width: as many bytes behind the stem as at 2"),
 }
 """Rows of the quantization experiment: bits of the transformer, and what is special."""
+
+
+PARTS = {
+    r"stem/(stem|block_[0-3])": "stem: first convolution, blocks 0 to 3, float",
+    r"stem/block_([4-9]|10)": "stem: blocks 4 to 10, at 8 bits",
+    r"stem/block_1[1-5]": "stem: blocks 11 to 15, at 4 and 8 bits",
+    r"picture_tokens|encoder/.*": "picture tokens and encoder",
+    r"stem_affine|image_embedding|embedding_token": "image embedding",
+    r"line_.*": "line tokens and reader, without encoder",
+    r"text_tower/.*": "text tower",
+    r"decoder/block_\d+|decoder/norm": "decoder, the prompt",
+    r"decoder/block_\d+\.step": "decoder, one token",
+    r"embed\.logits": "logits of the vocabulary",
+}
+"""Where the time goes: layers, by pattern, and what they are together."""
 
 
 def latest(results: Sequence[Result], kind: str) -> Result | None:
@@ -199,6 +215,19 @@ def latency_table(results: Sequence[Result]) -> str:
     return tables.markdown(header, rows)
 
 
+def profile_table(results: Sequence[Result]) -> str:
+    """PAPER: milliseconds of each part by itself, one thread."""
+    result = latest(results, "latency")
+    rows = []
+    for pattern, part in PARTS.items() if result else ():
+        layers = [row for row in result["layers"] if re.fullmatch(pattern, row["layer"])]
+        whole, shipped = (
+            sum(row["milliseconds"][file] for row in layers) for file in ("float32", "bundle")
+        )
+        rows.append((part, f"{whole:.2f}", f"{shipped:.2f}", f"{whole / shipped:.2f}"))
+    return tables.markdown(("part", "float32 ms", "as shipped ms", "times faster"), rows)
+
+
 def start_table(results: Sequence[Result]) -> str:
     """README: what a first caption costs in a new process."""
     result = latest(results, "artifact")
@@ -215,5 +244,6 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "bytes": bytes_table,
     "parity": parity_table,
     "latency": latency_table,
+    "profile": profile_table,
     "start": start_table,
 }

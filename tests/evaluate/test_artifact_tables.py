@@ -1,5 +1,8 @@
 """Tables about what ships, from results made by hand."""
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,3 +105,21 @@ def test_without_results_a_table_is_one_row_of_dashes(name: str):
     header, rule, *rows = artifact_tables.TABLES[name]([]).splitlines()
     assert header.count("|") == rule.count("|") == rows[0].count("|")
     assert len(rows) == 1
+
+
+def test_the_profile_adds_up_the_layers_of_each_part():
+    names = ["stem/stem", "stem/block_3", "stem/block_10", "stem/block_11", "encoder/norm"]
+    names += ["decoder/block_0", "decoder/block_0.step", "image_embedding", "line_reader"]
+    names += ["text_tower/norm", "embed.logits"]
+    layers = [{"layer": n, "milliseconds": {"float32": 1.0, "bundle": 0.5}} for n in names]
+    lines = artifact_tables.profile_table([{"kind": "latency", "layers": layers}]).splitlines()
+    assert len(lines) == 2 + len(artifact_tables.PARTS)
+    assert lines[2] == ("| stem: first convolution, blocks 0 to 3, float | 2.00 | 1.00 | 2.00 |")
+    assert all(line.endswith("| 1.00 | 0.50 | 2.00 |") for line in lines[3:])
+
+
+def test_every_measured_layer_but_the_lookup_belongs_to_a_part():
+    path = Path(__file__).parents[2] / "experiments" / "results" / "latency.json"
+    layers = {row["layer"] for row in json.loads(path.read_text())["layers"]}
+    known = {name for name in layers for part in artifact_tables.PARTS if re.fullmatch(part, name)}
+    assert layers - known == {"embed"}
