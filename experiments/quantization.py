@@ -154,9 +154,9 @@ def run(rows: Sequence[str], seeds: Sequence[int]) -> None:
         with runner.lock(paths.data_dir() / "runs" / f"{name}.lock"):
             stages.check_start(config, start)
             entry = finish(row, config, start, name)
-        if entry:
-            add({**entry, "git": source})
-            print(f"{row} {seed}: {entry['average']:.4f}, {entry['bytes']:,} bytes", flush=True)
+            if entry:
+                add({**entry, "git": source})
+                print(f"{row} {seed}: {entry['average']:.4f}, {entry['bytes']:,} bytes", flush=True)
     if waiting:
         raise SystemExit("left out: " + "; ".join(waiting))
 

@@ -11,6 +11,15 @@ LIMIT = 35_000_000
 """Bytes that one file may have."""
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE")
+PURPOSES = {
+    ("FULLY_CONNECTED", 1): "biases",
+    ("ADD", 1): "biases",
+    ("ADD", 4): "positions and masks",
+    ("MUL", 3): "norms",
+    ("MUL", 4): "rotary positions",
+}
+"""What an unnamed float32 constant is, by the operation that reads it and its number of axes."""
+SHAPES = "shapes and places"
 
 
 def of_file(file: bytes) -> dict[str, Any]:
@@ -42,9 +51,8 @@ def of_file(file: bytes) -> dict[str, Any]:
         if tensor.buffer in seen or data is None or not len(data):
             continue
         seen.add(tensor.buffer)
-        named = CLASSES.get((tensor.name or b"").decode().split("/")[0])
-        part = named or ("pretrained stem" if reading.kind in CONVOLUTIONS else "other constants")
-        count(part, flatbuffer.type_name(tensor), int(np.prod(tensor.shape)), len(data))
+        kind = flatbuffer.type_name(tensor)
+        count(_part(reading, kind), kind, int(np.prod(tensor.shape)), len(data))
         if tensor.quantization is not None and tensor.quantization.scale is not None:
             scale = np.asarray(tensor.quantization.scale, np.float32)
             scales[scale.tobytes()] = len(scale)
@@ -57,3 +65,15 @@ def of_file(file: bytes) -> dict[str, Any]:
         for (part, kind), (numbers, size) in totals.items()
     ]
     return {"bytes": len(file), "rows": sorted(rows, key=lambda row: -row["bytes"])}
+
+
+def _part(reading: flatbuffer.Reading, kind: str) -> str:
+    """What a constant is for: its tensor class where it has a name, its purpose otherwise."""
+    named = CLASSES.get((reading.tensor.name or b"").decode().split("/")[0])
+    if named:
+        return named
+    if reading.kind in CONVOLUTIONS:
+        return "pretrained stem"
+    if kind.startswith("INT"):
+        return SHAPES
+    return PURPOSES.get((reading.kind, len(reading.tensor.shape)), "other numbers")

@@ -79,3 +79,8 @@ def test_the_fingerprint_is_that_of_the_weights_as_shipped():
     assert quantization.fingerprint(params) == first
     params["model"]["up"]["kernel"] += 0.1
     assert quantization.fingerprint(params) != first
+
+
+@pytest.mark.slow
+def test_two_rows_train_two_steps_each():
+    quantization.smoke()

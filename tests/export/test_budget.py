@@ -1,9 +1,11 @@
 """The budget: bytes worked by hand, and the limit. test_litert adds up a whole file."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mmllm.export import budget, flatbuffer
+from mmllm.export import budget, bundle, flatbuffer
 from tests.export.test_flatbuffer import model_of
 
 pytestmark = pytest.mark.export
@@ -19,6 +21,16 @@ def test_a_shared_weight_counts_once_with_its_scales():
     assert rows["scales"]["bytes"] == 16
     assert rows["zero points"]["bytes"] == 32
     assert rows["graph"]["bytes"] == len(file) - 4 - 16 - 32
+
+
+def test_constants_without_a_name_are_told_by_what_reads_them():
+    file = (Path(budget.__file__).parents[1] / "zoo" / "nano" / bundle.LITERT).read_bytes()
+    rows = {(row["part"], row["type"]): row for row in budget.of_file(file)["rows"]}
+    assert sum(row["bytes"] for row in rows.values()) == len(file)
+    assert rows["norms", "FLOAT32"]["weights"] // 192 == 17  # and two single numbers
+    assert rows["other numbers", "FLOAT32"]["bytes"] < 100
+    others = [part for part, kind in rows if kind == "INT32"]
+    assert others == [budget.SHAPES]
 
 
 def test_a_file_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch):
