@@ -92,9 +92,10 @@ def draw_quantization(result: Mapping[str, Any], path: Path) -> None:
     axes.set_ylabel("mean score of four tasks")
     axes.margins(x=0.25)
     bottom, top = axes.get_ylim()
+    crowded = max(columns, key=lambda size: len(columns[size]))
     for size, named in columns.items():
         heights = _apart([mean for _, mean in named], LABEL_GAP * (top - bottom))
-        left = size == min(columns)  # the crowded column has the margin to itself
+        left = size <= crowded  # towards the margin
         for (name, mean), height in zip(named, heights, strict=True):
             axes.annotate(
                 name,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-GENERATED = ("experiments/results", "README.md", "PAPER.md")
+GENERATED = ("experiments/results", "experiments/figures", "README.md", "PAPER.md")
 PACKAGES = ("mmllm", "jax", "jaxlib", "flax", "ai-edge-litert", "numpy", "pillow", "sentencepiece")
 
 
