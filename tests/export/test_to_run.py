@@ -33,6 +33,7 @@ def shipped(tmp_path, monkeypatch):
     return from_run.save(tmp_path / "gone", tmp_path / "bundle")
 
 
+@pytest.mark.slow
 def test_a_regained_run_can_be_exported_and_start_students(shipped, tmp_path):
     workdir = to_run.regain(shipped, ALIGNED, tmp_path / "run", lambda line: None)
     again = from_run.save(workdir, tmp_path / "again")
@@ -44,6 +45,7 @@ def test_a_regained_run_can_be_exported_and_start_students(shipped, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, dict(teacher["model"]), expected)
 
 
+@pytest.mark.slow
 def test_a_whole_run_is_left_as_it_is(shipped, tmp_path, monkeypatch):
     workdir = to_run.regain(shipped, tiny_run.CONFIG, tmp_path / "run", lambda line: None)
     assert checkpoint.latest_step(workdir / checkpoint.FOLDER) == tiny_run.CONFIG.train.steps

@@ -39,6 +39,7 @@ def test_only_weights_below_eight_bits_move_the_cells():
     assert len(frozen_stem.planned(ruled(*EIGHT))) == 31
 
 
+@pytest.mark.slow
 def test_names_of_cells_follow_the_rounding():
     two = (r"stem/block_12/expand/kernel int2", *EIGHT)
     four = (r"stem/block_12/expand/kernel int4", *EIGHT)
@@ -53,6 +54,7 @@ def test_names_of_cells_follow_the_rounding():
     assert frozen_stem.tail_file(ruled(*four)) == frozen_stem.TUNED
 
 
+@pytest.mark.slow
 def test_coarse_weights_are_rounded_to_what_their_codes_stand_for(stem, tmp_path):
     rounded = frozen_stem.rounded(MIXED, tmp_path, stem)
     before, after = (s["block_13"]["expand"]["kernel"] for s in (stem, rounded))
