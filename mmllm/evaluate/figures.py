@@ -13,6 +13,7 @@ INK, MODEL, BASELINE = "#333333", "#2b6cb0", "#c9c9c9"
 SMOOTHING = 0.9
 LOSS_PREFIX = "loss/"
 LABEL_GAP = 0.033  # of the axis: the height of a label
+NEAR = 0.98  # a column of dots this near to the crowded one shares its labels' margin
 TURNS = 200  # of moving labels apart
 
 
@@ -77,14 +78,14 @@ def draw_quantization(result: Mapping[str, Any], path: Path) -> None:
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in result["rows"]:
         found.setdefault(row["row"], []).append(row)
-    columns: dict[int, list[tuple[str, float]]] = {}
+    columns: dict[int, list[tuple[str, int, float]]] = {}
     for name, seeds in found.items():
         size, scores = seeds[0]["bytes"], [row["average"] for row in seeds]
         mean = sum(scores) / len(scores)
         colour = BASELINE if name.endswith("_ptq") else MODEL
         axes.plot([size / 1e6] * len(scores), scores, ".", color=colour, markersize=4)
         axes.plot(size / 1e6, mean, "o", color=colour, markersize=6)
-        columns.setdefault(size, []).append((name, mean))
+        columns.setdefault(size, []).append((name, size, mean))
     axes.set_xscale("log", base=2)
     axes.set_xticks([4, 5, 6, 8, 12, 16], ["4", "5", "6", "8", "12", "16"])
     axes.minorticks_off()
@@ -93,13 +94,15 @@ def draw_quantization(result: Mapping[str, Any], path: Path) -> None:
     axes.margins(x=0.25)
     bottom, top = axes.get_ylim()
     crowded = max(columns, key=lambda size: len(columns[size]))
-    for size, named in columns.items():
-        heights = _apart([mean for _, mean in named], LABEL_GAP * (top - bottom))
+    near = [size for size in columns if NEAR * crowded < size < crowded]
+    columns[crowded] += [label for size in near for label in columns.pop(size)]
+    for size, labels in columns.items():
+        heights = _apart([mean for _, _, mean in labels], LABEL_GAP * (top - bottom))
         left = size <= crowded  # towards the margin
-        for (name, mean), height in zip(named, heights, strict=True):
+        for (name, x, mean), height in zip(labels, heights, strict=True):
             axes.annotate(
                 name,
-                (size / 1e6, mean),
+                (x / 1e6, mean),
                 xytext=(size / 1e6 * (0.95 if left else 1.05), height),
                 fontsize=7,
                 va="center",
