@@ -218,9 +218,10 @@ def latency_table(results: Sequence[Result]) -> str:
 def profile_table(results: Sequence[Result]) -> str:
     """PAPER: milliseconds of each part by itself, one thread."""
     result = latest(results, "latency")
+    found = result["layers"] if result else ()
     rows = []
-    for pattern, part in PARTS.items() if result else ():
-        layers = [row for row in result["layers"] if re.fullmatch(pattern, row["layer"])]
+    for pattern, part in PARTS.items() if found else ():
+        layers = [row for row in found if re.fullmatch(pattern, row["layer"])]
         whole, shipped = (
             sum(row["milliseconds"][file] for row in layers) for file in ("float32", "bundle")
         )
