@@ -125,6 +125,26 @@ def readings(model: Any) -> Iterator[Reading]:
                     )
 
 
+def weights(model: Any, kinds: Sequence[str]) -> Iterator[Reading]:
+    """The constant second inputs of operations of some kinds, as the file stores them.
+
+    One that a DEQUANTIZE widens as the file is loaded is given in its stored form.
+    """
+    stored = {
+        (id(reading.graph), int(reading.operator.outputs[0])): reading.tensor
+        for reading in readings(model)
+        if reading.kind == "DEQUANTIZE"
+    }
+    for reading in readings(model):
+        if reading.place != 1 or reading.kind not in kinds:
+            continue
+        place = id(reading.graph), int(reading.operator.inputs[1])
+        tensor = stored.get(place, reading.tensor)
+        data = model.buffers[tensor.buffer].data
+        if data is not None and len(data):
+            yield reading._replace(tensor=tensor)
+
+
 def forget(model: Any) -> None:
     """Drops what nothing reads: names of all tensors but inputs and outputs, and empty buffers.
 

@@ -24,6 +24,7 @@ from mmllm.common.types import Params
 from mmllm.export import bundle, flatbuffer
 from mmllm.models import attention, efficientnet_lite0
 from mmllm.models import mmllm as model_lib
+from mmllm.quant import coded as coded_lib
 from mmllm.quant import grid as grid_lib
 from mmllm.quant import packing
 from mmllm.quant.coded import Coded
@@ -146,8 +147,8 @@ def convert(found: Mapping[str, Signature]) -> bytes:
         return converter.convert()
 
 
-def _digest(weight: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(weight, np.float32).tobytes()).hexdigest()
+def _digest(weight: np.ndarray, kind: type = np.float32) -> str:
+    return hashlib.sha256(np.ascontiguousarray(weight, kind).tobytes()).hexdigest()
 
 
 def folds(config: ModelConfig, params: Params) -> dict[str, np.ndarray]:
@@ -168,10 +169,9 @@ def _expected(
         grid = grid_lib.GRIDS[each.grid]
         if grid.offset:
             raise ValueError(f"{path} lies on grid {each.grid}, which LiteRT cannot express")
-        value = grid_lib.dequantize(each.codes.T, each.scale, grid)
-        found[_digest(value.T)] = path, each.scale
-        if path in folded:
-            found[_digest((value * folded[path]).T)] = path, each.scale * folded[path]
+        factor = folded.get(path, np.float32(1))
+        value = grid_lib.dequantize(each.codes.T, each.scale, grid) * factor
+        found[_digest(value.T)] = path, each.scale * factor
     return found
 
 
@@ -223,9 +223,9 @@ def check(
     file: bytes,
     coded: Mapping[str, Coded],
     params: Params,
-    folded: Mapping[str, np.ndarray] | None = None,
+    folded: Mapping[str, np.ndarray],
 ) -> None:
-    """Looks every weight of a finished file up in the bundle.
+    """Looks every weight of a finished file up in the bundle, in each signature that reads it.
 
     Args:
       file: of `put_codes`.
@@ -234,40 +234,59 @@ def check(
       folded: as in `put_codes`.
 
     Raises:
-      ValueError: codes, scales or a type that differ from the bundle's, or a matrix that stayed
-        float although the bundle has it as codes.
+      ValueError: codes, scales or a type that differ from the bundle's, a matrix or convolution
+        that is none of the bundle's, among them one that stayed float although the bundle has it
+        as codes, or one of the bundle's that the file lacks.
     """
     model, found = flatbuffer.read(file), set()
-    left = {
-        _digest(value.T if path.endswith("kernel") else value)
+    kernels = {
+        path: np.asarray(value) * folded.get(path, np.float32(1))
         for path, value in tensors.flatten(params)
-        if path not in coded and value.ndim == 2
+        if path not in coded and coded_lib.is_weight(path)
     }
-    for reading in flatbuffer.readings(model):
-        data = model.buffers[reading.tensor.buffer].data
-        if reading.kind not in VERSIONS or reading.place != 1 or data is None or not len(data):
-            continue
-        data, kind = np.asarray(data, np.uint8), flatbuffer.type_name(reading.tensor)
-        path = (reading.tensor.name or b"").decode()
-        if path not in coded:
-            if coded and hashlib.sha256(data.tobytes()).hexdigest() not in left:
+    plain = {
+        (kind, _digest(_as_stored(path, value), kind)): path
+        for path, value in kernels.items()
+        for kind in (np.float32, np.float16)
+    }
+    for reading in flatbuffer.weights(model, (*VERSIONS, *HALVED)):
+        data = np.asarray(model.buffers[reading.tensor.buffer].data, np.uint8)
+        kind, path = flatbuffer.type_name(reading.tensor), (reading.tensor.name or b"").decode()
+        if path in coded:
+            _check_codes(path, coded[path], folded.get(path), reading.tensor, data)
+        else:
+            stored = getattr(np, kind.lower(), None), hashlib.sha256(data.tobytes()).hexdigest()
+            if stored not in plain:
+                shape = reading.tensor.shape.tolist()
                 raise ValueError(
-                    f"a {kind} weight of shape {list(reading.tensor.shape)} of the LiteRT file is "
-                    "none of the bundle's"
+                    f"a {kind} weight of shape {shape} of the LiteRT file is none of the bundle's"
                 )
-            continue
-        bits, want = grid_lib.GRIDS[coded[path].grid].bits, coded[path].codes
-        if kind != f"INT{bits}":
-            raise ValueError(f"{path} must be INT{bits} in the LiteRT file, got {kind}")
-        if not np.array_equal(packing.unpack(data.reshape(len(want), -1), bits), want):
-            raise ValueError(f"the codes of {path} differ between the bundle and the LiteRT file")
-        scales = [coded[path].scale, coded[path].scale * (folded or {}).get(path, np.float32(1))]
-        got = np.asarray(reading.tensor.quantization.scale, np.float32)
-        if not any(np.array_equal(got, scale.astype(np.float32)) for scale in scales):
-            raise ValueError(f"the scales of {path} differ between the bundle and the LiteRT file")
+            path = plain[stored]
         found.add(path)
-    if missing := sorted(set(coded) - found):
+    if missing := sorted({*coded, *kernels} - found):
         raise ValueError(f"the LiteRT file lacks the weights {', '.join(missing[:5])}")
+
+
+def _check_codes(
+    path: str, want: Coded, folded: np.ndarray | None, tensor: Any, data: np.ndarray
+) -> None:
+    kind, bits = flatbuffer.type_name(tensor), grid_lib.GRIDS[want.grid].bits
+    if kind != f"INT{bits}":
+        raise ValueError(f"{path} must be INT{bits} in the LiteRT file, got {kind}")
+    codes = packing.unpack(data.reshape(len(want.codes), -1), bits)
+    if not np.array_equal(codes, want.codes):
+        raise ValueError(f"the codes of {path} differ between the bundle and the LiteRT file")
+    scale = want.scale if folded is None else want.scale * folded
+    got = np.asarray(tensor.quantization.scale, np.float32)
+    if not np.array_equal(got, scale.astype(np.float32)):
+        raise ValueError(f"the scales of {path} differ between the bundle and the LiteRT file")
+
+
+def _as_stored(path: str, value: np.ndarray) -> np.ndarray:
+    """A float weight in the layout of the file: output channels first, but of depthwise layers."""
+    if coded_lib.is_table(path) or value.ndim == 3:
+        return value
+    return np.moveaxis(value, -1, 0)
 
 
 def export(folder: Path, config: ModelConfig, params: Params, coded: Mapping[str, Coded]) -> Path:

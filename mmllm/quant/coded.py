@@ -28,6 +28,11 @@ class Coded:
     grid: str
 
 
+def is_weight(path: str) -> bool:
+    """Whether a parameter is what a matrix product, a convolution or a lookup reads."""
+    return path.rsplit("/", 1)[-1] in ("kernel", TABLE)
+
+
 def is_table(path: str) -> bool:
     """Whether a parameter has its output channels first already."""
     return path.rsplit("/", 1)[-1] == TABLE

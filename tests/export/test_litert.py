@@ -22,6 +22,7 @@ from tests.tiny_litert import CONFIG, Made
 pytestmark = pytest.mark.export
 # One activation whose rounding falls the other way moves its row by a 255th of its range.
 FLIPS = 0.02
+UP = "encoder/block_0/mlp/up/kernel"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_converting_twice_gives_the_same_bytes(made: Made):
     assert file == (made.folder / bundle.LITERT).read_bytes()
 
 
-@pytest.mark.parametrize("path", ["embed/table", "encoder/block_0/mlp/up/kernel"])
+@pytest.mark.parametrize("path", ["embed/table", UP])
 def test_other_codes_than_the_bundle_has_are_found(made: Made, path: str):
     right = made.bundle.coded[path]
     codes = right.codes.copy()
@@ -65,12 +66,48 @@ def test_other_codes_than_the_bundle_has_are_found(made: Made, path: str):
     wrong = {**made.bundle.coded, path: Coded(codes, right.scale, right.grid)}
     file = (made.folder / bundle.LITERT).read_bytes()
     with pytest.raises(ValueError, match=f"the codes of {path} differ"):
-        litert.check(file, wrong, made.bundle.params)
+        litert.check(file, wrong, made.bundle.params, litert.folds(CONFIG, made.bundle.params))
 
 
 def test_a_weight_that_stayed_float_is_found(made: Made):
-    with pytest.raises(ValueError, match="none of the bundle's|lacks the weights"):
-        litert.check(made.converted, made.bundle.coded, made.bundle.params)
+    folded = litert.folds(CONFIG, made.bundle.params)
+    with pytest.raises(ValueError, match="FLOAT32 weight of shape .* none of the bundle's"):
+        litert.check(made.converted, made.bundle.coded, made.bundle.params, folded)
+    some = {path: each for path, each in made.bundle.coded.items() if path != UP}
+    file = litert.put_codes(made.converted, some, folded)
+    litert.check(file, some, made.bundle.params, folded)
+    with pytest.raises(ValueError, match="FLOAT16 weight of shape .* none of the bundle's"):
+        litert.check(file, made.bundle.coded, made.bundle.params, folded)
+
+
+def test_a_bundle_without_codes_is_looked_up_too(made: Made):
+    folded = litert.folds(CONFIG, made.bundle.params)
+    litert.check(made.converted, {}, made.bundle.params, folded)
+    changed = tensors.unflatten(dict(tensors.flatten(made.bundle.params)))
+    changed["decoder"]["block_0"]["mlp"]["up"]["kernel"] = np.ones((4, 4), np.float32)
+    with pytest.raises(ValueError, match="none of the bundle's"):
+        litert.check(made.converted, {}, changed, folded)
+
+
+def test_a_float_weight_that_changed_is_found(made: Made):
+    """What the bundle leaves float, the file must hold too: here a kernel of zeros."""
+    folded = litert.folds(CONFIG, made.bundle.params)
+    some = {path: each for path, each in made.bundle.coded.items() if path != UP}
+    model = flatbuffer.read(litert.put_codes(made.converted, some, folded))
+    (kept,) = {
+        reading.tensor.buffer
+        for reading in flatbuffer.weights(model, litert.HALVED)
+        if flatbuffer.type_name(reading.tensor) == "FLOAT16"
+    }
+    model.buffers[kept].data = np.zeros(len(model.buffers[kept].data), np.uint8)
+    with pytest.raises(ValueError, match="FLOAT16 weight of shape .* none of the bundle's"):
+        litert.check(flatbuffer.write(model), some, made.bundle.params, folded)
+
+
+def test_the_scale_of_a_folded_weight_is_the_folded_one(made: Made):
+    file = (made.folder / bundle.LITERT).read_bytes()
+    with pytest.raises(ValueError, match="the scales of embedding_token/kernel differ"):
+        litert.check(file, made.bundle.coded, made.bundle.params, {})
 
 
 def test_a_weight_that_the_converted_file_lacks_is_named(made: Made):
@@ -165,13 +202,12 @@ def test_folds_hold_a_factor_an_output_channel(made: Made):
 
 
 def test_other_scales_than_the_bundle_has_are_found(made: Made):
-    path = "encoder/block_0/mlp/up/kernel"
-    right = made.bundle.coded[path]
-    wrong = {**made.bundle.coded, path: Coded(right.codes, 2 * right.scale, right.grid)}
+    right = made.bundle.coded[UP]
+    wrong = {**made.bundle.coded, UP: Coded(right.codes, 2 * right.scale, right.grid)}
     file = (made.folder / bundle.LITERT).read_bytes()
     folded = litert.folds(CONFIG, made.bundle.params)
     litert.check(file, made.bundle.coded, made.bundle.params, folded)
-    with pytest.raises(ValueError, match=f"the scales of {path} differ"):
+    with pytest.raises(ValueError, match=f"the scales of {UP} differ"):
         litert.check(file, wrong, made.bundle.params, folded)
 
 
