@@ -88,6 +88,8 @@ ROWS = {
     "int2_start_absmean": _start("absmean"),
     "int2_quarter": _steps(100),
     "int2_half": _steps(200),
+    "int2_late_half": lambda cfg: cfg.quant.update(share=0.5),
+    "int2_late_quarter": lambda cfg: cfg.quant.update(share=0.25),
     "int2_long": _steps(2_000),
     "int2_rate": lambda cfg: cfg.train.update(learning_rate=1e-3),
     "int2_frozen": lambda cfg: cfg.quant.update(freeze_from=0.5),

@@ -243,6 +243,7 @@ class QuantConfig:
     rules: tuple[str, ...]
     scale_start: str
     stem_steps: int
+    share: float
     scale_rate: float
     freeze_from: float
     temperature: float
@@ -259,6 +260,7 @@ class QuantConfig:
         for name in ("stem_steps", "scale_rate", "teach_logits", "teach_lines", "teach_embeddings"):
             value = getattr(self, name)
             _check(value >= 0, f"quant.{name} must be 0 or more, got {value}")
+        _check(0 < self.share <= 1, f"quant.share must be above 0 and at most 1, got {self.share}")
         _check(
             0 <= self.freeze_from <= 1,
             f"quant.freeze_from must be between 0 and 1, got {self.freeze_from}",

@@ -35,6 +35,8 @@ QUANTIZED = {
     "int2_start_absmean": ("2", "learned scale, from the mean of absolute values"),
     "int2_quarter": ("2", "a quarter of the steps"),
     "int2_half": ("2", "half of the steps"),
+    "int2_late_half": ("2", "as many steps, the first half in float"),
+    "int2_late_quarter": ("2", "as many steps, the first three quarters in float"),
     "int2_long": ("2", "five times the steps"),
     "int2_rate": ("2", "twice the learning rate"),
     "int2_frozen": ("2", "weights that oscillate are frozen in the second half"),

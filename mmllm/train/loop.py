@@ -1,9 +1,10 @@
 """The whole order of a training run: data, state, restore, steps, metrics, checkpoints."""
 
 import dataclasses
+import functools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmllm.common import writers
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline
+from mmllm.quant.rules import Rule
 from mmllm.train import checkpoint, optimizer, stages
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
@@ -120,13 +122,12 @@ def train(
     watch = None
     with jax.set_mesh(mesh):
         if teacher is None:
+            planned, held = None, (bank_teacher,)
             state = state_lib.init_state(config, len(bank_teacher), start)
-            make, held = step_lib.make_step(config), (bank_teacher,)
         else:
-            planned = stages.trained(stages.plan(config))
+            planned, held = stages.trained(stages.plan(config)), (bank_teacher, teacher)
             state = state_lib.init_student(config, planned, teacher)
-            make, held = step_lib.make_taught_step(config, planned), (bank_teacher, teacher)
-            watch = stages.Watch(planned)
+            watch = stages.Watch(planned, state.params)
         sharding = mesh_lib.state_sharding(mesh, state)
         state = jax.device_put(state, sharding)
         held = jax.device_put(held, jax.sharding.NamedSharding(mesh, jax.P()))
@@ -137,14 +138,13 @@ def train(
             state = checkpoints.restore(state, iterator)
             report(f"resumed from step {first}")
         writer = writers.MetricsWriter(workdir, first, tensorboard=tensorboard)
-        step = jax.jit(make, donate_argnums=0, out_shardings=(sharding, None))
+        advance = _advance(config, planned, held, sharding)
         try:
             return _run(
                 config,
                 state,
                 iterator,
-                held,
-                step,
+                advance,
                 mesh,
                 checkpoints,
                 writer,
@@ -157,12 +157,43 @@ def train(
             checkpoints.close()
 
 
+def _advance(
+    config: Config, planned: Mapping[str, Rule] | None, held: tuple[Any, ...], sharding: Any
+) -> Callable[..., tuple[state_lib.TrainState, step_lib.Metrics]]:
+    """What takes the number of a step, the state and a batch: the jitted step of that number.
+
+    Args:
+      config: the experiment.
+      planned: quantized weights of a student; None for a float run.
+      held: what every step is given besides.
+      sharding: of the state.
+    """
+    jitted = functools.partial(jax.jit, donate_argnums=0, out_shardings=(sharding, None))
+    if planned is None:
+        step = jitted(step_lib.make_step(config))
+        return lambda number, state, batch: step(state, batch, *held)
+    step, whole = jitted(step_lib.make_taught_step(config, planned)), None
+    begins = stages.float_steps(config)
+    if begins:
+        model = dataclasses.replace(config.model, activations="float")
+        plain = dataclasses.replace(config, model=model)
+        whole = jitted(step_lib.make_taught_step(plain, {}))
+
+    def advance(number: int, state: state_lib.TrainState, batch: Any) -> Any:
+        if whole and number <= begins:
+            return whole(state, batch, *held)
+        if whole and number == begins + 1:
+            state = jax.device_put(state_lib.begin_rounding(config, planned, state), sharding)
+        return step(state, batch, *held)
+
+    return advance
+
+
 def _run(
     config: Config,
     state: state_lib.TrainState,
     iterator: Any,
-    held: tuple[Any, ...],
-    step: Callable[..., Any],
+    advance: Callable[..., Any],
     mesh: Any,
     checkpoints: checkpoint.Checkpoints,
     writer: writers.MetricsWriter,
@@ -176,7 +207,7 @@ def _run(
     number = first
     try:
         for number in range(first + 1, last + 1):
-            state, metrics = step(state, _place(next(iterator), config, mesh), *held)
+            state, metrics = advance(number, state, _place(next(iterator), config, mesh))
             # The step before is read only now, while this one runs.
             if pending is not None:
                 progress.add(jax.device_get(pending[1]), pending[0])

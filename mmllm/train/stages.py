@@ -1,6 +1,7 @@
 """What a quantized run begins with: the float run it goes on from, and the weights it rounds.
 
-A run is one stage. Its config names the float run it starts from, which also teaches it.
+A config names the run before it, which also teaches it, and how many of its own steps still train
+in float before it rounds.
 """
 
 import dataclasses
@@ -45,6 +46,11 @@ def plan(config: Config) -> dict[str, Rule]:
 def trained(planned: Mapping[str, Rule]) -> dict[str, Rule]:
     """The part of a plan that a run trains: all but the frozen stem, which export rounds."""
     return {path: rule for path, rule in planned.items() if not path.startswith(STEM)}
+
+
+def float_steps(config: Config) -> int:
+    """Steps of a quantized run that train in float, before those that round."""
+    return config.train.steps - max(1, round(config.quant.share * config.train.steps))
 
 
 def start_folder(config: Config) -> Path:
@@ -117,27 +123,33 @@ def load_teacher(workdir: Path) -> Params:
 
 
 class Watch:
-    """How far codes and scales move from one look to the next, by weight."""
+    """How far codes and scales move from one look to the next, by weight.
 
-    def __init__(self, planned: Mapping[str, Rule]) -> None:
+    Args:
+      planned: the quantized weights.
+      start: {"model", "scales"} before the first step, whatever step a run resumes from.
+    """
+
+    def __init__(self, planned: Mapping[str, Rule], start: Params) -> None:
         self._planned = planned
-        self._first: dict[str, Coded] = {}
+        self._first = self._means(start)
         self._last: dict[str, Coded] = {}
+
+    def _means(self, params: Params) -> dict[str, float]:
+        turned = tree.turned(params["model"], params["scales"], self._planned)
+        return {path: float(np.mean(scale)) for path, (_, scale) in turned.items()}
 
     def look(self, params: Params) -> dict[str, float]:
         """Statistics of a training state's parameters.
 
         Returns:
           "flips/PATH", the share of codes changed since the last look, which the first look lacks;
-          "scale/PATH", the mean of the scales over their mean at the first look.
+          "scale/PATH", the mean of the scales over their mean at the start.
         """
         coded = tree.encode(params["model"], params["scales"], self._planned)
-        self._first = self._first or coded
         flips = tree.flip_rates(self._last, coded) if self._last else {}
         self._last = coded
-        ratios = {
-            path: float(np.mean(each.scale) / np.mean(self._first[path].scale))
-            for path, each in coded.items()
-        }
         found = {f"flips/{path}": rate for path, rate in flips.items()}
-        return found | {f"scale/{path}": ratio for path, ratio in ratios.items()}
+        return found | {
+            f"scale/{path}": mean / self._first[path] for path, mean in self._means(params).items()
+        }

@@ -74,16 +74,28 @@ def init_student(config: Config, planned: Mapping[str, Rule], teacher: Params) -
     lacking = sorted(set(planned) - {path for path, _ in tensors.flatten(model)})
     if lacking:
         raise ValueError(f"the teacher lacks the quantized weights {', '.join(lacking[:5])}")
-    scales = tree.init_scales(model, planned, config.quant.scale_start)
-    params = {"model": model, "scales": scales}
+    params = {"model": model, "scales": tree.init_scales(model, planned, config.quant.scale_start)}
     tx = optimizer.make_optimizer(config.train, config.quant.scale_rate)
-    freezes = config.quant.freeze_from < 1
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=tx.init(params),
-        oscillation=oscillation.start(model, scales, planned) if freezes else None,
+        oscillation=_still(config, planned, params),
     )
+
+
+def begin_rounding(config: Config, planned: Mapping[str, Rule], state: TrainState) -> TrainState:
+    """A student's state after its steps in float: scales that fit the weights as they now are."""
+    scales = tree.init_scales(state.params["model"], planned, config.quant.scale_start)
+    params = {**state.params, "scales": scales}
+    return state.replace(params=params, oscillation=_still(config, planned, params))
+
+
+def _still(config: Config, planned: Mapping[str, Rule], params: Params) -> oscillation.State | None:
+    """Nothing frozen yet; None for a run that freezes nothing."""
+    if config.quant.freeze_from == 1:
+        return None
+    return oscillation.start(params["model"], params["scales"], planned)
 
 
 def _replaced(params: Params, start: Params, path: str = "") -> Params:

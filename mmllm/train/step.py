@@ -44,7 +44,7 @@ def make_taught_step(config: Config, planned: Mapping[str, Rule]) -> Step:
 
     Weights are rounded on the way in; the losses are those of the float run and what student and
     teacher disagree on. The bank stays as it is. From `quant.freeze_from` of the steps on, weights
-    that oscillate are frozen.
+    that oscillate are frozen. With nothing planned, a step in float: those before `quant.share`.
     """
     student = model_lib.build(config.model)
     whole = model_lib.build(dataclasses.replace(config.model, activations="float"))
@@ -70,8 +70,8 @@ def make_taught_step(config: Config, planned: Mapping[str, Rule]) -> Step:
             return total, parts
 
         moved, metrics = _moved(state, loss_of, update)
-        if state.oscillation is None:
-            return moved, metrics
+        if state.oscillation is None or not planned:
+            return moved.replace(oscillation=state.oscillation), metrics
         params, active = moved.params, moved.step > quant.freeze_from * config.train.steps
         found, model = oscillation.settle(
             state.oscillation, params["model"], params["scales"], planned, active

@@ -10,7 +10,7 @@ import pytest
 from configs import tiny
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import checkpoint, loop
+from mmllm.train import checkpoint, loop, stages
 from mmllm.train import state as state_lib
 from tests import tiny_run
 
@@ -149,8 +149,8 @@ def test_a_taught_run_logs_what_it_learned_and_how_far_codes_and_scales_moved(ta
     assert len(flips) == 5
     assert all(0 < value < 1 for value in flips.values())
     assert max(flips, key=flips.__getitem__) == "flips/embed/table"  # on the finest grid
-    assert rows[0]["scale/embed/table"] == 1.0
-    assert rows[1]["scale/embed/table"] != 1.0
+    assert rows[0]["scale/embed/table"] != 1.0  # since the start, whatever was looked at first
+    assert rows[1]["scale/embed/table"] != rows[0]["scale/embed/table"]
     assert 0 <= rows[2]["frozen"] < 0.1  # five steps are few to oscillate in
 
 
@@ -169,3 +169,28 @@ def test_a_taught_run_stops_and_resumes_bit_for_bit(taught, teacher, tmp_path):
     resumed = run(STUDENT, tmp_path, teacher=teacher)
     for one, other in zip(jax.tree.leaves(taught[0]), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.slow
+def test_a_student_rounds_in_the_last_share_of_its_steps_and_resumes_where_that_begins(
+    teacher, tmp_path
+):
+    """Five steps, three of them in float: there the first has nothing to learn from its teacher."""
+    config = dataclasses.replace(
+        STUDENT,
+        train=dataclasses.replace(STUDENT.train, log_every=1, checkpoint_every=5),
+        quant=dataclasses.replace(STUDENT.quant, share=0.4),
+    )
+    whole = run(config, tmp_path / "whole", teacher=teacher)
+    run(config, tmp_path / "cut", teacher=teacher, stop_at=3)
+    before = checkpoint.load_params(tmp_path / "cut")["scales"]
+    resumed = run(config, tmp_path / "cut", teacher=teacher)
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    first, *_, last = metrics_of(tmp_path / "whole")
+    assert first["loss/teach_logits"] == pytest.approx(0.0, abs=1e-6)
+    assert last["loss/teach_logits"] > 1e-4
+    untouched = state_lib.init_student(config, stages.trained(stages.plan(config)), teacher)
+    jax.tree.map(np.testing.assert_array_equal, before, dict(untouched.params["scales"]))
+    after = jax.device_get(whole.params["scales"])
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), before, after)))

@@ -107,34 +107,43 @@ def test_a_quantized_run_is_no_teacher(tmp_path):
         stages.load_teacher(tmp_path)
 
 
-def test_a_watch_counts_flips_since_the_last_look_and_scales_since_the_first():
-    watch = stages.Watch({"up/kernel": Rule(".*", "int2"), "low/kernel": Rule(".*", "int4")})
-
-    def look(up, up_scale, low=(((1.0,), (2.0,))), low_scale=(1.0,)):
+def test_a_watch_counts_flips_since_the_last_look_and_scales_since_the_start():
+    def params(up, up_scale, low=((1.0,), (2.0,)), low_scale=(1.0,)):
         kernels = {"up": up, "low": low}
         scales = {"up": up_scale, "low": low_scale}
-        tree = {
+        return {
             part: {name: {"kernel": np.array(value, np.float32)} for name, value in each.items()}
             for part, each in (("model", kernels), ("scales", scales))
         }
-        return watch.look(tree)
 
-    first = look([[1.0, -2.0], [0.2, 0.9]], [1.0, 1.0])  # codes 1 -2 0 1
-    assert first == {"scale/up/kernel": 1.0, "scale/low/kernel": 1.0}
-    second = look([[1.0, -0.9], [0.2, 0.9]], [1.0, 2.0])  # codes 1 0 0 0
+    planned = {"up/kernel": Rule(".*", "int2"), "low/kernel": Rule(".*", "int4")}
+    watch = stages.Watch(planned, params([[1.0, -2.0], [0.2, 0.9]], [2.0, 2.0]))
+    first = watch.look(params([[1.0, -2.0], [0.2, 0.9]], [1.0, 1.0]))  # codes 1 -2 0 1
+    assert first == {"scale/up/kernel": 0.5, "scale/low/kernel": 1.0}
+    second = watch.look(params([[1.0, -0.9], [0.2, 0.9]], [1.0, 2.0]))  # codes 1 0 0 0
     assert second == {
         "flips/up/kernel": 0.5,
         "flips/low/kernel": 0.0,
-        "scale/up/kernel": 1.5,
+        "scale/up/kernel": 0.75,
         "scale/low/kernel": 1.0,
     }
-    third = look([[1.0, -0.9], [0.6, 0.9]], [1.0, 2.0], low_scale=[4.0])  # codes 1 0 1 0; 0 0
-    assert third == {
+    third = params([[1.0, -0.9], [0.6, 0.9]], [1.0, 2.0], low_scale=[4.0])  # codes 1 0 1 0; 0 0
+    assert watch.look(third) == {
         "flips/up/kernel": 0.25,
         "flips/low/kernel": 1.0,
-        "scale/up/kernel": 1.5,
+        "scale/up/kernel": 0.75,
         "scale/low/kernel": 4.0,
     }
+
+
+@pytest.mark.parametrize(("share", "steps"), [(1.0, 0), (0.5, 5), (0.25, 8), (0.01, 9)])
+def test_the_steps_before_the_share_that_rounds_are_in_float(share, steps):
+    config = dataclasses.replace(
+        tiny_run.STUDENT,
+        train=dataclasses.replace(tiny_run.STUDENT.train, steps=10),
+        quant=dataclasses.replace(tiny_run.STUDENT.quant, share=share),
+    )
+    assert stages.float_steps(config) == steps
 
 
 def test_a_start_must_be_finished_and_of_the_same_model(tmp_path):
