@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import mmllm
-from mmllm.commands import bench, data, demo, export, info, pictures, search, serve
+from mmllm.commands import bench, data, demo, export, info, pictures, search, serve, terminal
 
 DEBUG_VARIABLE = "MMLLM_DEBUG"
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
@@ -72,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except SystemExit as stop:  # argparse: --help, --version or wrong usage
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    except terminal.UsageError as error:
+        print(f"mmllm: {describe(error)}", file=sys.stderr)
+        return EXIT_USAGE
     except KeyboardInterrupt:
         print("mmllm: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

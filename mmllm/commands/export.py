@@ -17,7 +17,8 @@ def add(commands: Any) -> None:
         "export",
         help="turn a training run into a model bundle, or add a runtime's file to a bundle",
         description="mmllm export RUN BUNDLE writes a bundle; mmllm export BUNDLE --to litert "
-        "adds its LiteRT file, once it was compared with JAX layer by layer.",
+        "adds its LiteRT file, once its weights, its outputs and the layers it was converted from "
+        "were compared with the bundle's in JAX.",
     )
     parser.add_argument(
         "source", type=Path, metavar="RUN", help="folder of a training run; of a bundle with --to"
@@ -32,19 +33,21 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--report",
         type=Path,
-        default=FOLDER,
         metavar="FOLDER",
-        help="with --to: parity.json and parity.md, the file against JAX (default %(default)s)",
+        help=f"with --to: parity.json and parity.md, the file against JAX (default {FOLDER})",
     )
     terminal.add_json_option(parser)
     parser.set_defaults(run=run)
 
 
-def _read_json(path: Path) -> Any:
+def _read_scores(path: Path) -> dict[str, float]:
+    """The headline scores of a result of `mmllm bench`."""
+    from mmllm.evaluate import tables
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no result of `mmllm bench`: {error}") from error
+        return tables.manifest_scores(json.loads(path.read_text(encoding="utf-8")))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no result of `mmllm bench`: {error!r}") from error
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,11 +55,14 @@ def run(args: argparse.Namespace) -> int:
     if args.to:
         return _add_litert(args)
     if args.folder is None:
-        raise ValueError("BUNDLE must be given: mmllm export RUN BUNDLE, or BUNDLE --to litert")
-    from mmllm.evaluate import tables
+        raise terminal.UsageError(
+            "BUNDLE must be given: mmllm export RUN BUNDLE, or BUNDLE --to litert"
+        )
+    if args.report is not None:
+        raise terminal.UsageError("--report goes with --to")
     from mmllm.export import bundle, from_run
 
-    scores = tables.manifest_scores(_read_json(args.scores)) if args.scores else None
+    scores = _read_scores(args.scores) if args.scores else None
     folder = from_run.save(args.source, args.folder, scores)
     manifest = bundle.read_manifest(folder)
     if args.json:
@@ -70,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 def _add_litert(args: argparse.Namespace) -> int:
     """Converts, checks weights and outputs against the bundle, and shows where the bytes are."""
     if args.folder is not None or args.scores is not None:
-        raise ValueError("--to takes one folder, a bundle, and no --scores")
+        raise terminal.UsageError("--to takes one folder, a bundle, and no --scores")
     try:
         from mmllm.export import budget, bundle, litert, parity
         from mmllm.runtime import compare
@@ -79,13 +85,16 @@ def _add_litert(args: argparse.Namespace) -> int:
             f"the LiteRT export needs {error.name}: pip install 'mmllm[export]'", name=error.name
         ) from error
 
+    report = args.report or FOLDER
+    if report.exists() and not report.is_dir():
+        raise ValueError(f"--report must be a folder, got the file {report}")
     loaded = bundle.load(args.source)
     with bundle.staged(args.source) as staged:
         file = litert.export(staged, loaded.config, loaded.params, loaded.coded)
         bundle.add(staged, file)
         found = budget.of_file(file.read_bytes())
         measured = compare.measure(staged, compare.shipped_sample())
-        written = parity.write(measured, args.report)
+        written = parity.write(measured, report)
         parity.check(measured)
     path = args.source / bundle.LITERT
     if args.json:

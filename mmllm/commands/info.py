@@ -24,8 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from mmllm.runtime import model as model_lib
 
     folder = model_lib.locate(args.model)
-    manifest = bundle.read_manifest(folder)
-    bundle.verify(folder, manifest)
+    manifest, _ = bundle.open_verified(folder)
     if args.json:
         terminal.print_json({"folder": str(folder), **manifest})
         return 0

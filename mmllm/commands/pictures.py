@@ -116,7 +116,7 @@ def _run(
 
     beam = getattr(args, "beam", 1)
     if beam > decode.MAX_BEAM:
-        raise ValueError(f"--beam must be 1 to {decode.MAX_BEAM}, got {beam}")
+        raise terminal.UsageError(f"--beam must be 1 to {decode.MAX_BEAM}, got {beam}")
     rows: list[Answer] = []
     report = terminal.progress("pictures")
     model = None

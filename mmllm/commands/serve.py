@@ -57,7 +57,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serves, checks, or makes a key."""
     if args.scopes and not args.new_key:
-        raise ValueError("--scopes goes with --new-key")
+        raise terminal.UsageError("--scopes goes with --new-key")
     try:
         from mmllm.serve import settings as settings_lib
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "nano"
 
 
+class UsageError(ValueError):
+    """Arguments that do not go together, which argparse cannot see."""
+
+
 def add_model_option(parser: argparse.ArgumentParser) -> None:
     """Adds --model."""
     parser.add_argument(
@@ -34,7 +38,10 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="what runs the model (default: litert where the bundle has its file)",
     )
     parser.add_argument(
-        "--threads", type=positive, metavar="N", help="CPU threads of litert (default: the cores)"
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="CPU threads of litert (default: the cores, at most 4)",
     )
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,10 +38,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} must be a file to write, but a folder or device stands there")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
-    writer = f"{platform.node()}-{os.getpid()}"
-    temporary = path.with_name(f".{writer}-{uuid.uuid4().hex[:8]}.{path.name}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -48,14 +46,28 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name of this process beside `path`, in a folder that is made if it is missing.
+
+    What killed processes left under such names is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
+    writer = f"{platform.node()}-{os.getpid()}"
+    return path.with_name(f".{writer}-{uuid.uuid4().hex[:8]}.{path.name}")
+
+
 def _remove_abandoned(path: Path) -> None:
-    """Removes temporary files of `path` whose process, on this machine, is no more."""
+    """Removes temporary files and folders of `path` whose process, on this machine, is no more."""
     machine, name = re.escape(platform.node()), re.escape(path.name)
     pattern = re.compile(rf"\.{machine}-(\d+)-[0-9a-f]{{8}}\.{name}")
     for file in path.parent.iterdir():
         match = pattern.fullmatch(file.name)
         if match and not _is_alive(int(match[1])):
-            file.unlink(missing_ok=True)
+            if file.is_dir():
+                shutil.rmtree(file, ignore_errors=True)
+            else:
+                file.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

@@ -11,11 +11,11 @@ Training writes it with `save`, an exporter adds its file with `add`, runtimes r
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,28 +27,17 @@ import mmllm
 from mmllm.common import config as config_lib
 from mmllm.common import paths
 from mmllm.common import tensors as tensors_lib
+from mmllm.export import manifest as manifest_lib
 from mmllm.quant import coded as coded_lib
 from mmllm.quant import grid, packing
 
-SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.model"
 WEIGHTS = "weights.safetensors"
 LITERT = "model.cpu.tflite"
 SCALE = ":scale"
+ASIDE = ".old"
 FLOAT_BITS = 16
-REQUIRED_FIELDS = (
-    "name",
-    "config",
-    "config_sha256",
-    "charset",
-    "languages",
-    "files",
-    "bytes",
-    "parameters",
-    "tensor_classes",
-    "quantized",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +87,7 @@ def save(
     coded: Mapping[str, coded_lib.Coded] | None = None,
     name: str | None = None,
 ) -> Path:
-    """Writes a bundle, all of it or nothing.
+    """Writes a bundle, all of it or nothing; an older one stands until the new one is whole.
 
     Args:
       folder: where it will stand; an older bundle there is replaced, anything else is refused.
@@ -150,13 +139,13 @@ def save(
             tensors[path + SCALE] = coded[path].scale.astype(np.float32)
         else:
             tensors[path] = _half(path, value)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = paths.temporary_beside(folder)
     try:
+        temporary.mkdir()
         tensors_lib.write(temporary / WEIGHTS, tensors_lib.unflatten(tensors))
         shutil.copyfile(tokenizer_path, temporary / TOKENIZER)
         manifest = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": manifest_lib.SCHEMA_VERSION,
             "name": name or folder.name,
             "created_by": f"mmllm {mmllm.__version__}",
             "config": config_lib.to_dict(config),
@@ -177,7 +166,6 @@ def save(
         }
         text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (temporary / MANIFEST).write_text(text, encoding="utf-8")
-        temporary.chmod(0o755)
         _swap(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -197,6 +185,12 @@ def open_verified(folder: Path | str) -> tuple[dict[str, Any], config_lib.ModelC
     config = config_lib.from_dict(config_lib.ModelConfig, manifest["config"], "model.")
     if config_lib.sha256(config) != manifest["config_sha256"]:
         raise ValueError(f"{folder / MANIFEST} is damaged: its config does not match config_sha256")
+    characters = manifest["charset"]
+    if not len(characters) == len(set(characters)) == config.charset_size:
+        raise ValueError(
+            f"{folder / MANIFEST} is damaged: charset must hold {config.charset_size} different "
+            f"characters, got {len(characters)}, {len(set(characters))} of them different"
+        )
     return manifest, config
 
 
@@ -212,38 +206,57 @@ def _decoded(
     folder: Path, manifest: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, coded_lib.Coded]]:
     """Weights as floats, and the quantized ones as codes."""
+    damaged = f"{folder / MANIFEST} is damaged"
     tensors = dict(tensors_lib.flatten(tensors_lib.read(folder / WEIGHTS, floats=False)))
     coded: dict[str, coded_lib.Coded] = {}
     for path, entry in manifest["quantized"].items():
-        name = entry.get("grid") if isinstance(entry, dict) else None
-        known = isinstance(name, str) and name in grid.GRIDS
-        if not known or path not in tensors or path + SCALE not in tensors:
+        name = str(entry.get("grid")) if isinstance(entry, dict) else ""
+        if name not in grid.GRIDS or path not in tensors or path + SCALE not in tensors:
+            raise ValueError(f"{damaged}: quantized weight {path} is not whole")
+        found = _coded(tensors[path], tensors.pop(path + SCALE), name)
+        if found is None:
+            raise ValueError(f"{damaged}: quantized weight {path} is no {name} with its scales")
+        coded[path], shape = found, list(found.codes.shape)
+        if shape != entry.get("shape"):
             raise ValueError(
-                f"{folder / MANIFEST} is damaged: quantized weight {path} is not whole"
+                f"{damaged}: quantized weight {path} has shape {shape}, the manifest says "
+                f"{entry.get('shape')}"
             )
-        codes = packing.unpack(tensors[path], grid.GRIDS[entry["grid"]].bits)
-        if list(codes.shape) != entry.get("shape"):
-            raise ValueError(
-                f"{folder / MANIFEST} is damaged: quantized weight {path} has shape "
-                f"{list(codes.shape)}, the manifest says {entry.get('shape')}"
-            )
-        coded[path] = coded_lib.Coded(codes, tensors.pop(path + SCALE), entry["grid"])
         tensors[path] = coded_lib.floats(path, coded[path])
     if strays := [path for path, value in tensors.items() if value.dtype == np.uint8]:
-        raise ValueError(f"{folder / MANIFEST} is damaged: quantized lacks {strays[0]}")
+        raise ValueError(f"{damaged}: quantized lacks {strays[0]}")
+    if wild := [path for path, value in tensors.items() if not np.isfinite(value).all()]:
+        raise ValueError(f"{folder / WEIGHTS} is damaged: {wild[0]} holds what is no number")
+    count = sum(value.size for value in tensors.values())
+    if count != manifest["parameters"]:
+        raise ValueError(
+            f"{damaged}: {WEIGHTS} holds {count} parameters, the manifest says "
+            f"{manifest['parameters']}"
+        )
     plain = {path: value.astype(np.float32) for path, value in tensors.items()}
     return tensors_lib.unflatten(plain), coded
+
+
+def _coded(packed: np.ndarray, scale: np.ndarray, name: str) -> coded_lib.Coded | None:
+    """A quantized weight as a file has it; None where it cannot be one."""
+    if packed.dtype != np.uint8 or packed.ndim != 2:
+        return None
+    if scale.dtype != np.float32 or scale.shape != packed.shape[:1]:
+        return None
+    codes = packing.unpack(packed, grid.GRIDS[name].bits)
+    low, high = grid.GRIDS[name].low, grid.GRIDS[name].high
+    fits = np.isfinite(scale).all() and (scale > 0).all() and (low <= codes).all()
+    return coded_lib.Coded(codes, scale, name) if fits and (codes <= high).all() else None
 
 
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """A copy of a bundle to change; it takes the bundle's place at the end, unless that failed."""
     folder = folder.resolve()
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = paths.temporary_beside(folder)
     try:
-        shutil.copytree(folder, temporary, dirs_exist_ok=True)
+        shutil.copytree(folder, temporary)
         yield temporary
-        temporary.chmod(0o755)
         _swap(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -267,37 +280,21 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: no such bundle.
-      ValueError: not JSON, an unsupported schema version, or missing fields.
+      ValueError: not JSON, an unsupported schema version, or fields missing or of another type.
     """
     folder = Path(folder)
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise FileNotFoundError(f"no model bundle at {folder}: there is no such folder")
+        aside = _left_aside(folder)
+        hint = f"; a stopped export left it as {aside[-1]}: rename that" if aside else ""
+        raise FileNotFoundError(f"no model bundle at {folder}: there is no such folder{hint}")
     if not path.is_file():
         raise FileNotFoundError(f"no model bundle at {folder}: {MANIFEST} is missing")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(manifest, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(manifest).__name__}")
-    version = manifest.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise ValueError(
-            f"{path} has schema_version {version!r}; mmllm {mmllm.__version__} reads "
-            f"{SCHEMA_VERSION}: get a bundle and a package of the same generation"
-        )
-    missing = [field for field in REQUIRED_FIELDS if field not in manifest]
-    if missing:
-        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
-    for field in ("config", "files", "bytes", "tensor_classes", "quantized"):
-        if not isinstance(manifest[field], dict):
-            raise ValueError(f"{path} is damaged: {field} must be an object")
-    if not isinstance(manifest["charset"], str):
-        raise ValueError(f"{path} is damaged: charset must be a string")
-    languages = manifest["languages"]
-    if not isinstance(languages, list) or not all(isinstance(each, str) for each in languages):
-        raise ValueError(f"{path} is damaged: languages must be a list of strings")
+    manifest_lib.check(path, manifest)
     return manifest
 
 
@@ -345,16 +342,25 @@ def _replaceable(folder: Path) -> bool:
 
 
 def _swap(temporary: Path, folder: Path) -> None:
-    """Puts `temporary` in the place of `folder`; the old one comes back if that fails."""
-    if not folder.exists():
+    """Puts `temporary` in the place of `folder`; the old one comes back if that fails.
+
+    A process that is killed between the two renames leaves the old one aside: `_left_aside`.
+    """
+    if folder.exists():
+        old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{ASIDE}")
+        os.rename(folder, old)
+        try:
+            temporary.rename(folder)
+        except BaseException:  # an interrupt as well
+            if not folder.exists():
+                os.rename(old, folder)
+            raise
+    else:
         temporary.rename(folder)
-        return
-    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
-    os.rename(folder, old)
-    try:
-        temporary.rename(folder)
-    except BaseException:  # an interrupt as well
-        if not folder.exists():
-            os.rename(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    for old in _left_aside(folder):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _left_aside(folder: Path) -> list[Path]:
+    """Older bundles of a folder that were moved aside to make room."""
+    return sorted(folder.parent.glob(f".{glob.escape(folder.name)}.{'[0-9a-f]' * 32}{ASIDE}"))

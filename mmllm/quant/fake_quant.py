@@ -83,6 +83,8 @@ fake_quant.defvjp(_forward, _backward)
 def fake_quant_rows(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     """Activations as dynamic int8: each row gets its own scale and zero point.
 
+    A row that is not finite, or whose range is beyond float32, comes out as NaN.
+
     The gradient passes unchanged: a row's range always covers it. Source: the range and its zero
     point follow XNNPACK's `qd8` inputs, the path of LiteRT's hybrid FULLY_CONNECTED on CPUs.
     """

@@ -89,7 +89,9 @@ def quantize(
     if not (np.isfinite(scale) & (scale > 0)).all():
         bad = scale[~(np.isfinite(scale) & (scale > 0))][0]
         raise ValueError(f"scale must be finite and above 0, got {bad}")
-    return np.clip(np.round(weight / scale - grid.offset), grid.low, grid.high).astype(np.int8)
+    with np.errstate(over="ignore"):  # a ratio beyond float32 saturates like any other
+        ratio = weight / scale
+    return np.clip(np.round(ratio - grid.offset), grid.low, grid.high).astype(np.int8)
 
 
 def dequantize(

@@ -24,8 +24,8 @@ def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
     """The quantized weights of a tree, by path, each with its rule.
 
     Raises:
-      ValueError: a rule other than "float" that matches no matrix, or one that matches something
-        else than a matrix.
+      ValueError: a rule other than "float" that matches no matrix, one that matches something else
+        than a matrix, or a matrix whose rows of codes would not fill whole bytes.
     """
     found: dict[str, Rule] = {}
     for path, value in _flat(params).items():
@@ -36,6 +36,12 @@ def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
             raise ValueError(
                 f"rule {rule.pattern!r} matches {path} of shape {value.shape}; only matrices are "
                 "quantized: put a float rule before it"
+            )
+        each = 8 // grid_lib.GRIDS[rule.grid].bits
+        if value.shape[1 if is_table(path) else 0] % each:
+            raise ValueError(
+                f"rule {rule.pattern!r} puts {path} of shape {value.shape} on {rule.grid}, whose "
+                f"codes are packed by {each}: its input width must be a multiple of that"
             )
         found[path] = rule
     idle = [r for r in rules if r.grid != rules_lib.FLOAT and r not in found.values()]
@@ -78,7 +84,9 @@ def _scale_of(
     path: str, rule: Rule, weight: Float[Array, "i o"], learned: Params
 ) -> Float[Array, "o"]:
     if rule.scale == rules_lib.LEARNED:
-        return jnp.maximum(learned[path], scale_lib.SMALLEST)
+        floor = jnp.maximum(learned[path], scale_lib.SMALLEST)
+        # The gradient passes below the floor too: a scale that fell there must get up again.
+        return learned[path] + jax.lax.stop_gradient(floor - learned[path])
     statistic = scale_lib.INITIAL[rule.scale](weight, grid_lib.GRIDS[rule.grid])
     return jax.lax.stop_gradient(statistic)
 

@@ -24,6 +24,7 @@ from mmllm.runtime.engine import MAX_ROWS, Engine
 
 ZOO = Path(__file__).parents[1] / "zoo"
 ENGINES = ("litert", "jax")
+MOST_THREADS = 256
 MAX_THREADS = 4  # more only wait for one another on a model of this size
 CAPTION_TOKENS = 32
 ANSWER_TOKENS = 16
@@ -149,16 +150,19 @@ class MobileMultiModalLLM:
         Args:
           name_or_path: a shipped name ("nano") or a bundle folder.
           engine: what runs it, "litert" or "jax"; by default LiteRT where the bundle has its file.
-          threads: CPU threads of "litert"; by default one a core, at most MAX_THREADS.
+          threads: CPU threads of "litert", at most MOST_THREADS; by default one a core, at most
+            MAX_THREADS. "jax" takes what it finds.
 
         Raises:
           FileNotFoundError: no such bundle, or a part of it is missing.
           ModuleNotFoundError: the engine is not installed.
           ValueError: a damaged bundle, an unknown engine, one that the bundle has no file for, or
-            no thread.
+            a number of threads that cannot be.
         """
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, got {threads}")
+        if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
+            raise ValueError(
+                f"threads must be a whole number from 1 to {MOST_THREADS}, got {threads!r}"
+            )
         folder = locate(name_or_path)
         manifest, config = bundle_lib.open_verified(folder)
         tokenizer = tokenizer_lib.Tokenizer(folder / bundle_lib.TOKENIZER)
@@ -169,6 +173,8 @@ class MobileMultiModalLLM:
             return cls(
                 LiteRtEngine(folder / bundle_lib.LITERT, config, threads), tokenizer, manifest
             )
+        if threads is not None:
+            raise ValueError(f"threads goes with engine 'litert', got {threads} with 'jax'")
         try:
             from mmllm.runtime.jax_engine import JaxEngine
         except ModuleNotFoundError as error:

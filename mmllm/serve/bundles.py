@@ -66,7 +66,8 @@ class Bundle(NamedTuple):
         return make
 
     def _made(self, engine: str) -> Model:
-        model = Model.from_pretrained(self.folder, engine, threads=1)
+        threads = 1 if engine == "litert" else None
+        model = Model.from_pretrained(self.folder, engine, threads)
         if model.fingerprint != self.fingerprint:
             raise ValueError(f"bundle {self.name} was changed while it served: reload it")
         warm(model)

@@ -50,10 +50,13 @@ def test_failures_take_one_line_and_write_nothing(command, run_folder, tmp_path)
     (taken / "letter.txt").write_text("mine")
     damaged = tmp_path / "scores.json"
     damaged.write_text("{")
+    other = tmp_path / "other.json"
+    other.write_text('{"name": "nano"}')
     for arguments, words in (
         ((tmp_path / "nothing", tmp_path / "b"), "no training run at"),
         ((run_folder, taken), "exists and is no bundle"),
         ((run_folder, tmp_path / "b", "--scores", damaged), "scores.json"),
+        ((run_folder, tmp_path / "b", "--scores", other), "is no result of `mmllm bench`"),
         ((run_folder, tmp_path / "b", "--scores", tmp_path / "none.json"), "none.json"),
     ):
         code, out, err = command("export", *arguments, model=False)
@@ -115,10 +118,24 @@ def test_a_file_that_differs_from_jax_leaves_the_bundle_as_it_was_and_a_report(
     [
         (("run",), "BUNDLE must be given"),
         (("bundle", "elsewhere", "--to", "litert"), "--to takes one folder"),
-        (("bundle", "--to", "litert"), "no model bundle at bundle"),
+        (("run", "bundle", "--report", "there"), "--report goes with --to"),
     ],
 )
-def test_folders_that_do_not_fit_the_target_are_refused(command, arguments, message):
+def test_arguments_that_do_not_go_together_are_wrong_usage(command, arguments, message):
+    code, out, err = command("export", *arguments, model=False)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("bundle", "--to", "litert"), "no model bundle at bundle"),
+        (("bundle", "--to", "litert", "--report", __file__), "--report must be a folder, got"),
+    ],
+)
+def test_what_an_export_needs_is_looked_at_first(command, arguments, message):
     code, out, err = command("export", *arguments, model=False)
     assert (code, out) == (1, "")
     assert message in err

@@ -84,7 +84,6 @@ def test_a_bad_picture_costs_one_line_and_not_the_others(
     ("arguments", "reason"),
     [
         (["caption", "a.png", "--language", "xx"], "language must be one of en, de, got 'xx'"),
-        (["caption", "a.png", "--beam", "9"], "--beam must be 1 to 8, got 9"),
         (["ask", "a.png", ""], "question must not be empty"),
         (["ask", "a.png", "x" * 10_000], "question must have at most 500 characters, got 10000"),
         (["ask", "a.png", "a\x1b[2Jb"], "control characters, got U+001B"),
@@ -96,6 +95,12 @@ def test_wrong_requests_take_one_line(command, folder: Path, arguments: list[str
     assert (done.code, done.out) == (1, "")
     assert len(done.err.splitlines()) == 1
     assert reason in done.err
+
+
+def test_a_beam_out_of_range_is_wrong_usage(command, folder: Path):
+    done = command("caption", folder / "a.png", "--beam", 9)
+    assert (done.code, done.out) == (2, "")
+    assert "--beam must be 1 to 8, got 9" in done.err
 
 
 def test_a_missing_model_is_named(command, folder: Path, tmp_path: Path):

@@ -30,7 +30,6 @@ def test_a_check_loads_the_model_and_says_ok(capsys, tmp_path, monkeypatch):
         (["--check", "--model", "absent"], "no model 'absent'"),
         (["--check", "--keys", "absent.json"], "absent.json"),
         (["--port", "70000"], "MMLLM_PORT"),
-        (["--scopes", "caption"], "--scopes goes with --new-key"),
         (["--new-key", "a b"], "id must be"),
         (["--new-key", "a", "--scopes", "fly"], "scopes must be of"),
     ],
@@ -41,6 +40,11 @@ def test_what_is_wrong_takes_one_line(arguments, line, capsys, monkeypatch, tmp_
     assert code == 1
     assert line in err
     assert len(err.splitlines()) == 1
+
+
+def test_scopes_without_a_key_are_wrong_usage(capsys):
+    code, _, err = run(capsys, "--scopes", "caption")
+    assert (code, err) == (2, "mmllm: --scopes goes with --new-key\n")
 
 
 def test_a_wrong_variable_is_named(capsys, monkeypatch):

@@ -1,7 +1,10 @@
 """Bundles: what is saved comes back, and no damage goes unnoticed."""
 
 import json
+import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,12 @@ import pytest
 
 from mmllm.common import tensors
 from mmllm.export import bundle
+from mmllm.export import manifest as manifest_lib
 from mmllm.quant.coded import Coded
 from tests import tiny_bundle
+
+UP, DOWN = "encoder/block_0/mlp/up/kernel", "encoder/block_0/mlp/down/kernel"
+NORM = "encoder/norm/scale"
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +135,7 @@ def test_another_schema_version_is_refused(folder: Path, version: object):
         bundle.load(folder)
 
 
-@pytest.mark.parametrize("field", bundle.REQUIRED_FIELDS)
+@pytest.mark.parametrize("field", manifest_lib.REQUIRED)
 def test_a_manifest_without_a_field_is_refused(folder: Path, field: str):
     path = folder / bundle.MANIFEST
     manifest = json.loads(path.read_text())
@@ -257,9 +264,9 @@ def test_a_bundle_is_staged_from_within_and_through_a_link(
     [
         ("quantized", [1], "quantized must be an object"),
         ("charset", None, "charset must be a string"),
-        ("languages", None, "languages must be a list of strings"),
-        ("languages", [1], "languages must be a list of strings"),
         ("quantized", {"a": {"grid": ["int2"]}}, "quantized weight a is not whole"),
+        ("charset", "abc", "charset must hold .* different characters, got 3, 3 of them"),
+        ("parameters", 7, "holds [0-9]+ parameters, the manifest says 7"),
     ],
 )
 def test_a_manifest_of_wrong_types_is_refused(folder: Path, field, value, message):
@@ -287,3 +294,87 @@ def test_codes_of_another_shape_or_of_nothing_are_refused(tmp_path: Path, origin
                 coded={path: codes},
             )
     assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture(scope="module")
+def packed(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with one matrix on int2 and one on ternary."""
+    loaded = bundle.load(original)
+    params, coded = dict(tensors.flatten(loaded.params)), {}
+    for path, grid in ((UP, "int2"), (DOWN, "ternary")):
+        codes = np.ones(params[path].shape[::-1], np.int8)
+        coded[path] = Coded(codes, np.full(len(codes), 0.5, np.float32), grid)
+    return bundle.save(
+        tmp_path_factory.mktemp("packed") / "tiny",
+        params=loaded.params,
+        config=loaded.config,
+        tokenizer_path=loaded.tokenizer_path,
+        charset=loaded.manifest["charset"],
+        languages=["en"],
+        scores={},
+        data=[],
+        pretrained=[],
+        coded=coded,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (UP + bundle.SCALE, lambda x: x * np.float32(np.nan), f"{UP} is no int2 with its scales"),
+        (UP + bundle.SCALE, lambda x: -x, f"{UP} is no int2 with its scales"),
+        (UP + bundle.SCALE, lambda x: x[:1], f"{UP} is no int2 with its scales"),
+        (UP + bundle.SCALE, lambda x: x.astype(np.float16), f"{UP} is no int2 with its scales"),
+        (UP, lambda x: x.astype(np.float32), f"{UP} is no int2 with its scales"),
+        (UP, lambda x: x.reshape(-1), f"{UP} is no int2 with its scales"),
+        (DOWN, lambda x: x * 0 + np.uint8(0b10), f"{DOWN} is no ternary with its scales"),
+        (NORM, lambda x: x * np.float16(np.inf), f"{NORM} holds what is no number"),
+        (NORM, lambda x: x[:-1], "holds [0-9]+ parameters, the manifest says"),
+    ],
+    ids=[
+        "nan scale",
+        "negative scale",
+        "one scale",
+        "half scale",
+        "float codes",
+        "flat codes",
+        "code below the grid",
+        "infinite float",
+        "short float",
+    ],
+)
+def test_weights_that_no_training_gives_are_refused(packed, tmp_path, name, change, message):
+    """Their hashes are right: what wrote them was wrong."""
+    folder = Path(shutil.copytree(packed, tmp_path / "tiny"))
+    flat = dict(tensors.flatten(tensors.read(folder / bundle.WEIGHTS, floats=False)))
+    with np.errstate(invalid="ignore"):
+        flat[name] = change(flat[name])
+    tensors.write(folder / bundle.WEIGHTS, tensors.unflatten(flat))
+    path = folder / bundle.WEIGHTS
+    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    manifest["files"][path.name] = bundle.sha256_file(path)
+    manifest["bytes"][path.name] = path.stat().st_size
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
+    bundle.open_verified(folder)
+    with pytest.raises(ValueError, match=message):
+        bundle.load(folder)
+
+
+def test_what_killed_exports_left_is_removed_or_named(folder: Path, original: Path):
+    tokenizer = original / bundle.TOKENIZER
+    staged = folder.with_name(f".{platform.node()}-{dead_process()}-{8 * 'a'}.{folder.name}")
+    aside = folder.with_name(f".{folder.name}.{32 * 'b'}.old")
+    for left in (staged, aside):
+        shutil.copytree(folder, left)
+    bundle.save(folder, **small(name="new"), tokenizer_path=tokenizer)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    folder.rename(aside)
+    with pytest.raises(FileNotFoundError, match="a stopped export left it as .*old: rename that"):
+        bundle.load(folder)
+
+
+def dead_process() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid

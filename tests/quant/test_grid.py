@@ -77,6 +77,11 @@ def test_what_is_no_number_is_refused():
         grid.quantize(weight, np.array([1.0]), grid.GRIDS["int2"])
 
 
+def test_a_ratio_beyond_float32_saturates_without_a_word():
+    codes = grid.quantize(np.array([[3e38], [-3e38]]), np.array([1e-8]), grid.GRIDS["int2"])
+    assert codes.tolist() == [[1], [-2]]
+
+
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
 def test_a_scale_that_cannot_divide_is_refused(scale):
     with pytest.raises(ValueError, match=r"^scale must be finite and above 0, got "):

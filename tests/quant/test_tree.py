@@ -113,6 +113,28 @@ def test_a_scale_that_training_drove_below_zero_still_divides():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rounded))
 
 
+def test_a_scale_at_the_floor_is_drawn_up_again():
+    """There every weight is beyond the outermost level, so a larger scale has less error."""
+
+    def error(scales):
+        rounded = tree.fake_quantize(PARAMS, scales, PLAN)
+        apart = jax.tree.map(lambda a, b: jnp.sum(jnp.square(a - b)), rounded, PARAMS)
+        return sum(jax.tree.leaves(apart))
+
+    gradients = jax.grad(error)(jax.tree.map(lambda each: 0 * each - 1e-3, SCALES))
+    assert all((leaf < 0).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_a_matrix_whose_codes_would_not_fill_bytes_is_refused_before_it_trains():
+    params = {"up": {"kernel": jnp.ones((6, 4))}, "embed": {"table": jnp.ones((8, 6))}}
+    assert len(tree.plan(params, [Rule(".*", "int4")])) == 2
+    for path in ("up/kernel", "embed/table"):
+        with pytest.raises(
+            ValueError, match=f"puts {path} .* on int2, whose codes are packed by 4"
+        ):
+            tree.plan(params, [Rule(path, "int2")])
+
+
 def test_flips_are_counted_by_weight():
     before = tree.encode(PARAMS, SCALES, PLAN)
     codes = before["tower/kernel"].codes.copy()

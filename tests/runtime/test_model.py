@@ -180,3 +180,17 @@ def test_the_public_names_are_the_real_ones():
     assert mmllm.TextRegion is model_lib.TextRegion
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = mmllm.nothing
+
+
+@pytest.mark.parametrize(
+    ("engine", "threads", "message"),
+    [
+        (None, 0, "threads must be a whole number from 1 to 256, got 0"),
+        (None, 257, "threads must be a whole number from 1 to 256, got 257"),
+        (None, True, "threads must be a whole number from 1 to 256, got True"),
+        ("jax", 2, "threads goes with engine 'litert', got 2 with 'jax'"),
+    ],
+)
+def test_threads_that_cannot_be_are_refused(engine, threads, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        MobileMultiModalLLM.from_pretrained("nano", engine, threads)
