@@ -2,7 +2,7 @@
 
 Command:  python -m mmllm.train --config=configs/nano_half.py, after experiments.float_start
 Hardware: 2 CPU cores, as configs/nano.py, whose cache it shares.
-Time:     50 minutes on one core.
+Time:     65 minutes on one core.
 
 The float start of an ablation row. It sees half the mixture and fewer steps than nano: less than a
 fair share of the training.

@@ -7,11 +7,12 @@ Writes:   experiments/results/latency.json
 
 All three files run in one process, one call of each in turn, so that what else the machine does
 meets them alike. Then each layer runs by itself, to see where the time goes. No phone was at hand:
-these are ratios on a desktop CPU.
+these are ratios on a server CPU.
 """
 
 import argparse
 import functools
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -177,7 +178,8 @@ def main() -> None:
     layers = measure_layers(bundle, args.runs)
     for row in layers:
         print(row["layer"], row["milliseconds"])
-    fields = {"runs": args.runs, "bytes": sizes, "rows": rows, "layers": layers}
+    digest = hashlib.sha256(made["bundle"]).hexdigest()
+    fields = {"runs": args.runs, "bytes": sizes, "sha256": digest, "rows": rows, "layers": layers}
     print("written:", runner.write("latency", bundle.config, fields, bundle.manifest["name"]))
 
 

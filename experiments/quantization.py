@@ -3,7 +3,7 @@
 Command:  python -m experiments.quantization [--rows ROW ...] [--seeds N ...] [--smoke]
 Hardware: 2 CPU cores; needs the built corpora. The float run is regained (float_start.py); rows of
           half the parameters need configs/nano_half.py trained.
-Time:     40 minutes to cache, 5 more for each other stem, about 4 a row and seed.
+Time:     40 minutes to cache, 5 more for each other stem, 5 to 7 a row and seed.
 Writes:   experiments/results/quantization.json, a row at a time: finished rows are kept; and
           experiments/figures/quantization.png. Several may run at once, each with rows of its own.
 

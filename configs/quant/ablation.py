@@ -3,7 +3,8 @@
 Command:  python -m experiments.quantization, or one row by itself:
           python -m mmllm.train --config=configs/quant/ablation.py:ternary
 Hardware: 2 CPU cores.
-Time:     about 5 minutes a row, its evaluation included.
+Time:     5 to 7 minutes a row, its evaluation included; "int2_long" 30.
+Scores:   PAPER.md, section 7.
 
 Half the mixture of nano, so that many rows can be trained. The stem stays at eight bits and the
 heads at four, unless the row says otherwise.

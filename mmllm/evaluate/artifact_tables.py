@@ -203,6 +203,11 @@ def parity_table(results: Sequence[Result]) -> str:
     return tables.markdown(header, rows)
 
 
+def _on(result: Result | None) -> str:
+    """Which processor timed a result, to stand in a table's header."""
+    return f" ({result['device']['processor']})" if result else ""
+
+
 def latency_table(results: Sequence[Result]) -> str:
     """README and PAPER: milliseconds of each stage in LiteRT."""
     result = latest(results, "latency")
@@ -215,7 +220,14 @@ def latency_table(results: Sequence[Result]) -> str:
         )
         for row in (result["rows"] if result else ())
     ]
-    header = ("stage", "threads", "float32 ms", "int8 ms", "as shipped ms", "times faster")
+    header = (
+        f"stage{_on(result)}",
+        "threads",
+        "float32 ms",
+        "int8 ms",
+        "as shipped ms",
+        "times faster",
+    )
     return tables.markdown(header, rows)
 
 
@@ -230,7 +242,8 @@ def profile_table(results: Sequence[Result]) -> str:
             sum(row["milliseconds"][file] for row in layers) for file in ("float32", "bundle")
         )
         rows.append((part, f"{whole:.2f}", f"{shipped:.2f}", f"{whole / shipped:.2f}"))
-    return tables.markdown(("part", "float32 ms", "as shipped ms", "times faster"), rows)
+    header = (f"part{_on(result)}", "float32 ms", "as shipped ms", "times faster")
+    return tables.markdown(header, rows)
 
 
 def start_table(results: Sequence[Result]) -> str:
@@ -240,7 +253,7 @@ def start_table(results: Sequence[Result]) -> str:
         (row["what"], f"{row['seconds']:.2f}", f"{row['megabytes']:.0f}")
         for row in (result["start"] if result else ())
     ]
-    return tables.markdown(("in a new process", "seconds", "peak memory, MB"), rows)
+    return tables.markdown((f"in a new process{_on(result)}", "seconds", "peak memory, MB"), rows)
 
 
 TABLES: dict[str, Callable[[Sequence[Result]], str]] = {

@@ -1,9 +1,10 @@
 """A bundle's LiteRT file against JAX with the same rounded activations: layers, outputs, tokens.
 
-Each layer is compared on the input it has in JAX. Through many layers, one activation whose
-rounding falls the other way changes all roundings behind it, and no tolerance near that of a layer
-can hold. There JAX is compared with itself too, its inputs changed by one part in two million:
-LiteRT may be a few times as far from JAX as JAX is from itself.
+Each layer is compared on the input it has in JAX, in a file of its own whose weights are packed in
+the same way; outputs and tokens are those of the bundle's file. Through many layers, one activation
+whose rounding falls the other way changes all roundings behind it, and no tolerance near that of a
+layer can hold. There JAX is compared with itself too, its inputs changed by one part in two
+million: LiteRT may be a few times as far from JAX as JAX is from itself.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """The linear layers, norms and embeddings every part of the model is made of.
 
-All weights of the model pass through `QuantDense` and `QuantEmbed`. A weight that is to lie on a
+All matrices of the model pass through `QuantDense` and `QuantEmbed`. A weight that is to lie on a
 grid arrives there already (`quant.tree`). Inputs are rounded here as a runtime would round them,
 where `activations` is "int8", each row by its own range, or "int8_static", all by one range, the
 parameter `largest`, which `train.calibrate` finds.

@@ -86,6 +86,9 @@ def test_parity_shows_the_worst_layer_every_output_and_the_tokens():
     assert lines[4] == "| greedy captions | same image tokens | 12 | 99.5% the same | — |"
 
 
+TIMED_ON = {"device": {"processor": "Example 7"}}
+
+
 def test_times_and_starts():
     timed = {
         "threads": 1,
@@ -93,10 +96,11 @@ def test_times_and_starts():
         "milliseconds": {"float32": 2.0, "int8": 1.5, "bundle": 1.0},
         "speedup": {"float32": 1.0, "int8": 1.333, "bundle": 2.0},
     }
-    table = artifact_tables.latency_table([{"kind": "latency", "rows": [timed]}])
+    table = artifact_tables.latency_table([{"kind": "latency", "rows": [timed], **TIMED_ON}])
+    assert table.startswith("| stage (Example 7) | threads |")
     assert table.splitlines()[-1] == "| prefill | 1 | 2.00 | 1.50 | 1.00 | 2.00 |"
     start = {"what": "first caption", "seconds": 0.41, "megabytes": 93.2}
-    table = artifact_tables.start_table([{"kind": "artifact", "start": [start]}])
+    table = artifact_tables.start_table([{"kind": "artifact", "start": [start], **TIMED_ON}])
     assert table.splitlines()[-1] == "| first caption | 0.41 | 93 |"
 
 
@@ -112,7 +116,8 @@ def test_the_profile_adds_up_the_layers_of_each_part():
     names += ["decoder/block_0", "decoder/block_0.step", "image_embedding", "line_reader"]
     names += ["text_tower/norm", "embed.logits"]
     layers = [{"layer": n, "milliseconds": {"float32": 1.0, "bundle": 0.5}} for n in names]
-    lines = artifact_tables.profile_table([{"kind": "latency", "layers": layers}]).splitlines()
+    result = {"kind": "latency", "layers": layers, **TIMED_ON}
+    lines = artifact_tables.profile_table([result]).splitlines()
     assert len(lines) == 2 + len(artifact_tables.PARTS)
     assert lines[2] == ("| stem: first convolution, blocks 0 to 3, float | 2.00 | 1.00 | 2.00 |")
     assert all(line.endswith("| 1.00 | 0.50 | 2.00 |") for line in lines[3:])
