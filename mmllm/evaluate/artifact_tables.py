@@ -8,6 +8,9 @@ from mmllm.evaluate import tables
 from mmllm.evaluate.tables import Result
 
 WHOLE = "nano_float"
+ENGINES_APART = 0.02
+"""How far a share may differ between two engines that run the same codes: about the deviation of a
+search among 469 pictures, for roundings that fall the other way."""
 TASKS = {
     "search": ("retrieval/emoji/style_out", "image_to_text_r1"),
     "captions": ("caption/emoji/style_out", "exact"),
@@ -84,7 +87,8 @@ def task_scores(result: Result) -> dict[str, float]:
 
 def kept_table(results: Sequence[Result]) -> str:
     """README and PAPER: what the shipped model keeps of the float one's scores."""
-    whole, shipped = (tables.latest_benchmark(results, name) for name in (WHOLE, tables.SHIPPED))
+    whole = tables.latest_benchmark(results, WHOLE, "jax")
+    shipped = tables.latest_benchmark(results)
     header = ("task", "score", "float", "as shipped", "kept")
     if whole is None or shipped is None:
         return tables.markdown(header, [])
@@ -112,6 +116,32 @@ def kept_table(results: Sequence[Result]) -> str:
             f"**{mean:.1%}**",
         )
     )
+    return tables.markdown(header, rows)
+
+
+def engines_table(results: Sequence[Result]) -> str:
+    """PAPER: the headline scores of what ships through LiteRT and through JAX.
+
+    Raises:
+      ValueError: a share that differs by more than ENGINES_APART.
+    """
+    header = ("task", "test", "LiteRT", "JAX", "difference")
+    lite, jaxed = (tables.latest_benchmark(results, engine=name) for name in ("litert", "jax"))
+    by_lite = {(row["name"], metric): row for row, metric in tables.headlines(lite)}
+    rows = []
+    for row, metric in tables.headlines(jaxed):
+        if (row["name"], metric) not in by_lite:
+            continue
+        found = by_lite[row["name"], metric]
+        one, other = found["metrics"][metric], row["metrics"][metric]
+        apart = one["value"] - other["value"]
+        if one["unit"] == "share" and abs(apart) > ENGINES_APART:
+            raise ValueError(
+                f"{metric} of {row['name']} is {one['value']} through LiteRT and {other['value']} "
+                f"through JAX: more than {ENGINES_APART} apart"
+            )
+        scores = tables.number(one, with_std=True), tables.number(other, with_std=True)
+        rows.append((tables.label(row, metric), tables.place(row), *scores, f"{apart:+.3f}"))
     return tables.markdown(header, rows)
 
 
@@ -261,6 +291,7 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "quantization": quantization_table,
     "bytes": bytes_table,
     "parity": parity_table,
+    "engines": engines_table,
     "latency": latency_table,
     "profile": profile_table,
     "start": start_table,

@@ -108,12 +108,16 @@ def _what(row: Mapping[str, Any]) -> str:
     return {"caption": "caption", "lines": "read a line", "vqa": "answer"}[row["task"]]
 
 
-def latest_benchmark(results: Sequence[Result], name: str = SHIPPED) -> Result | None:
-    """The newest full benchmark of a model; None where there is none."""
+def latest_benchmark(
+    results: Sequence[Result], name: str = SHIPPED, engine: str = "litert"
+) -> Result | None:
+    """The newest full benchmark of a model through an engine; None where there is none."""
     benchmarks = [
         result
         for result in results
-        if result["kind"] == "benchmark" and result["model"].get("name", SHIPPED) == name
+        if result["kind"] == "benchmark"
+        and result["model"].get("name", SHIPPED) == name
+        and result["model"].get("engine", "litert") == engine
     ]
     return benchmarks[-1] if benchmarks else None
 

@@ -11,18 +11,24 @@ from mmllm.evaluate import artifact_tables, benchmark
 from tests.evaluate.test_tables import row, score
 
 
-def measured(name: str, r1: float, exact: float, cer: float, accuracy: float) -> dict[str, Any]:
+def measured(
+    name: str, engine: str, r1: float, exact: float, cer: float, accuracy: float
+) -> dict[str, Any]:
     rows = [
-        row("retrieval", {"image_to_text_r1": score(r1)}, {}),
+        row("retrieval", {"image_to_text_r1": score(r1)}, {}, counts={"names": 400}),
         row("caption", {"exact": score(exact)}, {}),
         row("lines", {"cer": score(cer)}, {}, corpus="ocr_lines", split="unseen_print"),
         row("vqa", {"accuracy": score(accuracy)}, {}, corpus="composites", split="test"),
     ]
-    return {"kind": "benchmark", "model": {"name": name}, "rows": rows}
+    return {"kind": "benchmark", "model": {"name": name, "engine": engine}, "rows": rows}
 
 
 def test_what_is_kept_is_the_mean_of_what_each_task_keeps():
-    results = [measured("nano_float", 0.5, 0.4, 0.2, 0.5), measured("nano", 0.4, 0.4, 0.2, 0.5)]
+    results = [
+        measured("nano_float", "jax", 0.5, 0.4, 0.2, 0.5),
+        measured("nano", "litert", 0.4, 0.4, 0.2, 0.5),
+        measured("nano", "jax", 0.1, 0.1, 0.1, 0.1),
+    ]
     table = artifact_tables.kept_table(results)
     assert "| search | image→text R@1, unseen artists | 0.500 | 0.400 | 80.0% |" in table
     assert "| reading | 1 - CER, unseen print fonts, noisy | 0.800 | 0.800 | 100.0% |" in table
@@ -30,6 +36,16 @@ def test_what_is_kept_is_the_mean_of_what_each_task_keeps():
         table.splitlines()[-1]
         == "| **mean** | of the scores; of what is kept | **0.550** | **0.525** | **95.0%** |"
     )
+
+
+def test_the_engines_stand_side_by_side_and_may_not_lie_apart():
+    lite = measured("nano", "litert", 0.5, 0.4, 0.2, 0.5)
+    table = artifact_tables.engines_table([lite, measured("nano", "jax", 0.51, 0.4, 0.2, 0.5)])
+    lines = table.splitlines()[2:]
+    assert len(lines) == 4
+    assert lines[0].endswith("| .500 ± .010 | .510 ± .010 | -0.010 |")
+    with pytest.raises(ValueError, match="exact of caption.* is 0.4 through LiteRT and 0.43"):
+        artifact_tables.engines_table([lite, measured("nano", "jax", 0.5, 0.43, 0.2, 0.5)])
 
 
 def test_a_task_is_a_row_of_the_benchmark():
