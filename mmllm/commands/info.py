@@ -28,9 +28,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         terminal.print_json({"folder": str(folder), **manifest})
         return 0
-    total = sum(manifest["bytes"].values())
-    millions, megabytes = manifest["parameters"] / 1e6, total / MEGABYTE
-    print(f"{manifest['name']}: {millions:.2f} M parameters, {megabytes:.2f} MB")
+    engine = bundle.LITERT if bundle.LITERT in manifest["files"] else bundle.WEIGHTS
+    needed = sum(manifest["bytes"][file] for file in (engine, bundle.TOKENIZER)) / MEGABYTE
+    millions = manifest["parameters"] / 1e6
+    print(f"{manifest['name']}: {millions:.2f} M parameters, {needed:.2f} MB to run")
     print(f"folder     {folder} (every file verified)")
     sizes = [f"{file} {size / MEGABYTE:.2f} MB" for file, size in manifest["bytes"].items()]
     print(f"files      {', '.join(sizes)}")
@@ -49,7 +50,7 @@ def _print_sizes(manifest: dict[str, Any]) -> None:
         (label, f"{row['parameters']:,}", str(row["bits"]), f"{row['bytes'] / MEGABYTE:.3f}")
         for label, row in manifest["tensor_classes"].items()
     ]
-    terminal.print_table(("tensors", "parameters", "bits", "MB"), rows)
+    terminal.print_table(("tensors of the master", "parameters", "bits", "MB"), rows)
 
 
 def _print_scores(scores: dict[str, Any]) -> None:

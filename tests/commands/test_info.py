@@ -24,6 +24,14 @@ def test_sizes_scores_languages_and_licences_are_shown(command):
     assert "caption exact match" in done.out
 
 
+def test_what_a_runtime_needs_is_the_file_of_its_engine_and_the_tokenizer(command, bundle_folder):
+    files = (bundle.WEIGHTS, bundle.TOKENIZER)  # the tiny bundle has no LiteRT file
+    needed = sum((bundle_folder / file).stat().st_size for file in files)
+    assert command("info").out.splitlines()[0].endswith(f", {needed / 1e6:.2f} MB to run")
+    shipped = command("info", "--model", "nano", model=False).out.splitlines()[0]
+    assert shipped == "nano: 7.89 M parameters, 5.69 MB to run"
+
+
 def test_a_missing_score_is_a_dash(command):
     row = next(line for line in command("info").out.splitlines() if line.startswith("lines CER"))
     assert row.split() == ["lines", "CER", "-"]
