@@ -114,7 +114,7 @@ def get_config() -> ConfigDict:
     quant.rules = ()  # "PATTERN GRID [SCALE]": the first that matches a parameter's path decides
     quant.scale_start = "mse"  # first scales: "mse" | "rms" | "absmean"
     quant.stem_steps = 0  # steps that train the stem's end with weights below 8 bits; 0: they round
-    quant.share = 1.0  # of the steps that round, the last ones; those before train on in float
+    quant.share = 1.0  # of the steps: the last ones round, those before train on in float
     quant.scale_rate = 0.1  # learning rate of learned scales over that of the weights
     quant.freeze_from = (
         1.0  # share of the steps after which oscillating weights are frozen; 1: none

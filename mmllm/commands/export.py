@@ -45,9 +45,14 @@ def _read_scores(path: Path) -> dict[str, float]:
     from mmllm.evaluate import tables
 
     try:
-        return tables.manifest_scores(json.loads(path.read_text(encoding="utf-8")))
+        scores = tables.manifest_scores(json.loads(path.read_text(encoding="utf-8")))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no result of `mmllm bench`: {error!r}") from error
+    if not scores:
+        raise ValueError(
+            f"{path} is no result of `mmllm bench`: it has none of the headline scores"
+        )
+    return scores
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,9 +91,8 @@ def _add_litert(args: argparse.Namespace) -> int:
         ) from error
 
     report = args.report or FOLDER
-    if report.exists() and not report.is_dir():
-        raise ValueError(f"--report must be a folder, got the file {report}")
     loaded = bundle.load(args.source)
+    report.mkdir(parents=True, exist_ok=True)  # what cannot be written is known before it is long
     with bundle.staged(args.source) as staged:
         file = litert.export(staged, loaded.config, loaded.params, loaded.coded)
         bundle.add(staged, file)

@@ -73,6 +73,8 @@ def load_model(args: argparse.Namespace) -> "MobileMultiModalLLM":
     # Notes about the processor are not for people who ask for a caption.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     engine = model_lib.engine_of(manifest, args.engine)
+    if args.threads and engine != "litert":
+        raise UsageError(f"--threads goes with the engine litert, this is {engine}")
     if engine == "jax" and importlib.util.find_spec("jax"):
         from mmllm.common import paths
         from mmllm.runtime import jax_engine

@@ -243,7 +243,7 @@ class QuantConfig:
     rules: tuple[str, ...]
     scale_start: str
     stem_steps: int
-    share: float
+    share: float = 1.0  # runs from before this field rounded in every step
     scale_rate: float
     freeze_from: float
     temperature: float
@@ -353,6 +353,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
             raise ValueError(f"config field {path}{key} is unknown; allowed: {allowed}")
     fields: dict[str, Any] = {}
     for key, kind in kinds.items():
+        if key not in values and hasattr(cls, key):  # it has a default
+            continue
         if key not in values:
             raise ValueError(f"config field {path}{key} is missing")
         value = values[key]

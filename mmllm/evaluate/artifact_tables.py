@@ -120,13 +120,15 @@ def kept_table(results: Sequence[Result]) -> str:
 
 
 def engines_table(results: Sequence[Result]) -> str:
-    """PAPER: the headline scores of what ships through LiteRT and through JAX.
+    """PAPER: the headline scores of what ships through LiteRT and through JAX, from one bundle.
 
     Raises:
       ValueError: a share that differs by more than ENGINES_APART.
     """
     header = ("task", "test", "LiteRT", "JAX", "difference")
     lite, jaxed = (tables.latest_benchmark(results, engine=name) for name in ("litert", "jax"))
+    if lite and jaxed and lite["model"]["files"] != jaxed["model"]["files"]:
+        jaxed = None  # of another bundle: to be measured anew
     by_lite = {(row["name"], metric): row for row, metric in tables.headlines(lite)}
     rows = []
     for row, metric in tables.headlines(jaxed):

@@ -77,7 +77,7 @@ def write_report(result: Result, folder: Path, losses: Path | None = None) -> li
         f"{result['date']}, commit {git['commit'] or tables.DASH} ({state}), "
         f"`{result['command']}`, "
         f"{result['device']['processor']}, {result['device']['cores']} cores, "
-        f"{result['seconds']:.0f} s.\n\n{tables.main_table([result])}\n![scores](scores.png)\n"
+        f"{result['seconds']:.0f} s.\n\n{tables.benchmark_table(result)}\n![scores](scores.png)\n"
     )
     figures.draw_scores(result, written[1])
     if losses is not None:

@@ -155,7 +155,11 @@ def scores_table(results: Sequence[Result]) -> str:
 
 def main_table(results: Sequence[Result]) -> str:
     """PAPER: every metric with bootstrap deviation, the best baseline and the sample size."""
-    result = latest_benchmark(results)
+    return benchmark_table(latest_benchmark(results))
+
+
+def benchmark_table(result: Result | None) -> str:
+    """Every metric of one benchmark."""
     rows = [] if result is None else result["rows"]
     return markdown(
         ("task", "test", "metric", "model", "baseline", "n"),

@@ -112,7 +112,7 @@ def save(
     """
     from mmllm.models import size  # needs JAX, which a runtime may lack
 
-    folder, tokenizer_path = Path(folder), Path(tokenizer_path)
+    folder, tokenizer_path = Path(folder).resolve(), Path(tokenizer_path)
     if len(charset) != config.charset_size or len(set(charset)) != len(charset):
         raise ValueError(
             f"charset must hold {config.charset_size} different characters (model.charset_size), "

@@ -126,9 +126,9 @@ def readings(model: Any) -> Iterator[Reading]:
 
 
 def weights(model: Any, kinds: Sequence[str]) -> Iterator[Reading]:
-    """The constant second inputs of operations of some kinds, as the file stores them.
+    """The second inputs of operations of some kinds.
 
-    One that a DEQUANTIZE widens as the file is loaded is given in its stored form.
+    One that a DEQUANTIZE widens as the file is loaded is given as the file stores it.
     """
     stored = {
         (id(reading.graph), int(reading.operator.outputs[0])): reading.tensor
@@ -139,10 +139,7 @@ def weights(model: Any, kinds: Sequence[str]) -> Iterator[Reading]:
         if reading.place != 1 or reading.kind not in kinds:
             continue
         place = id(reading.graph), int(reading.operator.inputs[1])
-        tensor = stored.get(place, reading.tensor)
-        data = model.buffers[tensor.buffer].data
-        if data is not None and len(data):
-            yield reading._replace(tensor=tensor)
+        yield reading._replace(tensor=stored.get(place, reading.tensor))
 
 
 def forget(model: Any) -> None:

@@ -225,7 +225,9 @@ def check(
     params: Params,
     folded: Mapping[str, np.ndarray],
 ) -> None:
-    """Looks every weight of a finished file up in the bundle, in each signature that reads it.
+    """Looks up in the bundle what each product, convolution and lookup of a finished file reads.
+
+    In every signature that reads it; biases, norms and positions are not looked at.
 
     Args:
       file: of `put_codes`.
@@ -234,9 +236,9 @@ def check(
       folded: as in `put_codes`.
 
     Raises:
-      ValueError: codes, scales or a type that differ from the bundle's, a matrix or convolution
-        that is none of the bundle's, among them one that stayed float although the bundle has it
-        as codes, or one of the bundle's that the file lacks.
+      ValueError: codes, scales or a type that differ from the bundle's, a weight that is none of
+        the bundle's, among them one that stayed float although the bundle has it as codes, one that
+        is no constant, or one of the bundle's that the file lacks.
     """
     model, found = flatbuffer.read(file), set()
     kernels = {
@@ -250,7 +252,10 @@ def check(
         for kind in (np.float32, np.float16)
     }
     for reading in flatbuffer.weights(model, (*VERSIONS, *HALVED)):
-        data = np.asarray(model.buffers[reading.tensor.buffer].data, np.uint8)
+        data = model.buffers[reading.tensor.buffer].data
+        if data is None or not len(data):
+            raise ValueError(f"a {reading.kind} of the LiteRT file reads no constant as its weight")
+        data = np.asarray(data, np.uint8)
         kind, path = flatbuffer.type_name(reading.tensor), (reading.tensor.name or b"").decode()
         if path in coded:
             _check_codes(path, coded[path], folded.get(path), reading.tensor, data)

@@ -84,9 +84,10 @@ def _scale_of(
     path: str, rule: Rule, weight: Float[Array, "i o"], learned: Params
 ) -> Float[Array, "o"]:
     if rule.scale == rules_lib.LEARNED:
-        floor = jnp.maximum(learned[path], scale_lib.SMALLEST)
+        scale = learned[path]
         # The gradient passes below the floor too: a scale that fell there must get up again.
-        return learned[path] + jax.lax.stop_gradient(floor - learned[path])
+        floor = jax.lax.stop_gradient(jnp.maximum(scale, scale_lib.SMALLEST))
+        return floor + (scale - jax.lax.stop_gradient(scale))
     statistic = scale_lib.INITIAL[rule.scale](weight, grid_lib.GRIDS[rule.grid])
     return jax.lax.stop_gradient(statistic)
 

@@ -1,5 +1,6 @@
 """The whole order of a training run: data, state, restore, steps, metrics, checkpoints."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -248,6 +249,8 @@ def claim(workdir: Path, config: Config) -> None:
         except json.JSONDecodeError as error:
             message = f"{path} is not valid JSON ({error}); use another --workdir"
             raise ValueError(message) from error
+        with contextlib.suppress(ValueError):  # what was added since has its default
+            known = config_lib.to_dict(config_lib.resolve(known))
         if known != values:
             changed = [k for k in values if known.get(k) != values[k]]
             raise ValueError(

@@ -44,7 +44,8 @@ def make_taught_step(config: Config, planned: Mapping[str, Rule]) -> Step:
 
     Weights are rounded on the way in; the losses are those of the float run and what student and
     teacher disagree on. The bank stays as it is. From `quant.freeze_from` of the steps on, weights
-    that oscillate are frozen. With nothing planned, a step in float: those before `quant.share`.
+    that oscillate are frozen. With nothing planned, a step in float, as those before the share that
+    rounds.
     """
     student = model_lib.build(config.model)
     whole = model_lib.build(dataclasses.replace(config.model, activations="float"))

@@ -50,12 +50,15 @@ def test_failures_take_one_line_and_write_nothing(command, run_folder, tmp_path)
     (taken / "letter.txt").write_text("mine")
     damaged = tmp_path / "scores.json"
     damaged.write_text("{")
+    empty = tmp_path / "empty.json"
+    empty.write_text('{"rows": []}')
     other = tmp_path / "other.json"
     other.write_text('{"name": "nano"}')
     for arguments, words in (
         ((tmp_path / "nothing", tmp_path / "b"), "no training run at"),
         ((run_folder, taken), "exists and is no bundle"),
         ((run_folder, tmp_path / "b", "--scores", damaged), "scores.json"),
+        ((run_folder, tmp_path / "b", "--scores", empty), "none of the headline scores"),
         ((run_folder, tmp_path / "b", "--scores", other), "is no result of `mmllm bench`"),
         ((run_folder, tmp_path / "b", "--scores", tmp_path / "none.json"), "none.json"),
     ):
@@ -128,15 +131,20 @@ def test_arguments_that_do_not_go_together_are_wrong_usage(command, arguments, m
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("bundle", "--to", "litert"), "no model bundle at bundle"),
-        (("bundle", "--to", "litert", "--report", __file__), "--report must be a folder, got"),
-    ],
-)
-def test_what_an_export_needs_is_looked_at_first(command, arguments, message):
-    code, out, err = command("export", *arguments, model=False)
-    assert (code, out) == (1, "")
-    assert message in err
-    assert len(err.splitlines()) == 1
+def test_what_an_export_needs_is_looked_at_before_it_converts(
+    command, bundle_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(litert, "export", lambda *_: pytest.fail("converted"))
+    file = tmp_path / "file"
+    file.touch()
+    for folder, report, message in (
+        (tmp_path / "none", tmp_path / "report", "no model bundle at"),
+        (bundle_folder, file, "File exists"),
+        (bundle_folder, file / "x", "Not a directory"),
+    ):
+        arguments = ("export", folder, "--to", "litert", "--report", report)
+        code, out, err = command(*arguments, model=False)
+        assert (code, out) == (1, "")
+        assert message in err
+        assert len(err.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -170,6 +170,12 @@ def test_how_a_run_is_quantized_must_be_possible(field, value, message):
         config_lib.resolve(wrong)
 
 
+def test_what_was_written_before_a_field_came_has_its_default():
+    old = values()
+    del old["quant"]["share"]
+    assert config_lib.resolve(old) == config_lib.resolve(values())
+
+
 def test_a_mixture_of_nothing_is_refused():
     wrong = values()
     wrong["mix"] = dict.fromkeys(wrong["mix"], 0)

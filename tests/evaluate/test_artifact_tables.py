@@ -20,7 +20,8 @@ def measured(
         row("lines", {"cer": score(cer)}, {}, corpus="ocr_lines", split="unseen_print"),
         row("vqa", {"accuracy": score(accuracy)}, {}, corpus="composites", split="test"),
     ]
-    return {"kind": "benchmark", "model": {"name": name, "engine": engine}, "rows": rows}
+    model = {"name": name, "engine": engine, "files": {"weights": "0f"}}
+    return {"kind": "benchmark", "model": model, "rows": rows}
 
 
 def test_what_is_kept_is_the_mean_of_what_each_task_keeps():
@@ -44,6 +45,9 @@ def test_the_engines_stand_side_by_side_and_may_not_lie_apart():
     lines = table.splitlines()[2:]
     assert len(lines) == 4
     assert lines[0].endswith("| .500 ± .010 | .510 ± .010 | -0.010 |")
+    other = measured("nano", "jax", 0.1, 0.1, 0.1, 0.1)
+    other["model"]["files"] = {"weights": "another"}
+    assert len(artifact_tables.engines_table([lite, other]).splitlines()) == 3  # a row of dashes
     with pytest.raises(ValueError, match="exact of caption.* is 0.4 through LiteRT and 0.43"):
         artifact_tables.engines_table([lite, measured("nano", "jax", 0.5, 0.43, 0.2, 0.5)])
 

@@ -77,7 +77,11 @@ def test_a_damaged_result_is_named(tmp_path: Path):
         report.load_results(tmp_path)
 
 
-def test_a_report_holds_the_table_and_its_pictures(result: dict[str, Any], tmp_path: Path):
+@pytest.mark.parametrize("engine", ["litert", "jax"])
+def test_a_report_holds_the_table_and_its_pictures(
+    result: dict[str, Any], tmp_path: Path, engine: str
+):
+    result = result | {"model": result["model"] | {"engine": engine}}
     losses = tmp_path / "metrics.jsonl"
     losses.write_text('{"step": 1, "loss/total": 2.0}\n{"step": 2, "loss/total": 1.0}\n')
     written = report.write_report(result, tmp_path / "report", losses)
@@ -85,5 +89,7 @@ def test_a_report_holds_the_table_and_its_pictures(result: dict[str, Any], tmp_p
     assert all(path.stat().st_size > 0 for path in written)
     text = written[0].read_text()
     assert text.startswith("# nano, full benchmark")
-    assert tables.main_table([result]) in text
+    table = tables.benchmark_table(result)
+    assert len(table.splitlines()) == 2 + sum(len(row["metrics"]) for row in result["rows"])
+    assert table in text
     assert "![losses](loss.png)" in text

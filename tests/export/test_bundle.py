@@ -373,6 +373,22 @@ def test_what_killed_exports_left_is_removed_or_named(folder: Path, original: Pa
         bundle.load(folder)
 
 
+def test_a_bundle_is_saved_into_the_folder_one_stands_in_and_through_a_link(
+    tmp_path: Path, original: Path, monkeypatch
+):
+    folder, link = tmp_path / "here", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    tokenizer = original / bundle.TOKENIZER
+    monkeypatch.chdir(folder)
+    for place in (Path(), link):
+        saved = bundle.save(place, **small(), tokenizer_path=tokenizer)
+        assert saved == folder
+        assert (folder / bundle.MANIFEST).is_file()
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link"]
+
+
 def dead_process() -> int:
     """The number of a process that is no more."""
     process = subprocess.Popen([sys.executable, "-c", ""])

@@ -71,6 +71,16 @@ def test_a_run_of_another_config_is_refused(finished):
         run(make_config(train__learning_rate=1e-4), finished[1])
 
 
+def test_a_run_from_before_a_field_came_goes_on(tmp_path):
+    config = make_config()
+    loop.claim(tmp_path, config)
+    path = tmp_path / "config.json"
+    old = json.loads(path.read_text())
+    del old["quant"]["share"]
+    path.write_text(json.dumps(old))
+    loop.claim(tmp_path, config)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path):
     config = make_config()
     arrays = synthetic.training_arrays(config)
