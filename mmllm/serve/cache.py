@@ -19,7 +19,7 @@ import redis.asyncio
 import redis.exceptions
 
 from mmllm.serve import metrics as metrics_lib
-from mmllm.serve import problems
+from mmllm.serve import outages, problems
 from mmllm.serve import settings as settings_lib
 
 Value = Any
@@ -27,9 +27,7 @@ Value = Any
 
 PREFIX = "mmllm:answer:1:"
 MOST_VALUE_BYTES = 32_000  # larger answers are not kept: items x this bounds the memory
-REDIS_TIMEOUT_S = 0.1
 CONNECTIONS = 32
-PAUSE_S = 2.0  # without Redis after it failed to answer
 
 log = logging.getLogger(__name__)
 
@@ -89,41 +87,21 @@ class RedisStore:
     """
 
     def __init__(self, client: Any, ttl_s: float, failed: Callable[[], None]) -> None:
-        self._client, self._ttl_ms, self._failed = client, max(1, round(ttl_s * 1000)), failed
-        self._paused_until = 0.0
-        self._down = False
+        self._client, self._ttl_ms = client, max(1, round(ttl_s * 1000))
+        self._outages = outages.Outages("the cache", failed)
 
     async def get(self, key: str) -> bytes | None:
-        value = await self._tried(lambda: self._client.get(PREFIX + key))
+        value = await self._outages.attempt(lambda: self._client.get(PREFIX + key))
         return value if isinstance(value, bytes) else None
 
     async def put(self, key: str, value: bytes) -> None:
-        await self._tried(lambda: self._client.set(PREFIX + key, value, px=self._ttl_ms))
+        await self._outages.attempt(lambda: self._client.set(PREFIX + key, value, px=self._ttl_ms))
 
     async def close(self) -> None:
         try:
             await self._client.aclose()
         except (redis.exceptions.RedisError, OSError) as error:
             log.info("Redis could not be told goodbye: %s", type(error).__name__)
-
-    async def _tried(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        now = asyncio.get_running_loop().time()
-        if now < self._paused_until:
-            return None
-        try:
-            async with asyncio.timeout(2 * REDIS_TIMEOUT_S):
-                result = await call()
-        except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
-            self._paused_until = now + PAUSE_S
-            self._failed()
-            if not self._down:  # once an outage; the URL may hold a password and stays out
-                log.warning("the cache goes on without Redis: %s", type(error).__name__)
-            self._down = True
-            return None
-        if self._down:
-            self._down = False
-            log.info("the cache has Redis again")
-        return result
 
 
 @dataclasses.dataclass(eq=False)
@@ -160,9 +138,9 @@ class ResultCache:
         connections = redis.asyncio.BlockingConnectionPool.from_url(
             settings.redis_url,
             max_connections=CONNECTIONS,
-            timeout=REDIS_TIMEOUT_S,
-            socket_timeout=REDIS_TIMEOUT_S,
-            socket_connect_timeout=REDIS_TIMEOUT_S,
+            timeout=outages.TIMEOUT_S,
+            socket_timeout=outages.TIMEOUT_S,
+            socket_connect_timeout=outages.TIMEOUT_S,
         )
         self._store = RedisStore(
             redis.asyncio.Redis.from_pool(connections),

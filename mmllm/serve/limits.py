@@ -17,17 +17,15 @@ import redis.asyncio.retry
 import redis.backoff
 import redis.exceptions
 import structlog
-from limits import RateLimitItem, errors, parse
+from limits import RateLimitItem, parse
 from limits.aio import storage as storage_lib
 from limits.aio import strategies
 
-from mmllm.serve import addresses, auth, problems
+from mmllm.serve import addresses, auth, outages, problems
 from mmllm.serve import metrics as metrics_lib
 from mmllm.serve import settings as settings_lib
 
 PREFIX = "mmllm:limits:sliding"  # another strategy needs another name: it cannot read these
-REDIS_TIMEOUT_S = 0.1
-PAUSE_S = 2.0  # without Redis after it failed to answer
 SWEEP_S = 5.0
 MOST_KEYS = 100_000
 FORGOTTEN_SHARE = 0.1  # of MOST_KEYS at once, so that a flood of addresses costs no time each
@@ -105,8 +103,7 @@ class Limiter:
         if client is not None:
             storage = _redis_storage(client)
             self._shared = strategies.SlidingWindowCounterRateLimiter(storage)
-        self._paused_until = 0.0
-        self._down = False
+        self._outages = outages.Outages("the rate limit", lambda: metrics.store_error("limits"))
 
     async def hit(self, caller: auth.Caller | None, address: str | None) -> Quota:
         """Counts a request.
@@ -153,23 +150,10 @@ class Limiter:
 
     async def _count_shared(self, by: str, who: str) -> _Count | None:
         """What Redis counts; None where there is none, or it does not answer."""
-        now = time.monotonic()
-        if self._shared is None or now < self._paused_until:
+        shared = self._shared
+        if shared is None:
             return None
-        try:
-            async with asyncio.timeout(2 * REDIS_TIMEOUT_S):
-                counted = await _count_in(self._shared, self._rates[by], by, who)
-        except (errors.StorageError, redis.exceptions.RedisError, OSError, TimeoutError) as error:
-            self._paused_until = now + PAUSE_S
-            self._metrics.store_error("limits")
-            if not self._down:  # once an outage
-                log.warning("rate limits count without Redis", reason=type(error).__name__)
-            self._down = True
-            return None
-        if self._down:
-            self._down = False
-            log.info("rate limits have Redis again")
-        return counted
+        return await self._outages.attempt(lambda: _count_in(shared, self._rates[by], by, who))
 
     def _keep_small(self) -> None:
         """Takes the sweep of old counts out of the library's hands, which do it at each request."""
@@ -208,8 +192,8 @@ async def _sweep(memory: storage_lib.MemoryStorage) -> None:
 def _client(url: str) -> redis.asyncio.Redis:
     return redis.asyncio.from_url(
         url,
-        socket_timeout=REDIS_TIMEOUT_S,
-        socket_connect_timeout=REDIS_TIMEOUT_S,
+        socket_timeout=outages.TIMEOUT_S,
+        socket_connect_timeout=outages.TIMEOUT_S,
         retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
         max_connections=64,
     )

@@ -10,7 +10,7 @@ import pytest
 import structlog.testing
 from prometheus_client import CollectorRegistry
 
-from mmllm.serve import auth, limits, metrics, problems
+from mmllm.serve import auth, limits, metrics, outages, problems
 from mmllm.serve import settings as settings_lib
 
 ALICE = auth.Caller("alice", frozenset(), "key")
@@ -21,7 +21,7 @@ NOBODY = auth.Caller("anonymous", frozenset(), "anonymous")
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine is no lost Redis."""
-    monkeypatch.setattr(limits, "REDIS_TIMEOUT_S", 20.0)
+    monkeypatch.setattr(outages, "TIMEOUT_S", 20.0)
 
 
 class Counter:
@@ -144,7 +144,7 @@ def test_without_redis_each_process_counts_and_nobody_is_refused_for_it(monkeypa
         assert await counter.passed(10, None, "192.0.2.1") == 5  # of this process's own
         server.connected = True
         assert await counter.passed(1, None, "192.0.2.1") == 0  # it is left alone for a while
-        monkeypatch.setattr(counter.limiter, "_paused_until", 0.0)
+        monkeypatch.setattr(counter.limiter._outages, "_paused_until", 0.0)
         assert await counter.passed(10, None, "192.0.2.1") == 1  # what Redis counted before
 
     with structlog.testing.capture_logs() as told:
@@ -154,7 +154,7 @@ def test_without_redis_each_process_counts_and_nobody_is_refused_for_it(monkeypa
 
 
 def test_a_redis_that_never_answers_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(limits, "REDIS_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(outages, "TIMEOUT_S", 0.02)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         counter = Counter(redis_url=f"redis://user:s3cret@127.0.0.1:{port}/0")
