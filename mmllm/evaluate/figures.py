@@ -13,7 +13,7 @@ INK, MODEL, BASELINE = "#333333", "#2b6cb0", "#c9c9c9"
 SMOOTHING = 0.9
 LOSS_PREFIX = "loss/"
 LABEL_GAP = 0.033  # of the axis: the height of a label
-NEAR = 0.98  # a column of dots this near to the crowded one shares its labels' margin
+NEAR = 0.9  # a column of dots this near to the crowded one shares its labels' margin
 TURNS = 200  # of moving labels apart
 
 
@@ -96,6 +96,7 @@ def draw_quantization(result: Mapping[str, Any], path: Path) -> None:
     crowded = max(columns, key=lambda size: len(columns[size]))
     near = [size for size in columns if NEAR * crowded < size < crowded]
     columns[crowded] += [label for size in near for label in columns.pop(size)]
+    columns = {min(near) if near and size == crowded else size: columns[size] for size in columns}
     for size, labels in columns.items():
         heights = _apart([mean for _, _, mean in labels], LABEL_GAP * (top - bottom))
         left = size <= crowded  # towards the margin
