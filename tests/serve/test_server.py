@@ -96,7 +96,7 @@ def begin(service: Running, picture: bytes) -> socket.socket:
 def test_a_request_that_began_before_sigterm_is_answered_and_the_process_ends_with_0(
     picture_bytes: bytes,
 ):
-    with running() as service:
+    with running(MMLLM_DRAIN_S="30") as service:
         client = begin(service, picture_bytes)
         assert service.get("/healthz/live")[0] == 200  # the half request has been read by now
         service.process.send_signal(signal.SIGTERM)
@@ -202,7 +202,8 @@ def test_two_workers_share_a_port_and_add_up_their_metrics():
 
 
 def test_workers_that_drain_refuse_new_connections_and_answer_the_accepted(picture_bytes: bytes):
-    with running("--workers", "2") as service:
+    # More patience than a busy machine needs; what is answered ends the wait.
+    with running("--workers", "2", MMLLM_DRAIN_S="30") as service:
         client = begin(service, picture_bytes)
         assert service.get("/healthz/live")[0] == 200
         service.process.send_signal(signal.SIGTERM)
