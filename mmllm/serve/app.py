@@ -87,7 +87,7 @@ def create_app(
     ):
         app.add_exception_handler(kind, errors.answer)
     app.openapi = lambda: document.describe(app, errors.OpenAIErrorDocument)
-    return middleware.wrap(app, settings, service.metrics)
+    return middleware.wrap(app, settings, service.metrics, lambda: service.health.draining)
 
 
 def _life(service: service_lib.Service, limiter: limits.Limiter) -> Callable[[Any], Any]:

@@ -79,6 +79,11 @@ class Health:
         self._started = True
         self._tell()
 
+    @property
+    def draining(self) -> bool:
+        """Whether `drain` was called."""
+        return self._draining
+
     def drain(self) -> None:
         """No further requests should be sent here; those that come are still answered."""
         self._draining = True

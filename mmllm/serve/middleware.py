@@ -6,9 +6,11 @@
 reach of its own middleware. Only the standard's calls are used, so that streams stay streams.
 """
 
+import asyncio
 import re
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -51,18 +53,24 @@ _WEBSOCKET_REFUSED = 1008  # RFC 6455: policy violation
 log = structlog.get_logger(__name__)
 
 
-def wrap(app: ASGIApp, settings: settings_lib.Settings, metrics: metrics_lib.Metrics) -> ASGIApp:
+def wrap(
+    app: ASGIApp,
+    settings: settings_lib.Settings,
+    metrics: metrics_lib.Metrics,
+    draining: Callable[[], bool] = lambda: False,
+) -> ASGIApp:
     """Surrounds the finished application.
 
     Args:
       app: with its routes and error handlers.
       settings: limits, trusted hosts and proxies.
       metrics: told of each request.
+      draining: whether the service ends.
     """
     inner: ASGIApp = body.BodyLimit(
         app, settings.max_body_bytes, settings.body_timeout_s, settings.max_bodies_bytes
     )
-    inner = Failures(Hosts(inner, settings.trusted_hosts))
+    inner = Failures(Hosts(inner, settings.trusted_hosts), draining)
     if settings.cors_origins:
         # Around the refusals, too: a page could not read why else.
         inner = cors.CORSMiddleware(
@@ -207,15 +215,19 @@ class Audit:
 class Failures:
     """Makes a problem document of whatever nobody caught, and logs it.
 
+    A request that is cancelled while the service ends has outlived the drain; it is told so.
+
     Args:
       app: may raise anything.
+      draining: whether the service ends.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, draining: Callable[[], bool]) -> None:
+        self._app, self._draining = app, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = ended = bare = False
+        problem = problems.Problem("internal")
 
         async def watched(message: Message) -> None:
             nonlocal started, ended, bare
@@ -228,13 +240,16 @@ class Failures:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            if started or not self._draining():
+                raise
+            problem = problems.Problem("draining", retry_after_s=1.0)
         except Exception:
             log.exception("a request failed")
             if started and not ended:
                 # The server cuts the connection, so that half an answer does not look whole.
                 raise RuntimeError("an answer was broken off") from None
         if not started:
-            problem = problems.Problem("internal")
             response = await errors.answer(Request(scope), problem)
             await response(scope, receive, send)
 

@@ -21,6 +21,7 @@ import pytest
 from mmllm.serve import process, server
 
 WAIT_S = 60.0
+PATIENCE_S = 30  # of a drain that a test ends long before
 START = re.compile(r"mmllm: nano at http://127\.0\.0\.1:(\d+) ")
 
 
@@ -96,7 +97,7 @@ def begin(service: Running, picture: bytes) -> socket.socket:
 def test_a_request_that_began_before_sigterm_is_answered_and_the_process_ends_with_0(
     picture_bytes: bytes,
 ):
-    with running(MMLLM_DRAIN_S="30") as service:
+    with running(MMLLM_DRAIN_S=str(PATIENCE_S)) as service:
         client = begin(service, picture_bytes)
         assert service.get("/healthz/live")[0] == 200  # the half request has been read by now
         service.process.send_signal(signal.SIGTERM)
@@ -107,9 +108,22 @@ def test_a_request_that_began_before_sigterm_is_answered_and_the_process_ends_wi
         client.sendall(b"\n")
         with client:
             assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        answered = time.monotonic()
         assert service.end() == process.EXIT_OK
+        assert time.monotonic() - answered < PATIENCE_S / 2  # nothing is left to wait for
         with pytest.raises(OSError, match="refused"):
             service.get("/healthz/live")
+
+
+def test_a_request_that_the_end_of_the_drain_cuts_off_is_told_so(picture_bytes: bytes):
+    with running(MMLLM_DRAIN_S="1") as service, begin(service, picture_bytes) as client:
+        assert service.get("/healthz/live")[0] == 200
+        service.process.send_signal(signal.SIGTERM)
+        answer = b"".join(iter(lambda: client.recv(65536), b"")).decode()
+        assert answer.startswith("HTTP/1.1 503 ")
+        assert "retry-after: 1" in answer.lower()
+        assert json.loads(answer.partition("\r\n\r\n")[2])["code"] == "draining"
+        assert service.end() == process.EXIT_OK
 
 
 def ready(service: Running) -> tuple[int, str | None]:
@@ -202,8 +216,7 @@ def test_two_workers_share_a_port_and_add_up_their_metrics():
 
 
 def test_workers_that_drain_refuse_new_connections_and_answer_the_accepted(picture_bytes: bytes):
-    # More patience than a busy machine needs; what is answered ends the wait.
-    with running("--workers", "2", MMLLM_DRAIN_S="30") as service:
+    with running("--workers", "2", MMLLM_DRAIN_S=str(PATIENCE_S)) as service:
         client = begin(service, picture_bytes)
         assert service.get("/healthz/live")[0] == 200
         service.process.send_signal(signal.SIGTERM)
@@ -219,7 +232,9 @@ def test_workers_that_drain_refuse_new_connections_and_answer_the_accepted(pictu
         client.sendall(b"\n")
         with client:
             assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        answered = time.monotonic()
         assert service.end() == process.EXIT_OK
+        assert time.monotonic() - answered < PATIENCE_S / 2
 
 
 @pytest.mark.slow
