@@ -90,9 +90,7 @@ ROWS = {
     "int2_quarter": _steps(100),
     "int2_half": _steps(200),
     "int2_late_half": lambda cfg: cfg.quant.update(share=0.5),
-    "int2_late_quarter": lambda cfg: cfg.quant.update(share=0.25),
     "int2_long": _steps(2_000),
-    "int2_rate": lambda cfg: cfg.train.update(learning_rate=1e-3),
     "int2_frozen": lambda cfg: cfg.quant.update(freeze_from=0.5),
     "int2_embed4": _rules(*STEM, *HEADS, r"embed/table int4", r".*/kernel int2"),
     "int2_decoder4": _rules(

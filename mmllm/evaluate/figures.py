@@ -95,8 +95,8 @@ def draw_quantization(result: Mapping[str, Any], path: Path) -> None:
     bottom, top = axes.get_ylim()
     crowded = max(columns, key=lambda size: len(columns[size]))
     near = [size for size in columns if NEAR * crowded < size < crowded]
-    columns[crowded] += [label for size in near for label in columns.pop(size)]
-    columns = {min(near) if near and size == crowded else size: columns[size] for size in columns}
+    joined = [label for size in (crowded, *near) for label in columns.pop(size)]
+    columns[min([crowded, *near])] = joined  # beside the leftmost dot
     for size, labels in columns.items():
         heights = _apart([mean for _, _, mean in labels], LABEL_GAP * (top - bottom))
         left = size <= crowded  # towards the margin

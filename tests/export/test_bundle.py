@@ -36,7 +36,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 def small(**changes: object) -> dict:
-    """Arguments of `save` with two tensors instead of a model."""
+    """Arguments of `save`, by default with two tensors instead of a model."""
     params = {"encoder": {"norm": {"scale": np.ones(4, np.float32)}}, "embed": {"table": np.eye(3)}}
     options = {
         "params": params,
@@ -280,19 +280,9 @@ def test_codes_of_another_shape_or_of_nothing_are_refused(tmp_path: Path, origin
     loaded = bundle.load(original)
     codes = Coded(np.ones((8, 4), np.int8), np.ones(8, np.float32), "int4")
     for path in ("nowhere/kernel", "decoder/block_0/mlp/up/kernel"):
+        whole = small(params=loaded.params, coded={path: codes})
         with pytest.raises(ValueError, match=f"coded weight {path} has codes of shape"):
-            bundle.save(
-                tmp_path / "new",
-                params=loaded.params,
-                config=loaded.config,
-                tokenizer_path=loaded.tokenizer_path,
-                charset=loaded.manifest["charset"],
-                languages=["en"],
-                scores={},
-                data=[],
-                pretrained=[],
-                coded={path: codes},
-            )
+            bundle.save(tmp_path / "new", **whole, tokenizer_path=loaded.tokenizer_path)
     assert not (tmp_path / "new").exists()
 
 
@@ -304,18 +294,9 @@ def packed(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path, grid in ((UP, "int2"), (DOWN, "ternary")):
         codes = np.ones(params[path].shape[::-1], np.int8)
         coded[path] = Coded(codes, np.full(len(codes), 0.5, np.float32), grid)
-    return bundle.save(
-        tmp_path_factory.mktemp("packed") / "tiny",
-        params=loaded.params,
-        config=loaded.config,
-        tokenizer_path=loaded.tokenizer_path,
-        charset=loaded.manifest["charset"],
-        languages=["en"],
-        scores={},
-        data=[],
-        pretrained=[],
-        coded=coded,
-    )
+    folder = tmp_path_factory.mktemp("packed") / "tiny"
+    whole = small(params=loaded.params, coded=coded)
+    return bundle.save(folder, **whole, tokenizer_path=loaded.tokenizer_path)
 
 
 @pytest.mark.parametrize(
