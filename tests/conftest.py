@@ -13,6 +13,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 REAL_CACHE = os.environ.setdefault("MMLLM_REAL_DATA", os.environ.get("MMLLM_DATA", ""))
 SESSION_CACHE = Path(tempfile.mkdtemp(prefix="mmllm-tests-"))
 os.environ["MMLLM_DATA"] = str(SESSION_CACHE)
+# One for all workers: what one of them has compiled, the others load. Its maker removes it.
+MAKES_COMPILED = "MMLLM_TESTS_COMPILED" not in os.environ
+COMPILED = os.environ.setdefault("MMLLM_TESTS_COMPILED", str(SESSION_CACHE / "jax"))
 
 if os.environ.get("MMLLM_TYPECHECK", "1") != "0":
     # Before the first import of mmllm: checks every annotated shape and type at run time.
@@ -27,7 +30,7 @@ from absl import flags  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 # Runs of one config compile one step, once.
-jax.config.update("jax_compilation_cache_dir", str(SESSION_CACHE / "jax"))
+jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tests run beside others: how long an example takes says nothing.
@@ -58,7 +61,14 @@ def data_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 def session_cache() -> Iterator[Path]:
     """Yields the cache folder of this run and removes it afterwards."""
     yield SESSION_CACHE
-    shutil.rmtree(SESSION_CACHE, ignore_errors=True)
+    if not MAKES_COMPILED:
+        shutil.rmtree(SESSION_CACHE, ignore_errors=True)
+
+
+def pytest_unconfigure() -> None:
+    """Removes the cache folder, once no worker needs what was compiled."""
+    if MAKES_COMPILED:
+        shutil.rmtree(SESSION_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

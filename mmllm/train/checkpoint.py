@@ -69,20 +69,17 @@ class Checkpoints:
         Raises:
           ValueError: a checkpoint that cannot be read, or is of another model.
         """
-        step = self.latest_step
         try:
-            # One after the other: where one of two fails, Orbax never awaits the load of the other.
-            loaded = [
-                self._saver.load_checkpointables(step, abstract_checkpointables={name: each})[name]
-                for name, each in (("state", state), ("data", iterator))
-            ]
+            loaded = self._saver.load_checkpointables(
+                self.latest_step, abstract_checkpointables={"state": state, "data": iterator}
+            )
         except Exception as error:
             raise ValueError(
-                f"checkpoint {step} in {self._folder} cannot be restored "
+                f"checkpoint {self.latest_step} in {self._folder} cannot be restored "
                 f"({first_line(error)}); remove that folder to start from the one before it, "
                 "or use another --workdir"
             ) from error
-        return loaded[0]
+        return loaded["state"]
 
     def close(self) -> None:
         """Waits for pending writes; a failure that `save` has reported is not raised again."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import os
 import resource
 import shutil
@@ -99,6 +100,13 @@ def test_too_little_room_is_refused_before_anything_is_written(
         checkpoints.save(state.replace(step=jnp.int32(3)), iterator)
     assert list((tmp_path / "checkpoints").iterdir()) == []
     checkpoints.close()
+
+
+@pytest.fixture(autouse=True)
+def leftovers():
+    """What Python remarks on dropped work, it remarks here and in no later test."""
+    yield
+    gc.collect()
 
 
 @contextlib.contextmanager
