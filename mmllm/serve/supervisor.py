@@ -266,14 +266,17 @@ class Supervisor:
 
     def _lives(self, worker: Worker) -> bool:
         if worker.process.is_alive() and worker.hangs(self._bounds):
-            self._report(f"mmllm: worker {worker.process.pid} does not answer: killed")
-            worker.process.kill()
-            worker.process.join()
+            self._kill(worker, "does not answer")
         if worker.process.is_alive():
             return True
         worker.bury()
         _forget(worker.process.pid)
         return False
+
+    def _kill(self, worker: Worker, why: str) -> None:
+        self._report(f"mmllm: worker {worker.process.pid} {why}: killed")
+        worker.process.kill()
+        worker.process.join()
 
     def _stop(self) -> bool:
         """Drains every worker; whether none had to be killed. A second signal kills."""
@@ -286,7 +289,7 @@ class Supervisor:
             impatient = any(number != signal.SIGHUP for number in self._signals)
             for worker in everyone:
                 if worker.process.is_alive() and (impatient or worker.hangs(self._bounds)):
-                    worker.process.kill()
+                    self._kill(worker, "is not waited for" if impatient else "does not answer")
                     clean = False
             everyone = [worker for worker in everyone if self._lives(worker)]
             time.sleep(TICK_S / 2)

@@ -183,15 +183,17 @@ def test_a_worker_that_does_not_end_is_killed():
         number = toy.ask()
         code, reported = toy.end(signal.SIGTERM)
         assert code == process.EXIT_STUCK
-        assert "does not answer" in reported
+        assert reported == f"mmllm: worker {number} does not answer: killed\n"
         assert not is_alive(number)
 
 
 def test_a_second_signal_does_not_wait():
-    with running(1, "deaf") as toy:
+    with running(1, "slow") as toy:
         number = toy.ask()
         toy.process.send_signal(signal.SIGTERM)
-        assert toy.end(signal.SIGINT)[0] == process.EXIT_STUCK
+        code, reported = toy.end(signal.SIGINT)
+        assert code == process.EXIT_STUCK
+        assert reported == f"mmllm: worker {number} is not waited for: killed\n"
         assert not is_alive(number)
 
 
