@@ -31,7 +31,7 @@ from absl import flags  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 8)
 # Runs of one config compile one step, once.
 jax.config.update("jax_compilation_cache_dir", COMPILED)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tests run beside others: how long an example takes says nothing.
 hypothesis.settings.register_profile(

@@ -1,11 +1,37 @@
 """What sits on the encoders: the image and text embeddings for retrieval, and the line reader."""
 
+from typing import Any
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmllm.common.config import ModelConfig
 from mmllm.common.types import Array, Bool, Float
 from mmllm.models import attention, layers
+
+
+@jax.custom_vjp
+def largest(cells: Float[Array, "b y x c"]) -> Float[Array, "b c"]:
+    """The maximum of each channel; its gradient goes to the first cell that has it.
+
+    JAX's own divides by the number of cells that equal the maximum. XLA may compute the cells anew
+    for that, rounded otherwise: none equals it, and the gradient is 0 / 0.
+    """
+    return jnp.max(cells, axis=(1, 2))
+
+
+def _largest(cells: Float[Array, "b y x c"]) -> tuple[Float[Array, "b c"], Any]:
+    b, y, x, c = cells.shape
+    place = jnp.argmax(cells.reshape(b, y * x, c), axis=1)
+    return largest(cells), jax.nn.one_hot(place, y * x, axis=1, dtype=bool).reshape(cells.shape)
+
+
+def _gradient(here: Bool[Array, "b y x c"], gradient: Float[Array, "b c"]) -> tuple[Any]:
+    return (jnp.where(here, gradient[:, None, None], 0.0),)
+
+
+largest.defvjp(_largest, _gradient)
 
 
 class ImageEmbedding(nn.Module):
@@ -22,7 +48,7 @@ class ImageEmbedding(nn.Module):
 
     def __call__(self, cells: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
         """Stem cells -> unit vectors."""
-        pooled = [jnp.mean(cells, axis=(1, 2)), jnp.max(cells, axis=(1, 2))]
+        pooled = [jnp.mean(cells, axis=(1, 2)), largest(cells)]
         return layers.unit_norm(self.short(jnp.concatenate(pooled, axis=-1)))
 
 

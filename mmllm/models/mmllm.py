@@ -3,6 +3,7 @@
 `build(config)` returns a linen module; its methods are the signatures of the exported file.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -145,8 +146,12 @@ def build(config: ModelConfig, *, exported: bool = False) -> Mmllm:
     return Mmllm(config, exported)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def init_params(config: ModelConfig, key: jax.Array) -> Params:
-    """Fresh parameters; the pretrained stem's place holds random values until they are loaded."""
+    """Fresh parameters; the pretrained stem's place holds random values until they are loaded.
+
+    Compiled, so that the forward pass that names them is not run.
+    """
     model = build(config)
     pixels = jnp.zeros((1, config.image_side, config.image_side, 3))
     lines = jnp.zeros((1, config.line_height, config.line_width))

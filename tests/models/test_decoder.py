@@ -1,5 +1,6 @@
 """The decoder alone: what is masked, how a cache grows, and one step against the whole sequence."""
 
+import functools
 from typing import Any
 
 import jax
@@ -25,11 +26,16 @@ def sequence():
 
 @pytest.fixture(scope="module")
 def params(sequence):
-    return MODULE.init(jax.random.key(1), *sequence)["params"]
+    return jax.jit(MODULE.init)(jax.random.key(1), *sequence)["params"]
 
 
+@functools.partial(jax.jit, static_argnames="method")
 def apply(params, *arguments, method=None) -> Any:
     return MODULE.apply({"params": params}, *arguments, method=method)
+
+
+def grow(cache, length) -> Any:
+    return MODULE.apply({}, cache, length, method="grow")
 
 
 def empty_cache(rows, length):
@@ -72,25 +78,25 @@ def test_the_order_of_earlier_tokens_reaches_the_last_one(params, sequence):
     assert np.abs(np.asarray(before - after))[0, -1].max() > 1e-4
 
 
-def test_a_grown_cache_keeps_its_rows_and_adds_zeros(params):
-    (grown,) = apply(params, empty_cache(1, PREFIX + 2), 2, method="grow")
+def test_a_grown_cache_keeps_its_rows_and_adds_zeros():
+    (grown,) = grow(empty_cache(1, PREFIX + 2), 2)
     assert grown.key.shape[2] == PREFIX + CONFIG.max_text
     assert (grown.key[:, :, : PREFIX + 2] == 1).all()
     assert (grown.value[:, :, PREFIX + 2 :] == 0).all()
 
 
-def test_a_full_cache_grows_by_nothing_and_a_longer_text_is_refused(params):
-    (grown,) = apply(params, empty_cache(1, CONFIG.max_text), CONFIG.max_text, method="grow")
+def test_a_full_cache_grows_by_nothing_and_a_longer_text_is_refused():
+    (grown,) = grow(empty_cache(1, CONFIG.max_text), CONFIG.max_text)
     assert grown.key.shape[2] == CONFIG.max_text
     with pytest.raises(ValueError, match="at most max_text = 40 tokens, got 41"):
-        apply(params, empty_cache(1, 41), 41, method="grow")
+        grow(empty_cache(1, 41), 41)
 
 
 def test_a_step_equals_the_last_row_of_the_whole_sequence(params, sequence):
     prefix, text = sequence
     expected, _ = apply(params, prefix, text)
     _, cache = apply(params, prefix, text[:, :-1])
-    cache = apply(params, cache, TEXT - 1, method="grow")
+    cache = grow(cache, TEXT - 1)
     position = jnp.array([PREFIX + TEXT - 1])
     got, _ = apply(params, text[:, -1:], position, cache, method="step")
     np.testing.assert_allclose(got[:, 0], expected[:, -1], atol=TOLERANCE)

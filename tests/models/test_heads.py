@@ -1,5 +1,6 @@
 """The heads against naive second implementations, and what padding may not change."""
 
+import functools
 from typing import Any
 
 import jax
@@ -23,9 +24,10 @@ def text():
 
 @pytest.fixture(scope="module")
 def tower_params(text):
-    return TOWER.init(jax.random.key(1), text, jnp.ones((2, 4), bool))["params"]
+    return jax.jit(TOWER.init)(jax.random.key(1), text, jnp.ones((2, 4), bool))["params"]
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def apply(module, params, *arguments) -> Any:
     return module.apply({"params": params}, *arguments)
 
@@ -37,7 +39,7 @@ def embed(params, text, real) -> Any:
 def test_an_image_embedding_is_two_layers_over_the_mean_and_the_maximum_of_the_cells():
     cells = jax.random.normal(jax.random.key(0), (2, 3, 3, 5))
     module = heads.ImageEmbedding(CONFIG)
-    params = module.init(jax.random.key(2), cells)["params"]
+    params = jax.jit(module.init)(jax.random.key(2), cells)["params"]
     flat = np.asarray(cells).reshape(2, 9, 5)
     pooled = jnp.asarray(np.concatenate([flat.mean(1), flat.max(1)], axis=-1))
     mlp = layers.Mlp(CONFIG.head_width, CONFIG.embed_dim)
@@ -49,9 +51,35 @@ def test_an_image_embedding_is_two_layers_over_the_mean_and_the_maximum_of_the_c
 def test_an_image_embedding_does_not_depend_on_where_a_cell_lies():
     cells = jax.random.normal(jax.random.key(0), (1, 3, 3, 5))
     module = heads.ImageEmbedding(CONFIG)
-    params = module.init(jax.random.key(2), cells)["params"]
+    params = jax.jit(module.init)(jax.random.key(2), cells)["params"]
     mirrored = apply(module, params, cells[:, ::-1, ::-1])
     np.testing.assert_allclose(apply(module, params, cells), mirrored, atol=TOLERANCE)
+
+
+def test_the_gradient_of_a_maximum_goes_to_the_first_cell_that_has_it():
+    cells = jnp.array([[[[1.0, 5.0], [3.0, 5.0]], [[3.0, -1.0], [2.0, 0.0]]]])
+    np.testing.assert_array_equal(heads.largest(cells), [[3.0, 5.0]])
+    expected = np.zeros(cells.shape)
+    expected[0, 0, 1, 0], expected[0, 0, 0, 1] = 7.0, -2.0
+    got = jax.grad(lambda x: jnp.sum(heads.largest(x) * jnp.array([[7.0, -2.0]])))(cells)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_the_gradient_of_a_maximum_is_finite_however_its_cells_are_computed():
+    cells = jax.random.normal(jax.random.key(0), (8, 3, 3, 64))
+    scale, bias = jax.random.normal(jax.random.key(1), (2, 64))
+
+    def slope(maximum, level):
+        def loss(scale):
+            scaled = cells * scale[None, None, None] + bias[None, None, None]
+            return jnp.sum(jnp.sin(scaled.mean((1, 2)))) + jnp.sum(jnp.sin(maximum(scaled)))
+
+        compiler = jax.jit(jax.grad(loss)).lower(scale)
+        return compiler.compile({"xla_backend_optimization_level": level})(scale)
+
+    expected = slope(lambda x: x.max((1, 2)), 3)
+    np.testing.assert_allclose(slope(heads.largest, 3), expected, rtol=1e-4)
+    np.testing.assert_allclose(slope(heads.largest, 0), expected, rtol=1e-4)
 
 
 def test_a_text_embedding_has_unit_length_and_depends_on_every_real_token(tower_params, text):
@@ -87,7 +115,7 @@ def test_word_order_reaches_the_text_embedding(tower_params, text):
 def test_line_logits_are_one_dense_layer_with_a_class_more_than_the_charset():
     encoded = jax.random.normal(jax.random.key(0), (2, 3, CONFIG.width))
     module = heads.LineReader(CONFIG)
-    params = module.init(jax.random.key(1), encoded)["params"]
+    params = jax.jit(module.init)(jax.random.key(1), encoded)["params"]
     got = apply(module, params, encoded)
     assert got.shape == (2, 3, CONFIG.charset_size + 1)
     kernel, bias = (np.asarray(params["project"][name]) for name in ("kernel", "bias"))

@@ -28,7 +28,7 @@ def test_int8_activations_are_rounded_row_by_row_before_the_product():
 
 def test_int8_activations_of_an_mlp_are_rounded_before_both_layers():
     x = jax.random.normal(jax.random.key(0), (3, 8))
-    params = layers.Mlp(16, 4).init(jax.random.key(1), x)["params"]
+    params = jax.jit(layers.Mlp(16, 4).init)(jax.random.key(1), x)["params"]
     up, down = ({"params": params[name]} for name in ("up", "down"))
     hidden = layers.QuantDense(16).apply(up, fake_quant.fake_quant_rows(x))
     hidden = fake_quant.fake_quant_rows(jax.nn.gelu(hidden, approximate=True))

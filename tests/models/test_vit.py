@@ -1,5 +1,6 @@
 """How pictures and lines become tokens: by hand where it is cutting, against loops elsewhere."""
 
+import functools
 from typing import Any
 
 import hypothesis
@@ -17,6 +18,7 @@ CONFIG = config_lib.resolve(tiny.get_config()).model
 TOLERANCE = 1e-5  # float32, two orders of summation
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def apply(module, params, *arguments) -> Any:
     return module.apply({"params": params}, *arguments)
 
@@ -28,7 +30,7 @@ def line_tokens(params, lines) -> Any:
 @pytest.fixture(scope="module")
 def line_params():
     lines = jnp.zeros((1, CONFIG.line_height, CONFIG.line_width))
-    return vit.LineTokens(CONFIG).init(jax.random.key(0), lines)["params"]
+    return jax.jit(vit.LineTokens(CONFIG).init)(jax.random.key(0), lines)["params"]
 
 
 def test_a_picture_is_cut_into_patches_row_by_row():
@@ -76,7 +78,7 @@ def test_picture_tokens_are_merged_cells_projected_and_placed():
     module = vit.PictureTokens(CONFIG)
     grid, channels = CONFIG.stem_grid, CONFIG.stem_channels
     cells = jax.random.normal(jax.random.key(0), (2, grid, grid, channels))
-    params = module.init(jax.random.key(1), cells)["params"]
+    params = jax.jit(module.init)(jax.random.key(1), cells)["params"]
     got = apply(module, params, cells)
     assert got.shape == (2, CONFIG.grid**2, CONFIG.width)
     # The last token, by hand: the lower right four cells.
@@ -144,7 +146,7 @@ def test_an_even_ground_looks_alike_in_the_middle_and_at_the_edge(line_params):
 def test_the_encoder_itself_knows_no_order():
     module = vit.Encoder(CONFIG)
     x = jax.random.normal(jax.random.key(0), (1, 5, CONFIG.width))
-    params = module.init(jax.random.key(1), x)["params"]
+    params = jax.jit(module.init)(jax.random.key(1), x)["params"]
     order = jnp.array([3, 1, 4, 0, 2])
     got = apply(module, params, x[:, order])
     np.testing.assert_allclose(got, apply(module, params, x)[:, order], atol=TOLERANCE)
