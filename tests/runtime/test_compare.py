@@ -36,6 +36,7 @@ def tapped(made):
 
 
 @pytest.mark.export
+@pytest.mark.slow
 def test_the_file_of_a_bundle_agrees_with_jax_and_the_report_is_written(made, tapped, tmp_path):
     measured = tapped[0]
     parity.check(measured)
@@ -52,6 +53,7 @@ def test_the_file_of_a_bundle_agrees_with_jax_and_the_report_is_written(made, ta
 
 
 @pytest.mark.export
+@pytest.mark.slow
 def test_a_layer_with_a_wrong_scale_is_named(made, tapped, monkeypatch):
     path = "decoder/block_1/mlp/up/kernel"
     right = made.bundle.coded[path]
