@@ -10,6 +10,7 @@ from mmllm.export import taps
 from tests import tiny_bundle
 
 CONFIG = tiny_bundle.CONFIG
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
