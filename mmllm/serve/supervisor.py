@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +63,7 @@ class Worker:
         leave: Callable[[], None],
     ) -> None:
         self._share, self._leave, self._has_served = share, leave, False
+        self.killed = False
         self.started_s = time.monotonic()
         self.stopping_s: float | None = None
         self.process: SpawnProcess = context.Process(target=target, args=(*arguments, share))
@@ -91,8 +92,10 @@ class Worker:
         self._leave()
 
     def hangs(self, bounds: Bounds) -> bool:
-        """Whether it is over one of its bounds."""
+        """Whether it lives over one of its bounds, and was not yet killed for it."""
         now = time.monotonic()
+        if self.killed or not self.process.is_alive():
+            return False
         if self.stopping_s is not None:
             return now - self.stopping_s > bounds.stop_s
         if not self._share.beaten_s:
@@ -143,7 +146,7 @@ class Supervisor:
       make: starts a worker.
       count: of workers.
       bounds: how long it waits for one.
-      report: prints one line.
+      report: prints one line; to standard error unless given.
       refuse: closes the supervisor's copy of the socket; the workers close theirs in the drain.
     """
 
@@ -152,10 +155,10 @@ class Supervisor:
         make: Callable[[], Worker],
         count: int,
         bounds: Bounds | None = None,
-        report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        report: Callable[[str], None] | None = None,
         refuse: Callable[[], None] = lambda: None,
     ) -> None:
-        self._make, self._bounds, self._report = make, bounds or Bounds(), report
+        self._make, self._bounds, self._report = make, bounds or Bounds(), report or _say
         self._refuse = refuse
         self._places = [Place() for _ in range(count)]
         self._leaving: list[Worker] = []
@@ -265,7 +268,7 @@ class Supervisor:
             )
 
     def _lives(self, worker: Worker) -> bool:
-        if worker.process.is_alive() and worker.hangs(self._bounds):
+        if worker.hangs(self._bounds):
             self._kill(worker, "does not answer")
         if worker.process.is_alive():
             return True
@@ -274,9 +277,10 @@ class Supervisor:
         return False
 
     def _kill(self, worker: Worker, why: str) -> None:
-        self._report(f"mmllm: worker {worker.process.pid} {why}: killed")
+        """Its end is seen, and counted, when it is next looked at."""
+        worker.killed = True
         worker.process.kill()
-        worker.process.join()
+        self._report(f"mmllm: worker {worker.process.pid} {why}: killed")
 
     def _stop(self) -> bool:
         """Drains every worker; whether none had to be killed. A second signal kills."""
@@ -284,16 +288,15 @@ class Supervisor:
         for worker in everyone:
             worker.stop()
         self._refuse()
-        clean = True
-        while everyone:
+        left = everyone
+        while left:
             impatient = any(number != signal.SIGHUP for number in self._signals)
-            for worker in everyone:
-                if worker.process.is_alive() and (impatient or worker.hangs(self._bounds)):
-                    self._kill(worker, "is not waited for" if impatient else "does not answer")
-                    clean = False
-            everyone = [worker for worker in everyone if self._lives(worker)]
+            for worker in left:
+                if impatient and not worker.killed and worker.process.is_alive():
+                    self._kill(worker, "is not waited for")
+            left = [worker for worker in left if self._lives(worker)]
             time.sleep(TICK_S / 2)
-        return clean
+        return not any(worker.killed for worker in everyone)
 
 
 def starter(
@@ -360,6 +363,11 @@ def metrics_folder() -> Iterator[Path]:
         if given is None:
             os.environ.pop(MULTIPROCESS_VARIABLE, None)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the service outlives the terminal that it was started from
+        print(line, file=sys.stderr, flush=True)
 
 
 def _forget(number: int | None) -> None:

@@ -197,6 +197,16 @@ def test_a_second_signal_does_not_wait():
         assert not is_alive(number)
 
 
+def test_a_service_whose_terminal_is_gone_goes_on():
+    with running(1) as toy:
+        assert toy.process.stderr is not None
+        toy.process.stderr.close()
+        first = toy.ask()
+        os.kill(first, signal.SIGKILL)
+        assert toy.someone_else(first)
+        assert toy.end(signal.SIGTERM)[0] == process.EXIT_OK
+
+
 def test_the_folder_of_metrics_starts_empty_and_goes(monkeypatch, tmp_path: Path):
     monkeypatch.delenv(supervisor.MULTIPROCESS_VARIABLE, raising=False)
     with supervisor.metrics_folder() as folder:
