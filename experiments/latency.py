@@ -3,7 +3,8 @@
 Command:  python -m experiments.latency [BUNDLE] (make bench-latency)
 Hardware: 2 CPU cores, otherwise idle.
 Time:     4 minutes.
-Writes:   experiments/results/latency.json
+Writes:   experiments/results/latency.json; with --out another file, so that what another processor
+          took stays in the table
 
 All three files run in one process, one call of each in turn, so that what else the machine does
 meets them alike. Then each layer runs by itself, to see where the time goes. No phone was at hand:
@@ -166,6 +167,9 @@ def main() -> None:
         "bundle", type=Path, nargs="?", default=model_lib.locate("nano"), help="a quantized bundle"
     )
     parser.add_argument("--runs", type=int, default=RUNS, help="calls a median (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=runner.RESULTS / "latency.json", help="the result (JSON)"
+    )
     args = parser.parse_args()
     bundle = bundle_lib.load(args.bundle)
     if not bundle.coded:
@@ -180,7 +184,8 @@ def main() -> None:
         print(row["layer"], row["milliseconds"])
     digest = hashlib.sha256(made["bundle"]).hexdigest()
     fields = {"runs": args.runs, "bytes": sizes, "sha256": digest, "rows": rows, "layers": layers}
-    print("written:", runner.write("latency", bundle.config, fields, bundle.manifest["name"]))
+    name = bundle.manifest["name"]
+    print("written:", runner.write("latency", bundle.config, fields, name, args.out))
 
 
 if __name__ == "__main__":

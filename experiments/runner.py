@@ -27,14 +27,21 @@ def lock(path: Path) -> Iterator[None]:
         yield
 
 
-def write(kind: str, config: Any, fields: dict[str, Any], name: str | None = None) -> Path:
+def write(
+    kind: str,
+    config: Any,
+    fields: dict[str, Any],
+    name: str | None = None,
+    path: Path | None = None,
+) -> Path:
     """Writes a full run's result with where it comes from.
 
     Args:
-      kind: names the file.
+      kind: of result.
       config: what was measured, a whole config or the sizes of a bundle's model.
       fields: the figures.
       name: of the model, where the config has none.
+      path: of the file; named by its kind unless given.
 
     Returns:
       The file.
@@ -47,7 +54,7 @@ def write(kind: str, config: Any, fields: dict[str, Any], name: str | None = Non
         **provenance.record(),
         **fields,
     }
-    path = RESULTS / f"{kind}.json"
+    path = path or RESULTS / f"{kind}.json"
     with paths.written_whole(path) as partial:
         partial.write_text(json.dumps(result, indent=1) + "\n")
     return path

@@ -239,24 +239,29 @@ def _on(result: Result | None) -> str:
 
 
 def latency_table(results: Sequence[Result]) -> str:
-    """README and PAPER: milliseconds of each stage in LiteRT."""
-    result = latest(results, "latency")
+    """README and PAPER: milliseconds of each stage in LiteRT, and the gain on other processors."""
+    timed = [result for result in results if result["kind"] == "latency"][::-1]
+    gains = [
+        {(row["stage"], row["threads"]): f"{row['speedup']['bundle']:.2f}" for row in each["rows"]}
+        for each in timed
+    ]
     rows = [
         (
             row["stage"],
             str(row["threads"]),
             *(f"{row['milliseconds'][file]:.2f}" for file in ("float32", "int8", "bundle")),
-            f"{row['speedup']['bundle']:.2f}",
+            *(gain.get((row["stage"], row["threads"]), tables.DASH) for gain in gains),
         )
-        for row in (result["rows"] if result else ())
+        for row in (timed[0]["rows"] if timed else ())
     ]
     header = (
-        f"stage{_on(result)}",
+        f"stage{_on(timed[0] if timed else None)}",
         "threads",
         "float32 ms",
         "int8 ms",
         "as shipped ms",
         "times faster",
+        *(f"on {each['device']['processor']}" for each in timed[1:]),
     )
     return tables.markdown(header, rows)
 

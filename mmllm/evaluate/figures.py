@@ -13,7 +13,7 @@ INK, MODEL, BASELINE = "#333333", "#2b6cb0", "#c9c9c9"
 SMOOTHING = 0.9
 LOSS_PREFIX = "loss/"
 LABEL_GAP = 0.033  # of the axis: the height of a label
-NEAR = 0.9  # a column of dots this near to the crowded one shares its labels' margin
+NEAR = 1.12  # of neighbouring sizes: the labels of both share a column
 TURNS = 200  # of moving labels apart
 
 
@@ -74,7 +74,7 @@ def draw_quantization(result: Mapping[str, Any], path: Path) -> None:
       path: PNG to write.
     """
     plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in result["rows"]:
         found.setdefault(row["row"], []).append(row)
@@ -94,17 +94,16 @@ def draw_quantization(result: Mapping[str, Any], path: Path) -> None:
     axes.margins(x=0.25)
     bottom, top = axes.get_ylim()
     crowded = max(columns, key=lambda size: len(columns[size]))
-    near = [size for size in columns if NEAR * crowded < size < crowded]
-    joined = [label for size in (crowded, *near) for label in columns.pop(size)]
-    columns[min([crowded, *near])] = joined  # beside the leftmost dot
-    for size, labels in columns.items():
+    for sizes in _columns(sorted(columns), crowded):
+        left = sizes[-1] <= crowded  # towards the margin, beside the leftmost dot
+        beside = sizes[0] * 0.95 if left else sizes[-1] * 1.05
+        labels = [label for size in sizes for label in columns[size]]
         heights = _apart([mean for _, _, mean in labels], LABEL_GAP * (top - bottom))
-        left = size <= crowded  # towards the margin
         for (name, x, mean), height in zip(labels, heights, strict=True):
             axes.annotate(
                 name,
                 (x / 1e6, mean),
-                xytext=(size / 1e6 * (0.95 if left else 1.05), height),
+                xytext=(beside / 1e6, height),
                 fontsize=7,
                 va="center",
                 ha="right" if left else "left",
@@ -112,6 +111,17 @@ def draw_quantization(result: Mapping[str, Any], path: Path) -> None:
             )
     _save(figure, path)
     plt.close(figure)
+
+
+def _columns(sizes: Sequence[int], crowded: int) -> list[list[int]]:
+    """Sizes, ascending, whose labels share a column: neighbours on one side of the crowded one."""
+    found = [[sizes[0]]]
+    for before, size in itertools.pairwise(sizes):
+        if size < before * NEAR and (size <= crowded or before > crowded):
+            found[-1].append(size)
+        else:
+            found.append([size])
+    return found
 
 
 def _apart(heights: Sequence[float], gap: float) -> list[float]:

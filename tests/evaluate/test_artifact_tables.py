@@ -119,6 +119,11 @@ def test_times_and_starts():
     table = artifact_tables.latency_table([{"kind": "latency", "rows": [timed], **TIMED_ON}])
     assert table.startswith("| stage (Example 7) | threads |")
     assert table.splitlines()[-1] == "| prefill | 1 | 2.00 | 1.50 | 1.00 | 2.00 |"
+    other = {"kind": "latency", "rows": [timed | {"speedup": {"bundle": 1.5}}]}
+    older = other | {"device": {"processor": "Example 6"}}
+    table = artifact_tables.latency_table([older, {**other, "rows": [timed], **TIMED_ON}])
+    assert table.splitlines()[0].endswith("| times faster | on Example 6 |")
+    assert table.splitlines()[-1] == "| prefill | 1 | 2.00 | 1.50 | 1.00 | 2.00 | 1.50 |"
     start = {"what": "first caption", "seconds": 0.41, "megabytes": 93.2}
     table = artifact_tables.start_table([{"kind": "artifact", "start": [start], **TIMED_ON}])
     assert table.splitlines()[-1] == "| first caption | 0.41 | 93 |"

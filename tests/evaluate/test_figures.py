@@ -78,7 +78,16 @@ def test_quantized_rows_are_drawn(tmp_path: Path):
     path = tmp_path / "quantization.png"
     figures.draw_quantization({"rows": rows}, path)
     with Image.open(path) as image:
-        assert image.size == (840, 504)
+        assert image.size == (840, 600)
+
+
+def test_neighbouring_sizes_share_a_column_of_labels_on_one_side_of_the_crowded_one():
+    assert figures._columns([399, 452, 483, 488, 492, 526, 829, 830], 488) == [
+        [399],
+        [452, 483, 488],
+        [492, 526],
+        [829, 830],
+    ]
 
 
 def test_labels_are_moved_apart_and_lonely_ones_stay():
