@@ -14,11 +14,11 @@ def get_config() -> ConfigDict:
     cfg.seed = 0
 
     model = cfg.model = ConfigDict()
-    # Stem: "efficientnet_lite0" (pretrained, frozen) | "patch" (reshape + dense).
-    model.stem = "efficientnet_lite0"
-    model.tap = "7x7x320"  # where the convolutional stem is read: "7x7x320" | "14x14x112"
-    model.patch = 16  # side of a patch in pixels, for the patch stem
-    model.merge = 2  # stem cells merged per side into one encoder token: 7x7 -> 4x4
+    # Backbone: "efficientnet_lite0" (pretrained, frozen) | "patch" (reshape + dense).
+    model.backbone = "efficientnet_lite0"
+    model.level = "7x7x320"  # where the convolutional backbone is read: "7x7x320" | "14x14x112"
+    model.patch = 16  # side of a patch in pixels, for the patch backbone
+    model.merge = 2  # backbone features merged per side into one encoder token: 7x7 -> 4x4
     model.image_side = 224  # pixels, square
     model.line_height = 32  # pixels
     model.line_width = 256  # pixels
@@ -30,16 +30,16 @@ def get_config() -> ConfigDict:
     model.encoder_blocks = 3
     model.decoder_blocks = 3
     model.text_blocks = 1  # blocks of the text tower
-    model.head_width = 640  # hidden width between stem features and image embedding
+    model.head_width = 640  # hidden width between backbone features and image embedding
     model.embed_dim = 256  # shared image/text embedding
     model.vocab_size = 8000  # SentencePiece pieces, task and location tokens included
     model.max_text = 64  # text tokens the decoder can hold: prompt and answer together
     model.charset_size = 95  # characters the line reader knows (printable ASCII)
     # Inputs of linear layers: "float" | "int8", rounded row by row | "int8_static", by one range a
-    # layer, found by calibration; the stem's then stay rounded row by row.
+    # layer, found by calibration; the backbone's then stay rounded row by row.
     model.activations = "float"
-    model.float_blocks = 0  # first blocks of the stem whose inputs stay float all the same
-    model.feature_dropout = 0.25  # share of stem channels dropped per picture in training
+    model.float_blocks = 0  # first blocks of the backbone whose inputs stay float all the same
+    model.feature_dropout = 0.25  # share of backbone channels dropped per picture in training
 
     data = cfg.data = ConfigDict()
     data.emoji_views = 8  # augmented views cached per picture, besides the plain one
@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
     mix.emoji = 16
     mix.stamps = 4
     mix.names = 128  # more emoji and stamps, by their embedding alone: no encoder, so cheap
-    mix.spoken = 32  # names without a picture: captions said from the bank's vectors
+    mix.spoken = 32  # names without a picture: captions said from the prototypes's vectors
     mix.composites = 6  # composite pictures with their captions
     mix.composites_vqa = 32
     mix.easy_vqa = 12
@@ -71,18 +71,18 @@ def get_config() -> ConfigDict:
     loss = cfg.loss = ConfigDict()
     loss.caption = 1.0
     loss.name = 1.0  # captions from the image embedding alone
-    loss.spoken = 1.0  # captions from the bank's vectors
+    loss.spoken = 1.0  # captions from the prototypes's vectors
     loss.spoken_noise = 2.0  # most noise on such a vector, of length 1
     loss.vqa = 2.0
     loss.retrieval = 1.0
     loss.lines = 2.0
-    loss.text_caption = 2.0  # text tower against the caption bank
+    loss.text_caption = 2.0  # text tower against the caption prototypes
     loss.text_teacher = 2.0  # text tower against the sentence teacher on dictionary words
     loss.residual_keep = 0.75  # chance that a caption keeps its free residual in a step
 
-    # The stem's last blocks, tuned on the names of emoji and stamps before its cells are cached.
+    # The backbone's last blocks, tuned on the names of emoji and stamps before its features are cached.
     tune = cfg.tune = ConfigDict()
-    tune.steps = 0  # 0 leaves the stem as ImageNet left it
+    tune.steps = 0  # 0 leaves the backbone as ImageNet left it
     tune.head_steps = 1_500  # steps of the image embedding alone before that
     tune.batch = 64  # pictures a step
     tune.learning_rate = 3e-4  # peak
@@ -101,7 +101,7 @@ def get_config() -> ConfigDict:
     train.mesh_model = 1  # devices along the width
     train.prefetch = 4  # batches built ahead
 
-    # The text tower alone, against the finished bank, after the last step.
+    # The text tower alone, against the finished prototypes, after the last step.
     align = cfg.align = ConfigDict()
     align.steps = 0  # 0 leaves the tower as the run left it
     align.batch = 512  # texts a step: half captions, half dictionary words
@@ -113,7 +113,9 @@ def get_config() -> ConfigDict:
     quant.start = ""  # the float run: its folder, or its name in <data folder>/runs; "": none
     quant.rules = ()  # "PATTERN GRID [SCALE]": the first that matches a parameter's path decides
     quant.scale_start = "mse"  # first scales: "mse" | "rms" | "absmean"
-    quant.stem_steps = 0  # steps that train the stem's end with weights below 8 bits; 0: they round
+    quant.backbone_steps = (
+        0  # steps that train the backbone's end with weights below 8 bits; 0: they round
+    )
     quant.share = 1.0  # of the steps: the last ones round, those before train on in float
     quant.scale_rate = 0.1  # learning rate of learned scales over that of the weights
     quant.freeze_from = (

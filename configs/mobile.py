@@ -13,7 +13,7 @@ from configs import base
 def get_config() -> ConfigDict:
     cfg = base.get_config()
     cfg.name = "mobile"
-    cfg.model.tap = "14x14x112"
+    cfg.model.level = "14x14x112"
     cfg.model.width = 640
     cfg.model.heads = 10
     cfg.model.kv_heads = 5

@@ -14,7 +14,7 @@ from configs import base
 def get_config() -> ConfigDict:
     cfg = base.get_config()
     cfg.name = "tiny"
-    cfg.model.stem = "patch"
+    cfg.model.backbone = "patch"
     cfg.model.image_side = 32
     cfg.model.patch = 8
     cfg.model.line_height = 8

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from experiments import runner
+from mmllm import bundle as bundle_lib
+from mmllm.bundle import sizes
 from mmllm.data import sources
 from mmllm.evaluate import corpus
 from mmllm.export import budget, litert, parity
-from mmllm.export import bundle as bundle_lib
-from mmllm.models import size
 from mmllm.runtime import compare, demo, model
 
 PICTURES, LINES = 160, 32
@@ -56,8 +56,8 @@ def explained(file: bytes) -> list[dict[str, Any]]:
     """The rows of the budget, and how many times smaller packed weights are than in float32."""
     rows = []
     for row in budget.of_file(file)["rows"]:
-        packed = row["type"] in ("INT2", "INT4", "INT8") and row["part"] in size.CLASSES.values()
-        packed = packed or (row["part"], row["type"]) == ("pretrained stem", "INT8")
+        packed = row["type"] in ("INT2", "INT4", "INT8") and row["part"] in sizes.CLASSES.values()
+        packed = packed or (row["part"], row["type"]) == ("pretrained backbone", "INT8")
         whole = FLOAT_BYTES * row["weights"]
         rows.append({**row, "times": round(whole / row["bytes"], 2) if packed else None})
     return rows

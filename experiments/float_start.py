@@ -2,7 +2,7 @@
 
 Command:  python -m experiments.float_start
 Hardware: 2 CPU cores; needs the built corpora.
-Time:     35 minutes to cache stem cells, 5 to fit the caption bank.
+Time:     35 minutes to cache backbone features, 5 to fit the caption prototypes.
 Writes:   <data folder>/runs/nano, as configs/nano.py would in two hours and a half; a run of that
           name that was trained here stays.
 
@@ -16,8 +16,8 @@ from experiments import runner
 from mmllm.common import config as config_lib
 from mmllm.common import paths
 from mmllm.common.config import Config
-from mmllm.export import to_run
 from mmllm.train import checkpoint
+from mmllm.train import regain as regain_lib
 
 BUNDLE = Path(__file__).parent / "nano_start"
 
@@ -33,7 +33,7 @@ def regain() -> Path:
 def _regained(config: Config, workdir: Path) -> Path:
     if checkpoint.latest_step(workdir / checkpoint.FOLDER):
         return workdir
-    return to_run.regain(BUNDLE, config, workdir)
+    return regain_lib.regain(BUNDLE, config, workdir)
 
 
 if __name__ == "__main__":

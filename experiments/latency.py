@@ -26,8 +26,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from experiments import runner
+from mmllm import bundle as bundle_lib
 from mmllm.common.config import ModelConfig
-from mmllm.export import bundle as bundle_lib
 from mmllm.export import litert, parity, taps
 from mmllm.quant import tree
 from mmllm.quant.coded import Coded

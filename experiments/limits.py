@@ -5,7 +5,7 @@ Hardware: 2 CPU cores; needs the float run that the shipped bundle came from, an
 Time:     3 minutes.
 Writes:   experiments/results/limits.json
 
-The bank's vectors, which training compares pictures with, stand in for the text tower, and a true
+The prototypes's vectors, which training compares pictures with, stand in for the text tower, and a true
 name's vector for a picture: what a part put in its place gains, the part itself loses.
 """
 
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import runner
+from mmllm import bundle as bundle_lib
 from mmllm import models
 from mmllm.common import config as config_lib
 from mmllm.common import paths
@@ -28,12 +29,11 @@ from mmllm.evaluate import benchmark, tasks
 from mmllm.evaluate import corpus as corpus_lib
 from mmllm.evaluate.metrics import vqa
 from mmllm.evaluate.metrics.estimate import mean
-from mmllm.export import bundle as bundle_lib
 from mmllm.export import from_run
 from mmllm.runtime import decode, prompts
 from mmllm.runtime import model as runtime
-from mmllm.train import bank as bank_lib
-from mmllm.train import cache, caption_bank, checkpoint, teacher
+from mmllm.train import cache, checkpoint, prototype_texts, teacher
+from mmllm.train import prototypes as prototypes_lib
 
 SHAPES = {"circle", "rectangle", "triangle"}
 NEGATIONS = {"not", "no"}
@@ -82,7 +82,7 @@ class Named(benchmark.BuiltSplits):
 
 
 class Limits:
-    """A float model, the bank it was trained with, and the benchmark's splits."""
+    """A float model, the prototypes it was trained with, and the benchmark's splits."""
 
     def __init__(self, run: Path, config: config_lib.Config, folder: Path) -> None:
         bundle = bundle_lib.load(from_run.save(run, folder / "nano_float"))
@@ -93,10 +93,12 @@ class Limits:
         records = sources.load("emoji", "train", images=False)
         names = [corpus_lib.names(corpus_lib.captions(record))[0] for record in records]
         self.place = dict(zip(names, texts["emoji_label"].tolist(), strict=True))
-        bank_teacher = jnp.asarray(texts["bank_teacher"], jnp.float32)
-        self._bank_params = params["bank"]
-        self._bank = bank_lib.CaptionBank(len(bank_teacher), config.model.embed_dim)
-        self._vectors = np.asarray(bank_lib.vectors(self._bank_params, bank_teacher))
+        prototype_sentences = jnp.asarray(texts["prototype_sentences"], jnp.float32)
+        self._prototype_params = params["prototypes"]
+        self._bank = prototypes_lib.TextPrototypes(len(prototype_sentences), config.model.embed_dim)
+        self._vectors = np.asarray(
+            prototypes_lib.vectors(self._prototype_params, prototype_sentences)
+        )
         self._teacher = teacher.SentenceTeacher.load()
         unseen = sources.load("emoji", "concept_out", images=False)
         self._keywords = {
@@ -105,7 +107,7 @@ class Limits:
         }
 
     def vectors(self, names: Sequence[str]) -> np.ndarray:
-        """The bank's own vectors of known names."""
+        """The prototypes's own vectors of known names."""
         return self._vectors[[self.place[name] for name in names]]
 
     def mapped(self, names: Sequence[str]) -> np.ndarray:
@@ -113,12 +115,12 @@ class Limits:
         return self._map(np.asarray(self._teacher.embed(list(names))))
 
     def explained(self, names: Sequence[str]) -> np.ndarray:
-        """The same of "name" and "name: keywords", as the bank knows its captions."""
+        """The same of "name" and "name: keywords", as the prototypes knows its captions."""
         pairs = [(name, self._keywords[name]) for name in names]
-        return self._map(caption_bank.mean_embedding(self._teacher, pairs))
+        return self._map(prototype_texts.mean_embedding(self._teacher, pairs))
 
     def _map(self, sentences: np.ndarray) -> np.ndarray:
-        params = {"params": self._bank_params}
+        params = {"params": self._prototype_params}
         return np.asarray(self._bank.apply(params, jnp.asarray(sentences), method="words"))
 
     def name_prefix(self, embedding: np.ndarray) -> np.ndarray:
@@ -136,7 +138,7 @@ class Limits:
         rows = []
         for row, part, texts in (
             (benchmark.ROWS[0], "text tower", None),
-            (benchmark.ROWS[0], "bank's vectors", self.vectors),
+            (benchmark.ROWS[0], "prototypes's vectors", self.vectors),
             (benchmark.ROWS[1], "text tower", None),
             (benchmark.ROWS[1], "sentence map of the name", self.mapped),
             (benchmark.ROWS[1], "sentence map of name and keywords", self.explained),

@@ -1,13 +1,13 @@
-"""What limits the search for names: views, artists, and whether the stem is tuned.
+"""What limits the search for names: views, artists, and whether the backbone is tuned.
 
 Command:  python -m experiments.name_search
 Hardware: 2 CPU cores; needs the training cache of configs/nano.py.
 Time:     about 20 minutes, by its first rows: it has not run to its end yet.
 Writes:   experiments/results/name_search.json
 
-Each row trains the image embedding alone (pooled stem features, two dense layers and the bank of
+Each row trains the image embedding alone (pooled backbone features, two dense layers and the prototypes of
 captions) and searches as `mmllm bench` does: drawings by unseen artists among 400
-names, drawings of unseen names among all of those. Known names are the bank's own vectors, unknown
+names, drawings of unseen names among all of those. Known names are the prototypes's own vectors, unknown
 ones their mapped sentence embeddings, so the text tower has no part in it.
 """
 
@@ -27,8 +27,10 @@ from mmllm.data import images, sources, splits
 from mmllm.evaluate import benchmark, tasks
 from mmllm.evaluate import corpus as corpus_lib
 from mmllm.models import mmllm as model_lib
-from mmllm.train import bank as bank_lib
-from mmllm.train import cache, frozen_stem, stem_cells, teacher, tune_stem
+from mmllm.train import backbone as backbone_lib
+from mmllm.train import cache, teacher, tune_backbone
+from mmllm.train import features as features_lib
+from mmllm.train import prototypes as prototypes_lib
 
 ARTISTS = ("google", "twitter", "microsoft", "joypixels", "mozilla")
 METRICS = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")
@@ -37,7 +39,7 @@ SEEN, UNSEEN = benchmark.ROWS[:2]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One change: how many cached views, whose drawings, and which stem."""
+    """One change: how many cached views, whose drawings, and which backbone."""
 
     name: str
     views: int
@@ -61,10 +63,10 @@ def rows(views: int) -> list[Row]:
 
 @dataclasses.dataclass(frozen=True)
 class Searcher:
-    """Embedding and bank as something the benchmark can measure."""
+    """Embedding and prototypes as something the benchmark can measure."""
 
     config: config_lib.Config
-    stem: stem_cells.Function
+    backbone: features_lib.Function
     params: Params
     vectors: np.ndarray
     place: dict[str, int]
@@ -72,11 +74,11 @@ class Searcher:
     def embed_images(self, pictures: Sequence[Any]) -> np.ndarray:
         side = self.config.model.image_side
         pixels = np.stack([images.to_square(picture, side) for picture in pictures])
-        parts = [self.stem(part) for _, part in stem_cells.in_batches(pixels)]
-        held = {name: self.params[name] for name in ("stem_affine", "image_embedding")}
+        parts = [self.backbone(part) for _, part in features_lib.in_batches(pixels)]
+        held = {name: self.params[name] for name in ("feature_affine", "image_embedding")}
         model = model_lib.build(self.config.model)
-        cells = np.concatenate(parts).astype(np.float32)
-        return np.asarray(model.apply({"params": held}, cells, method="embed_cells"))
+        features = np.concatenate(parts).astype(np.float32)
+        return np.asarray(model.apply({"params": held}, features, method="embed_features"))
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         return self.vectors[[self.place[text] for text in texts]]
@@ -90,11 +92,14 @@ class Search:
         texts = np.load(self.folder / cache.TEXTS)
         records = sources.load("emoji", "train", images=False)
         self.artists = np.array([splits.artist_of(str(record["family"])) for record in records])
-        self.label, self.teacher = texts["emoji_label"], texts["bank_teacher"].astype(np.float32)
+        self.label, self.teacher = (
+            texts["emoji_label"],
+            texts["prototype_sentences"].astype(np.float32),
+        )
         self.weight = np.load(self.folder / "emoji_captions.npz")["weight"]
         names = [corpus_lib.names(corpus_lib.captions(record))[0] for record in records]
         self.place = dict(zip(names, self.label.tolist(), strict=True))
-        self.trunk = [
+        self.frozen = [
             np.load(self.folder / f"emoji_trunk_{view}.npy", mmap_mode="r")
             for view in range(config.data.emoji_views + 1)
         ]
@@ -104,41 +109,43 @@ class Search:
         self.sentences = np.asarray(teacher.SentenceTeacher.load().embed(unseen))
         first = len(self.teacher)
         self.place |= {name: first + row for row, name in enumerate(unseen)}
-        self._cells: dict[bool, list[np.ndarray]] = {}
+        self._features: dict[bool, list[np.ndarray]] = {}
 
-    def stem(self, *, tuned: bool) -> Params:
-        if tuned and (stem := frozen_stem.params(self.config, self.folder)) is not None:
-            return stem
-        return frozen_stem.pretrained(self.config)
+    def backbone(self, *, tuned: bool) -> Params:
+        if tuned and (backbone := backbone_lib.params(self.config, self.folder)) is not None:
+            return backbone
+        return backbone_lib.pretrained(self.config)
 
-    def cells(self, *, tuned: bool) -> list[np.ndarray]:
-        """Stem cells of every view, kept for the next row of the same stem."""
-        if tuned not in self._cells:
-            tap = self.config.model.tap
-            tail = stem_cells.part_function(self.stem(tuned=tuned), tap=tap, entry=tune_stem.TRUNK)
-            self._cells = {}  # one stem's cells fill two gigabytes
-            self._cells[tuned] = [
-                np.concatenate([tail(part) for _, part in stem_cells.in_batches(view)])
-                for view in self.trunk
+    def features(self, *, tuned: bool) -> list[np.ndarray]:
+        """Backbone features of every view, kept for the next row of the same backbone."""
+        if tuned not in self._features:
+            level = self.config.model.level
+            trainable = features_lib.part_function(
+                self.backbone(tuned=tuned), level=level, entry=tune_backbone.FROZEN_LEVEL
+            )
+            self._features = {}  # one backbone's features fill two gigabytes
+            self._features[tuned] = [
+                np.concatenate([trainable(part) for _, part in features_lib.in_batches(view)])
+                for view in self.frozen
             ]
-        return self._cells[tuned]
+        return self._features[tuned]
 
     def measure(self, row: Row) -> tuple[int, dict[str, Any]]:
         """Trains a row's embedding and searches with it; first, how many drawings it saw."""
-        stem = self.stem(tuned=row.tuned)
+        backbone = self.backbone(tuned=row.tuned)
         drawn = np.isin(self.artists, row.artists)
-        views = self.cells(tuned=row.tuned)[: row.views]
-        named = tune_stem.Named(views, self.label, self.weight * drawn)
-        affine = stem_cells.channel_statistics(views[0])
-        params = tune_stem.init_params(self.config, stem, affine, self.teacher)
-        params = tune_stem.train_head(self.config, params, [named], self.teacher)
-        bank = bank_lib.CaptionBank(len(self.teacher), self.config.model.embed_dim)
-        known = bank_lib.vectors(params["bank"], jnp.asarray(self.teacher))
-        mapped: Any = bank.apply(
-            {"params": params["bank"]}, jnp.asarray(self.sentences), method="words"
+        views = self.features(tuned=row.tuned)[: row.views]
+        named = tune_backbone.Named(views, self.label, self.weight * drawn)
+        affine = features_lib.channel_statistics(views[0])
+        params = tune_backbone.init_params(self.config, backbone, affine, self.teacher)
+        params = tune_backbone.train_head(self.config, params, [named], self.teacher)
+        prototypes = prototypes_lib.TextPrototypes(len(self.teacher), self.config.model.embed_dim)
+        known = prototypes_lib.vectors(params["prototypes"], jnp.asarray(self.teacher))
+        mapped: Any = prototypes.apply(
+            {"params": params["prototypes"]}, jnp.asarray(self.sentences), method="words"
         )
         vectors = np.concatenate([known, mapped])
-        whole = stem_cells.stem_function(self.config, stem)
+        whole = features_lib.feature_function(self.config, backbone)
         model: Any = Searcher(self.config, whole, params, vectors, self.place)
         scores = {}
         for test, names in ((SEEN, METRICS), (UNSEEN, METRICS[:1])):
@@ -151,7 +158,7 @@ def main() -> None:
     """Measures every row and writes the result."""
     config = config_lib.resolve(nano.get_config())
     search, measured = Search(config), []
-    for row in rows(len(search.trunk)):
+    for row in rows(len(search.frozen)):
         drawings, scores = search.measure(row)
         measured.append({"name": row.name, "pictures": drawings, "metrics": scores})
         print(row.name, {name: round(score["value"], 3) for name, score in scores.items()})

@@ -3,7 +3,7 @@
 Command:  python -m experiments.quantization [--rows ROW ...] [--seeds N ...] [--smoke]
 Hardware: 2 CPU cores; needs the built corpora. The float run is regained (float_start.py); rows of
           half the parameters need configs/nano_half.py trained.
-Time:     40 minutes to cache, 5 more for each other stem, 5 to 7 a row and seed.
+Time:     40 minutes to cache, 5 more for each other backbone, 5 to 7 a row and seed.
 Writes:   experiments/results/quantization.json, a row at a time: finished rows are kept; and
           experiments/figures/quantization.png. Several may run at once, each with rows of its own.
 
@@ -26,6 +26,7 @@ import numpy as np
 
 from configs.quant import ablation
 from experiments import float_start, runner
+from mmllm import bundle
 from mmllm.common import config as config_lib
 from mmllm.common import paths, tensors
 from mmllm.common.config import Config
@@ -33,7 +34,7 @@ from mmllm.common.types import Params
 from mmllm.data import pipeline, sources, synthetic
 from mmllm.evaluate import benchmark, figures, provenance
 from mmllm.evaluate.tasks import Row
-from mmllm.export import bundle, from_run
+from mmllm.export import from_run
 from mmllm.quant import tree
 from mmllm.runtime.model import MobileMultiModalLLM
 from mmllm.train import cache, calibrate, checkpoint, loop, stages
@@ -210,8 +211,8 @@ def smoke() -> None:
     """Two rows, two steps each, on generated arrays: nothing is measured and nothing written."""
     for row in ("int2", "float"):
         config = config_of(row, 0)
-        model = dataclasses.replace(config.model, stem="patch", image_side=64, vocab_size=512)
-        rules = tuple(rule for rule in config.quant.rules if not rule.startswith("stem/"))
+        model = dataclasses.replace(config.model, backbone="patch", image_side=64, vocab_size=512)
+        rules = tuple(rule for rule in config.quant.rules if not rule.startswith("backbone/"))
         config = dataclasses.replace(
             config,
             model=model,
@@ -221,7 +222,7 @@ def smoke() -> None:
             train=dataclasses.replace(config.train, steps=2, warmup_steps=1),
         )
         arrays = synthetic.training_arrays(config)
-        teacher = state_lib.init_state(config, synthetic.BANK).params
+        teacher = state_lib.init_state(config, synthetic.CAPTIONS).params
         with tempfile.TemporaryDirectory() as folder:
             loop.train(config, arrays, Path(folder) / "run", teacher=teacher)
 

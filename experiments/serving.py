@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import runner, service_process
-from mmllm.export import bundle as bundle_lib
+from mmllm import bundle as bundle_lib
 from mmllm.runtime import model as model_lib
 
 ROOT = Path(__file__).parents[1]

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import companions, runner, service_process, serving_load
-from mmllm.export import bundle as bundle_lib
+from mmllm import bundle as bundle_lib
 from mmllm.runtime import model as model_lib
 
 CLIENTS = 8

@@ -21,7 +21,7 @@ from urllib import parse
 import numpy as np
 
 from experiments import runner, service_process, serving_load
-from mmllm.export import bundle as bundle_lib
+from mmllm import bundle as bundle_lib
 from mmllm.runtime import model as model_lib
 
 SAMPLE_S = 5.0

@@ -19,10 +19,10 @@ import numpy as np
 from experiments import runner
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import bank as bank_lib
+from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import state, step
 
-BANK = 2100
+CAPTIONS = 2100
 MATRIX = 2048
 
 
@@ -46,13 +46,13 @@ def matmul_peak() -> float:
 def measure(config: config_lib.Config, repeats: int) -> dict[str, float]:
     """Median step time, examples/s, GFLOP a step as XLA counts them, and the share of the peak."""
     batch = next(pipeline.batches(config, synthetic.training_arrays(config)))
-    bank = np.zeros((BANK, bank_lib.TEACHER_WIDTH), np.float32)
-    fresh = state.init_state(config, BANK)
+    prototypes = np.zeros((CAPTIONS, prototypes_lib.TEACHER_WIDTH), np.float32)
+    fresh = state.init_state(config, CAPTIONS)
     function = jax.jit(step.make_step(config))
-    compiled = function.lower(fresh, batch, bank).compile()
+    compiled = function.lower(fresh, batch, prototypes).compile()
     cost: Any = compiled.cost_analysis()
     gflop = float(cost["flops"]) / 1e9
-    step_seconds = float(np.median(seconds(compiled, fresh, batch, bank, repeats=repeats)))
+    step_seconds = float(np.median(seconds(compiled, fresh, batch, prototypes, repeats=repeats)))
     peak = matmul_peak()
     return {
         "step_seconds": step_seconds,

@@ -17,6 +17,7 @@ ORDER = (
     "data",
     "quant",
     "models",
+    "bundle",
     "train",
     "export",
     "runtime",

@@ -6,15 +6,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mmllm import models
+from mmllm import bundle, models
 from mmllm.common import config as config_lib
 from mmllm.data import tokenizer
-from mmllm.export import bundle
 
 CHARSET = string.ascii_letters + string.digits + " "
 CONFIG = config_lib.ModelConfig(
-    stem="patch",
-    tap="7x7x320",
+    backbone="patch",
+    level="7x7x320",
     patch=8,
     merge=2,
     image_side=32,
@@ -65,5 +64,5 @@ def make(folder: Path, seed: int = 0) -> Path:
         languages=("en", "de"),
         scores={"caption": {"exact match": 0.5}, "lines": {"CER": None}},
         data=[{"name": "emoji", "hash": "ab" * 32, "licence": "CC BY 4.0"}],
-        pretrained=[{"name": "stem", "version": "1.0", "sha256": "cd" * 32, "licence": "MIT"}],
+        pretrained=[{"name": "backbone", "version": "1.0", "sha256": "cd" * 32, "licence": "MIT"}],
     )

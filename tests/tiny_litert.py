@@ -7,7 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mmllm.export import bundle, litert
+from mmllm import bundle
+from mmllm.export import litert
 from mmllm.quant import rules, tree
 from tests import tiny_bundle
 

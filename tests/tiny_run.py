@@ -35,7 +35,7 @@ STUDENT = dataclasses.replace(
 def make(workdir: Path, config: config_lib.Config = CONFIG) -> state_lib.TrainState:
     """Writes the run of `configs/tiny.py`, claimed by `config`, and returns its state."""
     loop.claim(workdir, config)
-    state = state_lib.init_state(CONFIG, synthetic.BANK).replace(step=jnp.int32(STEP))
+    state = state_lib.init_state(CONFIG, synthetic.CAPTIONS).replace(step=jnp.int32(STEP))
     checkpoints = checkpoint.Checkpoints(workdir, keep=1)
     checkpoints.save(state, pipeline.batches(CONFIG, synthetic.training_arrays(CONFIG)))
     checkpoints.close()

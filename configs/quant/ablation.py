@@ -6,7 +6,7 @@ Hardware: 2 CPU cores.
 Time:     5 to 7 minutes a row, its evaluation included; "int2_long" 30.
 Scores:   PAPER.md, section 7.
 
-Half the mixture of nano, so that many rows can be trained. The stem stays at eight bits and the
+Half the mixture of nano, so that many rows can be trained. The backbone stays at eight bits and the
 heads at four, unless the row says otherwise.
 """
 
@@ -15,14 +15,18 @@ from ml_collections import ConfigDict
 from configs import nano_half
 from configs.quant import int2, mixed
 
-STEM = int2.RULES[:3]
+BACKBONE = int2.RULES[:3]
 HEADS = int2.RULES[3:5]
 TRANSFORMER = int2.RULES[5:]
 
 
 def _on(grid: str, scale: str = "") -> tuple[str, ...]:
     """The transformer and the token embedding on one grid."""
-    return (*STEM, *HEADS, *(f"{rule.split()[0]} {grid} {scale}".strip() for rule in TRANSFORMER))
+    return (
+        *BACKBONE,
+        *HEADS,
+        *(f"{rule.split()[0]} {grid} {scale}".strip() for rule in TRANSFORMER),
+    )
 
 
 def _rules(*rules: str):
@@ -38,9 +42,13 @@ def _steps(count: int):
 
 
 def _tail(grid: str, steps: int):
-    """The policy that ships, with the stem's last blocks on a grid they are taught first."""
-    rules = (mixed.RULES[0], rf"stem/block_1[1-5]/(expand|project)/kernel {grid}", *mixed.RULES[2:])
-    return lambda cfg: cfg.quant.update(rules=rules, stem_steps=steps)
+    """The policy that ships, with the backbone's last blocks on a grid they are taught first."""
+    rules = (
+        mixed.RULES[0],
+        rf"backbone/block_1[1-5]/(expand|project)/kernel {grid}",
+        *mixed.RULES[2:],
+    )
+    return lambda cfg: cfg.quant.update(rules=rules, backbone_steps=steps)
 
 
 def _half(cfg: ConfigDict) -> None:
@@ -76,7 +84,7 @@ def _float(cfg: ConfigDict) -> None:
 
 ROWS = {
     "float": _float,
-    "int8": _rules(*STEM, r".*/kernel int8", r"embed/table int8"),
+    "int8": _rules(*BACKBONE, r".*/kernel int8", r"embed/table int8"),
     "int8_static": _static,
     "int4": _rules(*_on("int4")),
     "int2": _rules(*int2.RULES),
@@ -92,9 +100,9 @@ ROWS = {
     "int2_late_half": lambda cfg: cfg.quant.update(share=0.5),
     "int2_long": _steps(2_000),
     "int2_frozen": lambda cfg: cfg.quant.update(freeze_from=0.5),
-    "int2_embed4": _rules(*STEM, *HEADS, r"embed/table int4", r".*/kernel int2"),
+    "int2_embed4": _rules(*BACKBONE, *HEADS, r"embed/table int4", r".*/kernel int2"),
     "int2_decoder4": _rules(
-        *STEM, *HEADS, r"embed/table int4", r"decoder/.*kernel int4", r".*/kernel int2"
+        *BACKBONE, *HEADS, r"embed/table int4", r"decoder/.*kernel int4", r".*/kernel int2"
     ),
     "mixed_stem8": _rules(mixed.RULES[0], *mixed.RULES[2:]),
     "mixed": _rules(*mixed.RULES),

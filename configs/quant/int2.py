@@ -1,4 +1,4 @@
-"""int2: transformer and embedding at two bits, heads at four, the stem at eight.
+"""int2: transformer and embedding at two bits, heads at four, the backbone at eight.
 
 Command:  python -m mmllm.train --config=configs/quant/int2.py, after configs/nano.py
 Hardware: 2 CPU cores.
@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 from configs import nano
 
 RULES = (
-    r"stem/block_[0-3]/.* float",
-    r"stem/.*/(expand|project)/kernel int8",
-    r"stem/.* float",
+    r"backbone/block_[0-3]/.* float",
+    r"backbone/.*/(expand|project)/kernel int8",
+    r"backbone/.* float",
     r"(picture_tokens|line_tokens|line_reader|image_embedding|embedding_token)/.*kernel int4",
     r"text_tower/project/kernel int4",
     r"embed/table int2",

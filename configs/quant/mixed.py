@@ -2,12 +2,12 @@
 
 Command:  python -m mmllm.train --config=configs/quant/mixed.py, after configs/nano.py
 Hardware: 2 CPU cores.
-Time:     8 minutes to cache the cells of the rounded stem, 50 to train beside other work, 5 to
+Time:     8 minutes to cache the features of the rounded backbone, 50 to train beside other work, 5 to
           align the text tower.
 Scores:   from its LiteRT file: style-out R@1 .672, captions exact .446, CER .051, composites .577,
           easy_vqa .987; all in README.md.
 
-Of the stem, three large late blocks bear four bits best; the first four, whose maps are large and
+Of the backbone, three large late blocks bear four bits best; the first four, whose maps are large and
 thin, would take longer to round than they save, and stay float.
 """
 
@@ -16,10 +16,10 @@ from ml_collections import ConfigDict
 from configs.quant import int2
 
 RULES = (
-    r"stem/block_[0-3]/.* float",
-    r"stem/block_1[234]/(expand|project)/kernel int4",
-    r"stem/.*/(expand|project)/kernel int8",
-    r"stem/.* float",
+    r"backbone/block_[0-3]/.* float",
+    r"backbone/block_1[234]/(expand|project)/kernel int4",
+    r"backbone/.*/(expand|project)/kernel int8",
+    r"backbone/.* float",
     r"encoder/block_.*kernel int2",
     r"embed/table int4",
     r".*/kernel int4",

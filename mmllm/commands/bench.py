@@ -63,11 +63,11 @@ def run(args: argparse.Namespace) -> int:
         raise FileNotFoundError(f"no training log at {args.losses}")
     model = terminal.load_model(args)
     # Made when first asked for: its weights may have to be downloaded.
-    stem = functools.cache(baselines.stem_features)
+    backbone = functools.cache(baselines.backbone_features)
     result = benchmark.run(
         model,
         rows,
-        features=None if args.no_neighbours else lambda pictures: stem()(pictures),
+        features=None if args.no_neighbours else lambda pictures: backbone()(pictures),
         limit=args.limit,
         report=functools.partial(print, file=sys.stderr if args.json else sys.stdout, flush=True),
     )

@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.report is not None:
         raise terminal.UsageError("--report goes with --to")
-    from mmllm.export import bundle, from_run
+    from mmllm import bundle
+    from mmllm.export import from_run
 
     scores = _read_scores(args.scores) if args.scores else None
     folder = from_run.save(args.source, args.folder, scores)
@@ -83,7 +84,8 @@ def _add_litert(args: argparse.Namespace) -> int:
     if args.folder is not None or args.scores is not None:
         raise terminal.UsageError("--to takes one folder, a bundle, and no --scores")
     try:
-        from mmllm.export import budget, bundle, litert, parity
+        from mmllm import bundle
+        from mmllm.export import budget, litert, parity
         from mmllm.runtime import compare
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(

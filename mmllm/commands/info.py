@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Checks every file of the bundle and prints its manifest."""
-    from mmllm.export import bundle
+    from mmllm import bundle
     from mmllm.runtime import model as model_lib
 
     folder = model_lib.locate(args.model)

@@ -53,7 +53,7 @@ def _finish(
 
 def run_caption(args: argparse.Namespace) -> int:
     """Captions pictures."""
-    from mmllm.export import bundle
+    from mmllm import bundle
     from mmllm.runtime import model as model_lib
     from mmllm.runtime import prompts
 

@@ -66,7 +66,7 @@ def load_model(args: argparse.Namespace) -> "MobileMultiModalLLM":
 
     JAX keeps its compiled programs in the cache folder for the next call.
     """
-    from mmllm.export import bundle
+    from mmllm import bundle
     from mmllm.runtime import model as model_lib
 
     manifest = bundle.read_manifest(model_lib.locate(args.model))

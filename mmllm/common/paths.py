@@ -15,7 +15,7 @@ ENVIRONMENT_VARIABLE = "MMLLM_DATA"
 def data_dir() -> Path:
     """Returns the cache folder: $MMLLM_DATA, or ~/.cache/mmllm (not created here).
 
-    Below it lie packages/ (downloads, unpacked), tfds/ (built corpora), tokens/ (stem tokens
+    Below it lie packages/ (downloads, unpacked), tfds/ (built corpora), tokens/ (backbone tokens
     cached for training) and runs/ (checkpoints and metrics).
     """
     chosen = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()

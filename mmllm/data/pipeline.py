@@ -22,13 +22,15 @@ NO_LABEL = -1
 
 @dataclasses.dataclass(frozen=True)
 class Captioned:
-    """Pictures with captions, as stem cells of several augmented views."""
+    """Pictures with captions, as stem features of several augmented views."""
 
-    cells: Sequence[np.ndarray]  # per view: (pictures, grid, grid, channels) float16
+    features: Sequence[np.ndarray]  # per view: (pictures, grid, grid, channels) float16
     ids: np.ndarray  # (captions, tokens) int32: [<cap:xx>] text <eos>, padded with 0
     # (pictures + 1,): captions of picture i are ids[first[i] : first[i + 1]], English first.
     first: np.ndarray
-    label: np.ndarray  # (pictures,) index of the picture's English caption in the bank, or NO_LABEL
+    label: (
+        np.ndarray
+    )  # (pictures,) index of the picture's English caption in the prototypes, or NO_LABEL
     weight: np.ndarray  # (pictures,) sampling weight
 
 
@@ -36,7 +38,7 @@ class Captioned:
 class Questioned:
     """Questions about pictures."""
 
-    cells: Sequence[np.ndarray]  # per view: (pictures, grid, grid, channels) float16
+    features: Sequence[np.ndarray]  # per view: (pictures, grid, grid, channels) float16
     ids: np.ndarray  # (questions, tokens) int32: [<vqa>] question [<ans>] answer <eos>
     answer: np.ndarray  # (questions,) index of the <ans> token: the loss starts there
     picture: np.ndarray  # (questions,)
@@ -52,13 +54,15 @@ class Lines:
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """Text for the text tower: captions of the bank in every language, and dictionary words."""
+    """Text for the text tower: captions of the prototypes in every language, and dictionary words."""
 
     ids: np.ndarray  # (texts, tokens) int32: [<emb>] text <eos>
-    label: np.ndarray  # (texts,) index in the bank, or NO_LABEL for a dictionary word
+    label: np.ndarray  # (texts,) index in the prototypes, or NO_LABEL for a dictionary word
     weight: np.ndarray  # (texts,) sampling weight among the captions; unused for words
     teacher: np.ndarray  # (texts, 384) float16 sentence embedding; zero for captions
-    bank_teacher: np.ndarray  # (bank, 384) float16 sentence embedding of each English caption
+    prototype_sentences: (
+        np.ndarray
+    )  # (prototypes, 384) float16 sentence embedding of each English caption
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,11 +150,11 @@ def targets(rows: Rows, room: int) -> Batch:
     }
 
 
-def _cells(
+def _features(
     source: Captioned | Questioned, picture: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    view = rng.integers(0, len(source.cells), len(picture))
-    return np.stack([source.cells[v][p] for v, p in zip(view, picture, strict=True)])
+    view = rng.integers(0, len(source.features), len(picture))
+    return np.stack([source.features[v][p] for v, p in zip(view, picture, strict=True)])
 
 
 def draw_captioned(
@@ -201,7 +205,7 @@ class BuildBatch(grain.transforms.RandomMap):
 
     def _pictures(self, rng: np.random.Generator) -> Batch:
         mix, data, arrays = self.config.mix, self.config.data, self.arrays
-        cells, label = [arrays.emoji.cells[0][:0]], [np.zeros(0, int)]
+        features, label = [arrays.emoji.features[0][:0]], [np.zeros(0, int)]
         texts: list[list[np.ndarray]] = []
         firsts: list[list[int]] = []
         for captioned, count in (
@@ -214,7 +218,7 @@ class BuildBatch(grain.transforms.RandomMap):
                 captions = captions_of(captioned, picture, rng)
                 texts += captions
                 firsts += _without_question(captions)
-                cells.append(_cells(captioned, picture, rng))
+                features.append(_features(captioned, picture, rng))
                 label.append(captioned.label[picture])
         for asked, count in (
             (arrays.composites_vqa, mix.composites_vqa),
@@ -229,33 +233,33 @@ class BuildBatch(grain.transforms.RandomMap):
                     order = [one, *rng.permutation(rest[rest != one])]
                     texts.append(list(asked.ids[order]))
                     firsts.append(asked.answer[order].tolist())
-                cells.append(_cells(asked, picture, rng))
+                features.append(_features(asked, picture, rng))
                 label.append(np.full(count, NO_LABEL))
         room = mix.captioned * (data.row_tokens - 1)
         room += (mix.pictures - mix.captioned) * data.answer_tokens
         return {
-            "cells": np.concatenate(cells),
+            "features": np.concatenate(features),
             "label": np.concatenate(label).astype(np.int32),
             **targets(pack(texts, firsts, data.row_tokens), room),
         }
 
     def _names(self, rng: np.random.Generator) -> Batch:
-        """More pictures of the bank's names, each with its English caption and what fits beside."""
+        """More pictures of the prototypes's names, each with its English caption and what fits beside."""
         mix, width = self.config.mix, self.config.data.name_tokens
         if not mix.names:
             return {}
         emoji, stamps = self.arrays.emoji, self.arrays.stamps
         drawn = int(mix.names * emoji.weight.sum() / (emoji.weight.sum() + stamps.weight.sum()))
-        cells, texts, label = [], [], []
+        features, texts, label = [], [], []
         for source, count in ((emoji, drawn), (stamps, mix.names - drawn)):
             if count:
                 picture = draw_captioned(source, count, width, rng)
-                cells.append(_cells(source, picture, rng))
+                features.append(_features(source, picture, rng))
                 texts += captions_of(source, picture, rng)
                 label.append(source.label[picture])
         rows = pack(texts, _without_question(texts), width)
         return {
-            "name_cells": np.concatenate(cells),
+            "name_features": np.concatenate(features),
             "name_label": np.concatenate(label).astype(np.int32),
             **_prefixed("name_", targets(rows, mix.names * (width - 1))),
         }
@@ -295,7 +299,7 @@ def _prefixed(kind: str, batch: Batch) -> Batch:
 
 
 def draw_texts(source: Texts, count: int, rng: np.random.Generator) -> Batch:
-    """Half captions of the bank, drawn by weight, and half dictionary words."""
+    """Half captions of the prototypes, drawn by weight, and half dictionary words."""
     words = np.nonzero(source.label < 0)[0]
     half = count // 2
     weight = np.where(source.label >= 0, source.weight, 0.0)

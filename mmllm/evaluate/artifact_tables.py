@@ -44,23 +44,23 @@ QUANTIZED = {
     "int2_embed4": ("2, 4", "token embedding at 4"),
     "int2_decoder4": ("2, 4", "token embedding and decoder at 4"),
     "mixed_ptq": ("2, 4", "the policy that ships, rounded only"),
-    "mixed_stem8": ("2, 4", "the policy that ships, its stem at 8"),
+    "mixed_stem8": ("2, 4", "the policy that ships, its backbone at 8"),
     "mixed": ("2, 4", "the policy that ships"),
-    "mixed_tail4": ("2, 4", "the same, the stem's last five blocks at 4, taught"),
-    "mixed_tail2_rounded": ("2, 4", "the same, the stem's last five blocks at 2, rounded only"),
-    "mixed_tail2": ("2, 4", "the same, the stem's last five blocks at 2, taught"),
+    "mixed_tail4": ("2, 4", "the same, the backbone's last five blocks at 4, taught"),
+    "mixed_tail2_rounded": ("2, 4", "the same, the backbone's last five blocks at 2, rounded only"),
+    "mixed_tail2": ("2, 4", "the same, the backbone's last five blocks at 2, taught"),
     "half_float": ("float", "two thirds of the width"),
-    "half_int4": ("4", "two thirds of the width: as many bytes behind the stem as at 2"),
+    "half_int4": ("4", "two thirds of the width: as many bytes behind the backbone as at 2"),
 }
 """Rows of the quantization experiment: bits of the transformer, and what is special."""
 
 
 PARTS = {
-    r"stem/(stem|block_[0-3])": "stem: first convolution, blocks 0 to 3, float",
-    r"stem/block_([4-9]|10)": "stem: blocks 4 to 10, at 8 bits",
-    r"stem/block_1[1-5]": "stem: blocks 11 to 15, at 4 and 8 bits",
+    r"backbone/(backbone|block_[0-3])": "backbone: first convolution, blocks 0 to 3, float",
+    r"backbone/block_([4-9]|10)": "backbone: blocks 4 to 10, at 8 bits",
+    r"backbone/block_1[1-5]": "backbone: blocks 11 to 15, at 4 and 8 bits",
     r"picture_tokens|encoder/.*": "picture tokens and encoder",
-    r"stem_affine|image_embedding|embedding_token": "image embedding",
+    r"feature_affine|image_embedding|embedding_token": "image embedding",
     r"line_.*": "line tokens and reader, without encoder",
     r"text_tower/.*": "text tower",
     r"decoder/block_\d+|decoder/norm": "decoder, the prompt",

@@ -143,19 +143,19 @@ def remembered(
     return table
 
 
-def pooled_cells(cells: Float[np.ndarray, "n y x c"]) -> Float[np.ndarray, "n f"]:
-    """Mean and maximum over the grid of cached stem cells, f = 2 c: `stem_features` without JAX.
+def pooled_cells(features: Float[np.ndarray, "n y x c"]) -> Float[np.ndarray, "n f"]:
+    """Mean and maximum over the grid of cached backbone features, f = 2 c: `backbone_features` without JAX.
 
     Args:
-      cells: of the plain view of pictures, 7 x 7 x 320 for equal numbers; may be memory-mapped.
+      features: of the plain view of pictures, 7 x 7 x 320 for equal numbers; may be memory-mapped.
     """
-    parts = [np.asarray(part, np.float32) for part in corpus_lib.batches(cells)]
+    parts = [np.asarray(part, np.float32) for part in corpus_lib.batches(features)]
     pooled = [np.concatenate([p.mean((1, 2)), p.max((1, 2))], axis=1) for p in parts]
     return np.concatenate(pooled)
 
 
-def stem_features(side: int = 224) -> Features:
-    """Mean and maximum over the grid of the frozen ImageNet stem (7 x 7 x 320 -> 640 numbers).
+def backbone_features(side: int = 224) -> Features:
+    """Mean and maximum over the grid of the frozen ImageNet backbone (7 x 7 x 320 -> 640 numbers).
 
     Needs JAX and the pinned package with the weights.
     """
@@ -166,13 +166,13 @@ def stem_features(side: int = 224) -> Features:
     from mmllm.data import pretrained
     from mmllm.models import efficientnet_lite0
 
-    stem = efficientnet_lite0.EfficientNetLite0(tap="7x7x320")
+    backbone = efficientnet_lite0.EfficientNetLite0(level="7x7x320")
     params = efficientnet_lite0.convert_weights(pretrained.efficientnet_lite0_weights())
 
     @jax.jit
     def pooled(pixels: jax.Array) -> jax.Array:
-        cells = jnp.asarray(stem.apply({"params": params}, pixels))
-        return jnp.concatenate([cells.mean((1, 2)), cells.max((1, 2))], axis=-1)
+        features = jnp.asarray(backbone.apply({"params": params}, pixels))
+        return jnp.concatenate([features.mean((1, 2)), features.max((1, 2))], axis=-1)
 
     def features(pictures: list[Any]) -> np.ndarray:
         pixels = np.zeros((corpus_lib.BATCH, side, side, 3), np.float32)

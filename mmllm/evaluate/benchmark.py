@@ -151,7 +151,7 @@ def run(
     Args:
       model: the runtime, or anything with its batched methods.
       rows: what to measure.
-      features: frozen network of the nearest-neighbour baseline, e.g. `baselines.stem_features()`;
+      features: frozen network of the nearest-neighbour baseline, e.g. `baselines.backbone_features()`;
         None leaves that baseline out.
       limit: pictures a row, for a smoke run; None measures everything.
       corpora: where the splits come from; None reads the built corpora.

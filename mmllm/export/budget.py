@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from mmllm.bundle import legacy
+from mmllm.bundle.sizes import CLASSES
 from mmllm.export import flatbuffer
-from mmllm.models.size import CLASSES
 
 LIMIT = 35_000_000
 """Bytes that one file may have."""
@@ -69,11 +70,11 @@ def of_file(file: bytes) -> dict[str, Any]:
 
 def _part(reading: flatbuffer.Reading, kind: str) -> str:
     """What a constant is for: its tensor class where it has a name, its purpose otherwise."""
-    named = CLASSES.get((reading.tensor.name or b"").decode().split("/")[0])
+    named = CLASSES.get(legacy.path((reading.tensor.name or b"").decode()).split("/")[0])
     if named:
         return named
     if reading.kind in CONVOLUTIONS:
-        return "pretrained stem"
+        return "pretrained backbone"
     if kind.startswith("INT"):
         return SHAPES
     return PURPOSES.get((reading.kind, len(reading.tensor.shape)), "other numbers")

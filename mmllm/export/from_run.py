@@ -1,18 +1,19 @@
-"""Training run -> bundle: the parameters of the newest checkpoint joined with the stem."""
+"""Training run -> bundle: the parameters of the newest checkpoint joined with the backbone."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmllm import bundle
 from mmllm.common import config as config_lib
 from mmllm.common.types import Params
 from mmllm.data import pretrained, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
-from mmllm.export import bundle
 from mmllm.quant import coded, tree
-from mmllm.train import align_text, cache, checkpoint, frozen_stem, stages, tune_stem
+from mmllm.train import align_text, cache, checkpoint, stages, tune_backbone
+from mmllm.train import backbone as backbone_lib
 
 
 def run_config(workdir: Path) -> config_lib.Config:
@@ -68,7 +69,7 @@ def write(
     Args:
       config: of the model; its rules say what is stored as codes.
       trained: {"model"}, and the learned "scales" of a quantized run.
-      workdir: folder of the run whose stem and vocabulary they have.
+      workdir: folder of the run whose backbone and vocabulary they have.
       folder: where the bundle will stand.
       scores: as in `save`.
 
@@ -78,11 +79,11 @@ def write(
     """
     params = dict(trained["model"])
     origins = []
-    if config.model.stem == "efficientnet_lite0":
-        params["stem"] = frozen_stem.params(config, workdir)
+    if config.model.backbone == "efficientnet_lite0":
+        params["backbone"] = backbone_lib.params(config, workdir)
         origin = pretrained.EFFICIENTNET_LITE0.manifest_entry()
-        if frozen_stem.has_tail(config):
-            origin["tuned"] = f"the blocks behind tap {tune_stem.TRUNK}"
+        if backbone_lib.has_trained_blocks(config):
+            origin["tuned"] = f"the blocks behind level {tune_backbone.FROZEN_LEVEL}"
         origins.append(origin)
     tokenizer = workdir / cache.TOKENIZER
     if not tokenizer.is_file():
@@ -110,10 +111,10 @@ def write(
 def _coded(
     config: config_lib.Config, params: Mapping[str, Any], scales: Mapping[str, Any], workdir: Path
 ) -> dict[str, coded.Coded]:
-    """The quantized weights of a run as codes; the stem, which no run trains, is rounded here."""
+    """The quantized weights of a run as codes; the backbone, which no run trains, is rounded here."""
     if not config.quant.rules:
         return {}
     planned = stages.plan(config)
-    if "stem" in params:
-        scales = {**scales, **frozen_stem.scales(config, workdir, params["stem"])}
+    if "backbone" in params:
+        scales = {**scales, **backbone_lib.scales(config, workdir, params["backbone"])}
     return tree.encode(params, scales, planned)

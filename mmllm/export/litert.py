@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmllm import bundle
 from mmllm.common import paths, tensors
 from mmllm.common.config import ModelConfig
 from mmllm.common.types import Params
-from mmllm.export import bundle, flatbuffer
+from mmllm.export import flatbuffer
 from mmllm.models import attention, efficientnet_lite0
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import coded as coded_lib
@@ -154,9 +155,9 @@ def _digest(weight: np.ndarray, kind: type = np.float32) -> str:
 def folds(config: ModelConfig, params: Params) -> dict[str, np.ndarray]:
     """What the converter multiplies into a weight because the model does so next to it."""
     found = {"embedding_token/kernel": np.full(config.width, config.embed_dim**0.5, np.float32)}
-    if config.stem == "efficientnet_lite0":
-        last = efficientnet_lite0.block_names(config.tap)[-1]
-        found[f"stem/{last}/project/kernel"] = np.asarray(params["stem_affine"]["scale"])
+    if config.backbone == "efficientnet_lite0":
+        last = efficientnet_lite0.block_names(config.level)[-1]
+        found[f"backbone/{last}/project/kernel"] = np.asarray(params["feature_affine"]["scale"])
     return found
 
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from mmllm import bundle as bundle_lib
 from mmllm.common import paths
-from mmllm.export import bundle as bundle_lib
 from mmllm.export import litert, taps
 
 TOLERANCE = 1e-3

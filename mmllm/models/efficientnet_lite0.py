@@ -43,23 +43,23 @@ STAGES = (
     Stage(4, 2, 5, 6, 192),
     Stage(1, 1, 3, 6, 320),
 )
-TAP_STAGES: dict[str, int] = {"14x14x112": 5, "7x7x320": 7}
+LEVEL_STAGES: dict[str, int] = {"14x14x112": 5, "7x7x320": 7}
 
 
-def stages_of(tap: str) -> tuple[Stage, ...]:
-    """Returns the stages that run before a tap.
+def stages_of(level: str) -> tuple[Stage, ...]:
+    """Returns the stages that run before a level.
 
     Raises:
-      ValueError: an unknown tap.
+      ValueError: an unknown level.
     """
-    if tap not in TAP_STAGES:
-        raise ValueError(f"tap must be one of {sorted(TAP_STAGES)}, got {tap!r}.")
-    return STAGES[: TAP_STAGES[tap]]
+    if level not in LEVEL_STAGES:
+        raise ValueError(f"level must be one of {sorted(LEVEL_STAGES)}, got {level!r}.")
+    return STAGES[: LEVEL_STAGES[level]]
 
 
-def block_names(tap: str) -> list[str]:
-    """Returns the names of the blocks that run before a tap, in order."""
-    return [f"block_{index}" for index in range(sum(stage.blocks for stage in stages_of(tap)))]
+def block_names(level: str) -> list[str]:
+    """Returns the names of the blocks that run before a level, in order."""
+    return [f"block_{index}" for index in range(sum(stage.blocks for stage in stages_of(level)))]
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -157,8 +157,8 @@ class EfficientNetLite0(nn.Module):
     """The convolutional stem, batch norms folded, pointwise convolutions written as dense layers.
 
     Attributes:
-      tap: "7x7x320" or "14x14x112", where the features leave; their shape for a 224 px picture.
-      entry: None takes pixels; an earlier tap takes its features and runs the blocks behind it.
+      level: "7x7x320" or "14x14x112", where the features leave; their shape for a 224 px picture.
+      entry: None takes pixels; an earlier level takes its features and runs the blocks behind it.
       depthwise: "shift" is fast on a CPU, "conv" on a GPU and in exported files; both give the
         same numbers but for rounding.
       activations: inputs of the pointwise convolutions, "float" or "int8", see `layers`.
@@ -166,7 +166,7 @@ class EfficientNetLite0(nn.Module):
         channels, rounding takes longer than it saves.
     """
 
-    tap: str = "7x7x320"
+    level: str = "7x7x320"
     entry: str | None = None
     depthwise: str = "shift"
     activations: str = "float"
@@ -176,13 +176,13 @@ class EfficientNetLite0(nn.Module):
     def __call__(self, x: Float[Array, "b y x i"]) -> Float[Array, "b v u c"]:
         """Turns RGB pixels in 0..255, or the features of `entry`, into features.
 
-        A side becomes 32 times smaller at tap "7x7x320", 16 times at "14x14x112", rounded up.
+        A side becomes 32 times smaller at level "7x7x320", 16 times at "14x14x112", rounded up.
         """
         if self.depthwise not in DEPTHWISE:
             raise ValueError(
                 f"depthwise must be one of {sorted(DEPTHWISE)}, got {self.depthwise!r}."
             )
-        stages = stages_of(self.tap)
+        stages = stages_of(self.level)
         if self.entry is None:
             mean = 255.0 * jnp.asarray(MEAN, x.dtype)[None, None, None, :]
             scale = 1.0 / (255.0 * jnp.asarray(STD, x.dtype)[None, None, None, :])
@@ -218,18 +218,18 @@ def fold_batch_norm(
     return kernel.astype(np.float32), (shift - mean * gain).astype(np.float32)
 
 
-def convert_weights(weights: Mapping[str, np.ndarray], tap: str = "7x7x320") -> dict[str, Any]:
+def convert_weights(weights: Mapping[str, np.ndarray], level: str = "7x7x320") -> dict[str, Any]:
     """Turns a PyTorch state dict into this module's parameters, batch norms folded.
 
     Args:
       weights: tensors by PyTorch name: `data.pretrained.efficientnet_lite0_weights()`.
-      tap: the module's tap; blocks behind it are left out.
+      level: the module's level; blocks behind it are left out.
 
     Returns:
-      The tree for `EfficientNetLite0(tap=tap).apply({"params": tree}, ...)`.
+      The tree for `EfficientNetLite0(level=level).apply({"params": tree}, ...)`.
 
     Raises:
-      ValueError: an unknown tap, or a tensor that is missing.
+      ValueError: an unknown level, or a tensor that is missing.
     """
 
     def pointwise(convolution: str, norm: str) -> dict[str, jax.Array]:
@@ -241,7 +241,7 @@ def convert_weights(weights: Mapping[str, np.ndarray], tap: str = "7x7x320") -> 
         "stem": {"kernel": jnp.asarray(kernel.transpose(2, 3, 1, 0)), "bias": jnp.asarray(bias)}
     }
     index = 0
-    for stage in stages_of(tap):
+    for stage in stages_of(level):
         for _ in range(stage.blocks):
             name = f"_blocks.{index}"
             block: dict[str, Any] = {}

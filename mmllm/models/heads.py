@@ -12,32 +12,34 @@ from mmllm.models import attention, layers
 
 
 @jax.custom_vjp
-def largest(cells: Float[Array, "b y x c"]) -> Float[Array, "b c"]:
+def max_pool(features: Float[Array, "b y x c"]) -> Float[Array, "b c"]:
     """The maximum of each channel; its gradient goes to the first cell that has it.
 
-    JAX's own divides by the number of cells that equal the maximum. XLA may compute the cells anew
+    JAX's own divides by the number of features that equal the maximum. XLA may compute the features anew
     for that, rounded otherwise: none equals it, and the gradient is 0 / 0.
     """
-    return jnp.max(cells, axis=(1, 2))
+    return jnp.max(features, axis=(1, 2))
 
 
-def _largest(cells: Float[Array, "b y x c"]) -> tuple[Float[Array, "b c"], Any]:
-    b, y, x, c = cells.shape
-    place = jnp.argmax(cells.reshape(b, y * x, c), axis=1)
-    return largest(cells), jax.nn.one_hot(place, y * x, axis=1, dtype=bool).reshape(cells.shape)
+def _max_pool(features: Float[Array, "b y x c"]) -> tuple[Float[Array, "b c"], Any]:
+    b, y, x, c = features.shape
+    place = jnp.argmax(features.reshape(b, y * x, c), axis=1)
+    return max_pool(features), jax.nn.one_hot(place, y * x, axis=1, dtype=bool).reshape(
+        features.shape
+    )
 
 
 def _gradient(here: Bool[Array, "b y x c"], gradient: Float[Array, "b c"]) -> tuple[Any]:
     return (jnp.where(here, gradient[:, None, None], 0.0),)
 
 
-largest.defvjp(_largest, _gradient)
+max_pool.defvjp(_max_pool, _gradient)
 
 
 class ImageEmbedding(nn.Module):
-    """Retrieval embedding: two dense layers over the stem's features, pooled by mean and maximum.
+    """Retrieval embedding: two dense layers over the backbone's features, pooled by mean and maximum.
 
-    The encoder has no part in it: an embedding costs the stem and little else.
+    The encoder has no part in it: an embedding costs the backbone and little else.
     """
 
     config: ModelConfig
@@ -46,9 +48,9 @@ class ImageEmbedding(nn.Module):
         c = self.config
         self.short = layers.Mlp(c.head_width, c.embed_dim, c.activations)
 
-    def __call__(self, cells: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
-        """Stem cells -> unit vectors."""
-        pooled = [jnp.mean(cells, axis=(1, 2)), largest(cells)]
+    def __call__(self, features: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
+        """Backbone features -> unit vectors."""
+        pooled = [jnp.mean(features, axis=(1, 2)), max_pool(features)]
         return layers.unit_norm(self.short(jnp.concatenate(pooled, axis=-1)))
 
 

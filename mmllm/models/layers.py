@@ -3,7 +3,7 @@
 All matrices of the model pass through `QuantDense` and `QuantEmbed`. A weight that is to lie on a
 grid arrives there already (`quant.tree`). Inputs are rounded here as a runtime would round them,
 where `activations` is "int8", each row by its own range, or "int8_static", all by one range, the
-parameter `largest`, which `train.calibrate` finds.
+parameter `amax`, which `train.calibrate` finds.
 """
 
 import flax.linen as nn
@@ -16,14 +16,14 @@ from mmllm.quant import fake_quant
 NORM_EPSILON = 1e-6
 
 
-RANGE = "largest"
+AMAX = "amax"
 
 
 def _rounded(
-    x: Float[Array, "*b i"], activations: str, largest: Float[Array, ""] | None
+    x: Float[Array, "*b i"], activations: str, amax: Float[Array, ""] | None
 ) -> Float[Array, "*b i"]:
-    if largest is not None:
-        return fake_quant.fake_quant_tensor(x, largest)
+    if amax is not None:
+        return fake_quant.fake_quant_tensor(x, amax)
     return fake_quant.fake_quant_rows(x) if activations == "int8" else x
 
 
@@ -31,7 +31,7 @@ def _range(module: nn.Module, activations: str) -> Float[Array, ""] | None:
     """The one range of a layer's inputs, a parameter, where they are rounded by one."""
     if activations != "int8_static":
         return None
-    return module.param(RANGE, nn.initializers.ones, ())
+    return module.param(AMAX, nn.initializers.ones, ())
 
 
 class QuantDense(nn.Module):
@@ -69,7 +69,7 @@ class QuantEmbed(nn.Module):
         self.table = self.param(
             "table", nn.initializers.normal(0.02), (self.vocab_size, self.width)
         )
-        self.largest = _range(self, self.activations)
+        self.amax = _range(self, self.activations)
 
     def __call__(self, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
         if self.exported:
@@ -77,7 +77,7 @@ class QuantEmbed(nn.Module):
         return jnp.take(self.table, ids, axis=0)
 
     def logits(self, x: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
-        return jnp.dot(_rounded(x, self.activations, self.largest), self.table.T)
+        return jnp.dot(_rounded(x, self.activations, self.amax), self.table.T)
 
 
 class Norm(nn.Module):
@@ -93,7 +93,7 @@ class Norm(nn.Module):
 
 
 class Affine(nn.Module):
-    """Scale and shift per channel; training starts it at the statistics of the stem's features."""
+    """Scale and shift per channel; training starts it at the statistics of the backbone's features."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:

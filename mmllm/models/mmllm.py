@@ -31,15 +31,15 @@ class Mmllm(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        if c.stem == "efficientnet_lite0":
-            self.stem = efficientnet_lite0.EfficientNetLite0(
-                tap=c.tap,
+        if c.backbone == "efficientnet_lite0":
+            self.backbone = efficientnet_lite0.EfficientNetLite0(
+                level=c.level,
                 depthwise="conv" if self.exported else "shift",
-                # Its cells are cached before anything is calibrated.
+                # Its features are cached before anything is calibrated.
                 activations="int8" if c.activations == "int8_static" else c.activations,
                 float_blocks=c.float_blocks,
             )
-        self.stem_affine = layers.Affine()
+        self.feature_affine = layers.Affine()
         self.picture_tokens = vit.PictureTokens(c)
         self.line_tokens = vit.LineTokens(c)
         self.encoder = vit.Encoder(c)
@@ -50,49 +50,51 @@ class Mmllm(nn.Module):
         self.text_tower = heads.TextTower(c)
         self.line_reader = heads.LineReader(c)
 
-    def stem_cells(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b i j c"]:
-        """Pixels -> stem cells: the part that training caches."""
-        if self.config.stem == "efficientnet_lite0":
-            return self.stem(pixels)
+    def backbone_features(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b i j c"]:
+        """Pixels -> backbone features: the part that training caches."""
+        if self.config.backbone == "efficientnet_lite0":
+            return self.backbone(pixels)
         return vit.patches((pixels - vit.PIXEL_CENTRE) / vit.PIXEL_SPREAD, self.config.patch)
 
-    def encode_cells(
-        self, cells: Float[Array, "b i j c"], *, train: bool = False
+    def encode_features(
+        self, features: Float[Array, "b i j c"], *, train: bool = False
     ) -> tuple[Float[Array, "b n d"], Float[Array, "b e"]]:
-        """Stem cells -> (prefix tokens for the decoder, unit image embedding)."""
-        cells = self._standardise(cells, train)
-        encoded = self.encoder(self.picture_tokens(cells))
-        embedding = self.image_embedding(cells)
+        """Backbone features -> (prefix tokens for the decoder, unit image embedding)."""
+        features = self._standardise(features, train)
+        encoded = self.encoder(self.picture_tokens(features))
+        embedding = self.image_embedding(features)
         # The embedding is a token of its own: what retrieval learns, the decoder may use.
         return jnp.concatenate([encoded, self.name_prefix(embedding)], axis=1), embedding
 
-    def embed_cells(
-        self, cells: Float[Array, "b i j c"], *, train: bool = False
+    def embed_features(
+        self, features: Float[Array, "b i j c"], *, train: bool = False
     ) -> Float[Array, "b e"]:
-        """Stem cells -> unit image embedding; without the encoder, so next to free."""
-        return self.image_embedding(self._standardise(cells, train))
+        """Backbone features -> unit image embedding; without the encoder, so next to free."""
+        return self.image_embedding(self._standardise(features, train))
 
     def name_prefix(self, embedding: Float[Array, "b e"]) -> Float[Array, "b 1 d"]:
         """An embedding as a prefix of one token: enough to name what it shows."""
         return self.embedding_token(embedding * self.config.embed_dim**0.5)[:, None]
 
-    def _standardise(self, cells: Float[Array, "b i j c"], train: bool) -> Float[Array, "b i j c"]:
-        """Scales the stem's channels, and in training drops some of each picture."""
-        cells = self.stem_affine(cells)
+    def _standardise(
+        self, features: Float[Array, "b i j c"], train: bool
+    ) -> Float[Array, "b i j c"]:
+        """Scales the backbone's channels, and in training drops some of each picture."""
+        features = self.feature_affine(features)
         if not train or self.config.feature_dropout == 0:
-            return cells
+            return features
         keep = 1.0 - self.config.feature_dropout
-        shape = (cells.shape[0], 1, 1, cells.shape[-1])
+        shape = (features.shape[0], 1, 1, features.shape[-1])
         kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
-        return cells * (kept / keep)
+        return features * (kept / keep)
 
     def encode_image(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b n d"]:
         """Pixels -> prefix tokens."""
-        return self.encode_cells(self.stem_cells(pixels))[0]
+        return self.encode_features(self.backbone_features(pixels))[0]
 
     def embed_image(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b e"]:
         """Pixels -> unit embedding."""
-        return self.embed_cells(self.stem_cells(pixels))
+        return self.embed_features(self.backbone_features(pixels))
 
     def embed_text(self, ids: Int[Array, "b t"]) -> Float[Array, "b e"]:
         """Token ids, `[<emb>] text <eos>` padded with 0 -> unit embedding."""
@@ -135,7 +137,7 @@ class Mmllm(nn.Module):
 
     def everything(self, pixels: Any, lines: Any, ids: Any) -> None:
         """Touches every parameter, for `init`."""
-        prefix, _ = self.encode_cells(self.stem_cells(pixels))
+        prefix, _ = self.encode_features(self.backbone_features(pixels))
         self.decode_hidden(prefix, ids)
         self.embed_text(ids)
         self.read_lines(lines)
@@ -148,7 +150,7 @@ def build(config: ModelConfig, *, exported: bool = False) -> Mmllm:
 
 @functools.partial(jax.jit, static_argnums=0)
 def init_params(config: ModelConfig, key: jax.Array) -> Params:
-    """Fresh parameters; the pretrained stem's place holds random values until they are loaded.
+    """Fresh parameters; the pretrained backbone's place holds random values until they are loaded.
 
     Compiled, so that the forward pass that names them is not run.
     """

@@ -1,4 +1,4 @@
-"""The image side: stems that turn pixels into tokens, and the shared ViT encoder over them.
+"""The image side: backbones that turn pixels into tokens, and the shared ViT encoder over them.
 
 One set of blocks serves two fixed grids, a square one for pictures and a wide one for text lines;
 positions are the sum of a row and a column embedding.
@@ -22,12 +22,12 @@ def patches(pixels: Float[Array, "b y x 3"], side: int) -> Float[Array, "b i j c
     return rows.reshape(b, y // side, x // side, side * side * c)
 
 
-def merge_cells(cells: Float[Array, "b y x c"], side: int) -> Float[Array, "b i j m"]:
+def merge_features(features: Float[Array, "b y x c"], side: int) -> Float[Array, "b i j m"]:
     """Joins side x side neighbours into one cell of side * side * c channels, zeros at the edge."""
-    pad = -cells.shape[1] % side
-    cells = jnp.pad(cells, ((0, 0), (0, pad), (0, pad), (0, 0)))
-    b, y, x, c = cells.shape
-    rows = cells.reshape(b, y // side, side, x // side, side * c).transpose(0, 1, 3, 2, 4)
+    pad = -features.shape[1] % side
+    features = jnp.pad(features, ((0, 0), (0, pad), (0, pad), (0, 0)))
+    b, y, x, c = features.shape
+    rows = features.reshape(b, y // side, side, x // side, side * c).transpose(0, 1, 3, 2, 4)
     return rows.reshape(b, y // side, x // side, side * side * c)
 
 
@@ -60,14 +60,14 @@ class Positions(nn.Module):
 
 
 class PictureTokens(nn.Module):
-    """Stem cells -> encoder tokens: merged, projected and given their place."""
+    """Backbone features -> encoder tokens: merged, projected and given their place."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, cells: Float[Array, "b y x c"]) -> Float[Array, "b n d"]:
+    def __call__(self, features: Float[Array, "b y x c"]) -> Float[Array, "b n d"]:
         c = self.config
-        merged = merge_cells(cells, c.merge)
+        merged = merge_features(features, c.merge)
         tokens = merged.reshape(merged.shape[0], c.grid * c.grid, merged.shape[-1])
         tokens = layers.QuantDense(c.width, c.activations, name="project")(tokens)
         return Positions(c.grid, c.grid, c.width, name="positions")(tokens)

@@ -101,26 +101,26 @@ fake_quant_rows.defvjp(lambda x: (fake_quant_rows(x), None), lambda _, gradient:
 
 
 @jax.custom_vjp
-def fake_quant_tensor(x: Float[Array, "*b d"], largest: Float[Array, ""]) -> Float[Array, "*b d"]:
-    """Activations as static int8: one symmetric scale, `largest` / 127, found by calibration.
+def fake_quant_tensor(x: Float[Array, "*b d"], amax: Float[Array, ""]) -> Float[Array, "*b d"]:
+    """Activations as static int8: one symmetric scale, `amax` / 127, found by calibration.
 
-    The gradient passes where |x| <= largest, and none reaches `largest`.
+    The gradient passes where |x| <= amax, and none reaches `amax`.
     """
-    scale = jnp.maximum(largest, 1e-8) / ACTIVATION_HIGH
+    scale = jnp.maximum(amax, 1e-8) / ACTIVATION_HIGH
     return jnp.clip(jnp.round(x / scale), -ACTIVATION_HIGH, ACTIVATION_HIGH) * scale
 
 
 def _tensor_forward(
-    x: Float[Array, "*b d"], largest: Float[Array, ""]
+    x: Float[Array, "*b d"], amax: Float[Array, ""]
 ) -> tuple[Float[Array, "*b d"], tuple[Float[Array, "*b d"], Float[Array, ""]]]:
-    return fake_quant_tensor(x, largest), (x, largest)
+    return fake_quant_tensor(x, amax), (x, amax)
 
 
 def _tensor_backward(
     saved: tuple[Float[Array, "*b d"], Float[Array, ""]], gradient: Float[Array, "*b d"]
 ) -> tuple[Float[Array, "*b d"], Float[Array, ""]]:
-    x, largest = saved
-    return jnp.where(jnp.abs(x) <= largest, gradient, 0.0), jnp.zeros_like(largest)
+    x, amax = saved
+    return jnp.where(jnp.abs(x) <= amax, gradient, 0.0), jnp.zeros_like(amax)
 
 
 fake_quant_tensor.defvjp(_tensor_forward, _tensor_backward)

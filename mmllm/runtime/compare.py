@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mmllm.export import bundle, parity
+from mmllm import bundle
+from mmllm.export import parity
 from mmllm.runtime import decode, demo, prompts
 from mmllm.runtime.engine import MAX_ROWS
 from mmllm.runtime.model import CAPTION_TOKENS, MobileMultiModalLLM

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mmllm import models
-from mmllm.export.bundle import Bundle
+from mmllm.bundle.files import Bundle
 from mmllm.runtime.engine import MAX_ROWS
 
 BUCKETS = (1, 8, MAX_ROWS)

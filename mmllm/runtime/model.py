@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from mmllm import bundle as bundle_lib
 from mmllm.data import images as images_lib
 from mmllm.data import tokenizer as tokenizer_lib
-from mmllm.export import bundle as bundle_lib
 from mmllm.runtime import decode, prompts
 from mmllm.runtime import lines as lines_lib
 from mmllm.runtime.engine import MAX_ROWS, Engine

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mmllm import bundle as bundle_lib
 from mmllm.common import config as config_lib
 from mmllm.data import tokenizer as tokenizer_lib
-from mmllm.export import bundle as bundle_lib
 from mmllm.runtime import model as model_lib
 
 Model = model_lib.MobileMultiModalLLM

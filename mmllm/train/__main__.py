@@ -54,7 +54,8 @@ def _run() -> None:
     config = config_lib.resolve(_CONFIG.value)  # before the slow imports
 
     from mmllm.data import synthetic
-    from mmllm.train import align_text, cache, calibrate, loop, stages, stem_cells
+    from mmllm.train import align_text, cache, calibrate, loop, stages
+    from mmllm.train import features as features_lib
 
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else paths.data_dir() / "runs" / config.name
     begun = stages.start_folder(config) if config.quant.start else None  # before it is claimed
@@ -71,7 +72,9 @@ def _run() -> None:
         if _PREPARE_ONLY.value:
             return
         arrays = cache.open_arrays(config, folder)
-        start = {"model": {"stem_affine": stem_cells.channel_statistics(arrays.emoji.cells[0])}}
+        start = {
+            "model": {"feature_affine": features_lib.channel_statistics(arrays.emoji.features[0])}
+        }
         cache.keep_files(config, folder, workdir)
     teacher = None
     if begun:
@@ -87,7 +90,7 @@ def _run() -> None:
         report=_say,
     )
     if config.align.steps and int(state.step) == config.train.steps and not _SYNTHETIC.value:
-        finished = {**(teacher or {}), **state.params}  # the bank is the teacher's
+        finished = {**(teacher or {}), **state.params}  # the prototypes is the teacher's
         planned = stages.trained(stages.plan(config)) if teacher else {}
         align_text.align(config, finished, arrays, workdir / align_text.TOWER, _say, planned)
 

@@ -1,6 +1,6 @@
-"""Aligns the text tower with the finished bank: the last stage of a run, minutes long.
+"""Aligns the text tower with the finished prototypes: the last stage of a run, minutes long.
 
-During the run the bank moves under the tower; here it stands still, and everything else is frozen,
+During the run the prototypes moves under the tower; here it stands still, and everything else is frozen,
 the token embeddings included, since the decoder shares them. The tower of a quantized run is
 aligned on its grids, together with its scales.
 """
@@ -22,8 +22,8 @@ from mmllm.data import pipeline
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import tree
 from mmllm.quant.rules import Rule
-from mmllm.train import bank as bank_lib
 from mmllm.train import losses, optimizer
+from mmllm.train import prototypes as prototypes_lib
 
 TOWER = "tower.safetensors"
 PART = "text_tower"
@@ -32,14 +32,16 @@ Report = Callable[[str], None]
 
 
 def make_step(
-    config: Config, params: Params, bank_teacher: np.ndarray, planned: Mapping[str, Rule]
+    config: Config, params: Params, prototype_sentences: np.ndarray, planned: Mapping[str, Rule]
 ) -> tuple[optax.GradientTransformation, Callable[..., tuple[Params, Any, Array, Array]]]:
     """The optimizer, and a step: tower x optimizer state x batch -> the same and both distances.
 
     The tower is {"model", "scales"}, each with its part of the tower alone.
     """
     model, setting = model_lib.build(config.model), config.align
-    vectors = bank_lib.vectors(params["bank"], jnp.asarray(bank_teacher, jnp.float32))
+    vectors = prototypes_lib.vectors(
+        params["prototypes"], jnp.asarray(prototype_sentences, jnp.float32)
+    )
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, setting.learning_rate, max(1, setting.steps // 20), max(setting.steps, 2)
     )
@@ -56,7 +58,7 @@ def make_step(
     @jax.jit
     def step(tower: Params, state: Any, batch: Any) -> tuple[Params, Any, Array, Array]:
         sentences = batch["text_teacher"].astype(jnp.float32)
-        mapped = bank_lib.apply(params["bank"], sentences, method="words")
+        mapped = prototypes_lib.apply(params["prototypes"], sentences, method="words")
 
         def loss_of(tower: Params) -> tuple[Array, tuple[Array, Array]]:
             held = {**embed, **tree.fake_quantize(tower["model"], tower["scales"], inside)}
@@ -84,8 +86,8 @@ def align(
 
     Args:
       config: the experiment.
-      params: {"model", "bank"} of the finished run; of a quantized one its "scales" too, and the
-        bank of its teacher.
+      params: {"model", "prototypes"} of the finished run; of a quantized one its "scales" too, and the
+        prototypes of its teacher.
       arrays: of the run; only `texts` is read.
       path: safetensors file for the tower.
       report: takes the progress lines.
@@ -101,7 +103,7 @@ def align(
     if path.exists():
         return tensors.read(path)
     setting = config.align
-    tx, step = make_step(config, params, arrays.texts.bank_teacher, planned or {})
+    tx, step = make_step(config, params, arrays.texts.prototype_sentences, planned or {})
     scales = params.get("scales", {})
     tower: Any = {
         "model": {PART: params["model"][PART]},

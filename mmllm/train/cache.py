@@ -1,4 +1,4 @@
-"""Prepares a training run once: vocabulary, tables, text lines, sentence embeddings and stem cells.
+"""Prepares a training run once: vocabulary, tables, text lines, sentence embeddings and backbone features.
 
 Everything that is frozen is computed here and memory-mapped (float16); the training loop never sees
 a pixel of a picture. Each file is written whole and skipped when it is there, so an interrupted
@@ -20,8 +20,9 @@ from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline, sources, tables
 from mmllm.data.tokenizer import Tokenizer
-from mmllm.train import caption_bank, frozen_stem, stages, stem_cache, teacher
-from mmllm.train.stem_cache import CORPORA, NAMED, TEXTS, cells_file
+from mmllm.train import backbone as backbone_lib
+from mmllm.train import feature_cache, prototype_texts, stages, teacher
+from mmllm.train.feature_cache import CORPORA, NAMED, TEXTS, features_file
 
 CAPTIONED = ("emoji", "stamps", "composites")
 QUESTIONED = ("composites", "easy_vqa")
@@ -47,7 +48,7 @@ def cache_folder(config: Config) -> Path:
     key = {
         "data": {name: value for name, value in data.items() if name not in DRAWN},
         "seed": stages.data_seed(config),
-        "stem": [model.stem, model.tap, model.patch, model.image_side],
+        "backbone": [model.backbone, model.level, model.patch, model.image_side],
         "line": [model.line_height, model.line_width],
         "vocab_size": model.vocab_size,
         "tune": tune_key(config),
@@ -58,7 +59,7 @@ def cache_folder(config: Config) -> Path:
 
 
 def tune_key(config: Config) -> list[Any]:
-    """What the tuned stem depends on, besides the data."""
+    """What the tuned backbone depends on, besides the data."""
     if not config.tune.steps:
         return []
     model = config.model
@@ -72,11 +73,11 @@ def prepare(config: Config, report: Report = print, tuned: Params | None = None)
     Args:
       config: the experiment.
       report: takes the progress lines.
-      tuned: the tail of a stem that was tuned elsewhere, in the place of tuning one.
+      tuned: the trainable of a backbone that was tuned elsewhere, in the place of tuning one.
 
     Raises:
       FileNotFoundError: a corpus that has not been built.
-      ValueError: the cache holds another tuned stem than `tuned`.
+      ValueError: the cache holds another tuned backbone than `tuned`.
     """
     folder = cache_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,8 +86,8 @@ def prepare(config: Config, report: Report = print, tuned: Params | None = None)
     builder.captions(tokenizer)
     builder.questions(tokenizer)
     builder.lines()
-    stem = stem_cache.StemBuilder(config, folder, report)
-    stem.tail(tuned)
+    backbone = feature_cache.FeatureCache(config, folder, report)
+    backbone.trainable(tuned)
     data = config.data
     for corpus, views in (
         ("composites", data.scene_views),
@@ -94,7 +95,7 @@ def prepare(config: Config, report: Report = print, tuned: Params | None = None)
         ("stamps", data.stamp_views),
         ("emoji", data.emoji_views),
     ):
-        stem.cells(corpus, views)
+        backbone.features(corpus, views)
     return folder
 
 
@@ -106,7 +107,7 @@ class _Builder:
 
     def elements(self, corpus: str, *, images: bool = False) -> Any:
         """The training split of a corpus."""
-        return stem_cache.elements(self.config, corpus, images=images)
+        return feature_cache.elements(self.config, corpus, images=images)
 
     def tokenizer(self) -> Tokenizer:
         path = self.folder / TOKENIZER
@@ -118,7 +119,7 @@ class _Builder:
             [element for corpus in CAPTIONED for element in self.elements(corpus)],
             [element for corpus in QUESTIONED for element in self.elements(corpus)],
             (lines[i]["text"] for i in range(min(TOKENIZER_LINES, len(lines)))),
-            caption_bank.dictionary(self.config.data.dictionary_words),
+            prototype_texts.dictionary(self.config.data.dictionary_words),
         )
         return tables.train_tokenizer(texts, path, self.config.model.vocab_size)
 
@@ -138,27 +139,31 @@ class _Builder:
         self._texts(tokenizer, [captioned[corpus] for corpus in NAMED])
 
     def _texts(self, tokenizer: Tokenizer, captioned: Sequence[tables.CaptionTable]) -> None:
-        """The caption bank with its sentence embeddings, and the text tower's inputs."""
-        bank, labels, spoken = caption_bank.join(captioned)
+        """The caption prototypes with its sentence embeddings, and the text tower's inputs."""
+        prototypes, labels, spoken = prototype_texts.join(captioned)
         data = self.config.data
-        words = caption_bank.dictionary(data.dictionary_words)
-        self.report(f"embedding {len(bank)} captions and {len(words)} dictionary words")
+        words = prototype_texts.dictionary(data.dictionary_words)
+        self.report(f"embedding {len(prototypes)} captions and {len(words)} dictionary words")
         model = teacher.SentenceTeacher.load()
-        known = len(bank) + len(spoken)
-        rows = [*bank, *(text for _, text in spoken), *(lemma for lemma, _ in words)]
+        known = len(prototypes) + len(spoken)
+        rows = [*prototypes, *(text for _, text in spoken), *(lemma for lemma, _ in words)]
         # English and the other languages, all together, are drawn equally often.
-        share = np.repeat([len(spoken) / len(bank), 1.0, 0.0], [len(bank), len(spoken), len(words)])
-        word_teacher = caption_bank.mean_embedding(model, words)
-        caption_teacher = np.zeros((known, word_teacher.shape[1]))  # theirs is the bank's
+        share = np.repeat(
+            [len(spoken) / len(prototypes), 1.0, 0.0], [len(prototypes), len(spoken), len(words)]
+        )
+        word_teacher = prototype_texts.mean_embedding(model, words)
+        caption_teacher = np.zeros((known, word_teacher.shape[1]))  # theirs is the prototypes's
         _save(
             self.folder / TEXTS,
             ids=tables.text_rows(tokenizer, rows, data.text_tokens),
             label=np.array(
-                [*range(len(bank)), *spoken.values(), *([pipeline.NO_LABEL] * len(words))]
+                [*range(len(prototypes)), *spoken.values(), *([pipeline.NO_LABEL] * len(words))]
             ),
             weight=share.astype(np.float32),
             teacher=np.concatenate([caption_teacher, word_teacher]).astype(np.float16),
-            bank_teacher=caption_bank.mean_embedding(model, list(bank.items())).astype(np.float16),
+            prototype_sentences=prototype_texts.mean_embedding(
+                model, list(prototypes.items())
+            ).astype(np.float16),
             **{f"{corpus}_label": label for corpus, label in zip(NAMED, labels, strict=True)},
         )
 
@@ -199,15 +204,15 @@ def open_arrays(config: Config, folder: Path) -> pipeline.TrainingArrays:
     """Memory-maps a prepared cache."""
     data = config.data
 
-    def cells(corpus: str, views: int) -> tuple[np.ndarray, ...]:
+    def features(corpus: str, views: int) -> tuple[np.ndarray, ...]:
         return tuple(
-            np.load(cells_file(config, folder, corpus, view), mmap_mode="r")
+            np.load(features_file(config, folder, corpus, view), mmap_mode="r")
             for view in range(views + 1)
         )
 
     def questioned(corpus: str, views: int) -> pipeline.Questioned:
         return pipeline.Questioned(
-            cells(corpus, views), **np.load(folder / f"{corpus}_questions.npz")
+            features(corpus, views), **np.load(folder / f"{corpus}_questions.npz")
         )
 
     texts = dict(np.load(folder / TEXTS))
@@ -216,7 +221,7 @@ def open_arrays(config: Config, folder: Path) -> pipeline.TrainingArrays:
     def captioned(corpus: str, views: int) -> pipeline.Captioned:
         table = np.load(folder / f"{corpus}_captions.npz")
         label = labels.get(corpus, np.full(len(table["weight"]), pipeline.NO_LABEL))
-        return pipeline.Captioned(cells(corpus, views), label=label, **table)
+        return pipeline.Captioned(features(corpus, views), label=label, **table)
 
     return pipeline.TrainingArrays(
         emoji=captioned("emoji", data.emoji_views),
@@ -232,7 +237,7 @@ def open_arrays(config: Config, folder: Path) -> pipeline.TrainingArrays:
 
 
 def claim(config: Config, workdir: Path) -> None:
-    """Binds a run to its cache: other corpora would change the vocabulary and the bank under it.
+    """Binds a run to its cache: other corpora would change the vocabulary and the prototypes under it.
 
     Raises:
       ValueError: the run began with another cache.
@@ -250,7 +255,7 @@ def claim(config: Config, workdir: Path) -> None:
 
 def keep_files(config: Config, folder: Path, workdir: Path) -> None:
     """Copies what export needs beside the checkpoints from a cache to a run's folder."""
-    tail = frozen_stem.tail_file(config)
-    for name in (TOKENIZER, tail) if frozen_stem.has_tail(config) else (TOKENIZER,):
+    trainable = backbone_lib.trainable_file(config)
+    for name in (TOKENIZER, trainable) if backbone_lib.has_trained_blocks(config) else (TOKENIZER,):
         with paths.written_whole(workdir / name) as partial:
             shutil.copyfile(folder / name, partial)

@@ -28,7 +28,7 @@ SAMPLE = 20_000  # values of a layer's inputs in a batch
 
 
 def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) -> Params:
-    """The float run's {"model", "bank"}, the model with the range of each linear layer's inputs.
+    """The float run's {"model", "prototypes"}, the model with the range of each linear layer's inputs.
 
     Args:
       config: of the student; where its activations have no static range, `params` come back as is.
@@ -46,21 +46,21 @@ def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) 
         linear = isinstance(module, layers.QuantDense) and method == "__call__"
         if linear or (isinstance(module, layers.QuantEmbed) and method == "logits"):
             values = np.asarray(arguments[0]).ravel()
-            path = "/".join((*module.path, layers.RANGE))
+            path = "/".join((*module.path, layers.AMAX))
             seen.setdefault(path, []).append(rng.choice(values, min(SAMPLE, values.size)))
         return run(*arguments, **named)
 
-    bank_teacher = jnp.float32(arrays.texts.bank_teacher)
+    prototype_sentences = jnp.float32(arrays.texts.prototype_sentences)
     held = jax.tree.map(jnp.asarray, dict(params))
     batches = pipeline.batches(config, arrays)
     for number in range(BATCHES):
         batch = jax.tree.map(jnp.asarray, next(batches))
         with nn.intercept_methods(tap):
-            forward.run(config, model, held, batch, bank_teacher, jax.random.key(number))
+            forward.run(config, model, held, batch, prototype_sentences, jax.random.key(number))
     flat = dict(tensors.flatten(params["model"]))
     for path, parts in seen.items():
-        weight = path.removesuffix(layers.RANGE)
+        weight = path.removesuffix(layers.AMAX)
         if f"{weight}kernel" not in flat and f"{weight}table" not in flat:
-            continue  # the bank's, which is no part of the model
+            continue  # the prototypes's, which is no part of the model
         flat[path] = np.asarray(scale.static_range(jnp.asarray(np.concatenate(parts))))
     return {**params, "model": tensors.unflatten(flat)}

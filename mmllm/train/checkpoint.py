@@ -98,7 +98,7 @@ def latest_step(folder: Path) -> int | None:
 
 
 def load_params(workdir: Path) -> Any:
-    """Parameters of a run's newest checkpoint as numpy arrays: {"model": ..., "bank": ...}.
+    """Parameters of a run's newest checkpoint as numpy arrays: {"model": ..., "prototypes": ...}.
 
     Raises:
       FileNotFoundError: no checkpoint below `workdir`.

@@ -13,7 +13,7 @@ from mmllm.common.config import Config
 from mmllm.common.types import Array, Float, Params
 from mmllm.models import layers
 from mmllm.models import mmllm as model_lib
-from mmllm.train import bank as bank_lib
+from mmllm.train import prototypes as prototypes_lib
 
 Outputs = dict[str, Array]
 """By name:
@@ -31,7 +31,7 @@ def run(
     model: model_lib.Mmllm,
     params: Params,
     batch: Any,
-    bank_teacher: Float[Array, "v w"],
+    prototype_sentences: Float[Array, "v w"],
     key: jax.Array,
 ) -> Outputs:
     """Runs every part of the model that a batch has rows for, in training mode.
@@ -39,9 +39,9 @@ def run(
     Args:
       config: the experiment.
       model: built from it.
-      params: {"model", "bank"}.
+      params: {"model", "prototypes"}.
       batch: of `data.pipeline`.
-      bank_teacher: sentence embeddings of the bank's captions.
+      prototype_sentences: sentence embeddings of the prototypes's captions.
       key: of the step.
     """
     dropout_key, name_key, spoken_key = jax.random.split(key, 3)
@@ -55,16 +55,20 @@ def run(
         wanted = jnp.take(hidden.reshape(-1, hidden.shape[-1]), batch[f"{kind}position"], axis=0)
         return apply("logits", wanted)
 
-    cells = batch["cells"].astype(jnp.float32)
-    prefix, embedding = apply("encode_cells", cells, train=True, rngs={"dropout": dropout_key})
+    features = batch["features"].astype(jnp.float32)
+    prefix, embedding = apply(
+        "encode_features", features, train=True, rngs={"dropout": dropout_key}
+    )
     outputs = {"logits": said(prefix, "")}
     if config.mix.names:
-        cells = batch["name_cells"].astype(jnp.float32)
-        seen = apply("embed_cells", cells, train=True, rngs={"dropout": name_key})
+        features = batch["name_features"].astype(jnp.float32)
+        seen = apply("embed_features", features, train=True, rngs={"dropout": name_key})
         outputs["name_logits"] = said(apply("name_prefix", seen), "name_")
         embedding = jnp.concatenate([embedding, seen])
     if config.mix.spoken:
-        vectors = jax.lax.stop_gradient(bank_lib.vectors(params["bank"], bank_teacher))
+        vectors = jax.lax.stop_gradient(
+            prototypes_lib.vectors(params["prototypes"], prototype_sentences)
+        )
         vectors = jnp.take(vectors, batch["spoken_label"], axis=0)
         heard = _noisy(vectors, config.loss.spoken_noise, spoken_key)
         outputs["spoken_logits"] = said(apply("name_prefix", heard), "spoken_")

@@ -103,7 +103,7 @@ def train(
       arrays: what `train.cache` prepared.
       workdir: holds checkpoints, metrics.jsonl and config.json.
       start: parameters to begin with, see `state.init_state`.
-      teacher: {"model", "bank"} of a float run; the run is then that of its quantized student.
+      teacher: {"model", "prototypes"} of a float run; the run is then that of its quantized student.
       stop_at: stop early after this step, with a checkpoint (a slice of a longer run).
       tensorboard: also write TensorBoard events through clu.
       report: takes the progress lines.
@@ -119,14 +119,14 @@ def train(
     """
     claim(workdir, config)
     mesh = mesh_lib.make_mesh(config.train.mesh_data, config.train.mesh_model)
-    bank_teacher = np.asarray(arrays.texts.bank_teacher, np.float32)
+    prototype_sentences = np.asarray(arrays.texts.prototype_sentences, np.float32)
     watch = None
     with jax.set_mesh(mesh):
         if teacher is None:
-            planned, held = None, (bank_teacher,)
-            state = state_lib.init_state(config, len(bank_teacher), start)
+            planned, held = None, (prototype_sentences,)
+            state = state_lib.init_state(config, len(prototype_sentences), start)
         else:
-            planned, held = stages.trained(stages.plan(config)), (bank_teacher, teacher)
+            planned, held = stages.trained(stages.plan(config)), (prototype_sentences, teacher)
             state = state_lib.init_student(config, planned, teacher)
             watch = stages.Watch(planned, state.params)
         sharding = mesh_lib.state_sharding(mesh, state)

@@ -1,6 +1,6 @@
-"""The losses of one step: next token, CTC, and retrieval against the bank of all training captions.
+"""The losses of one step: next token, CTC, and retrieval against the prototypes of all training captions.
 
-Pictures are classified over the whole bank, not the batch.
+Pictures are classified over the whole prototypes, not the batch.
 """
 
 from typing import Any
@@ -12,8 +12,8 @@ import optax
 from mmllm.common.config import Config
 from mmllm.common.types import Array, Float, Int, Params
 from mmllm.models import mmllm as model_lib
-from mmllm.train import bank as bank_lib
 from mmllm.train import forward
+from mmllm.train import prototypes as prototypes_lib
 
 Parts = dict[str, Float[Array, ""]]
 
@@ -42,39 +42,44 @@ def token_losses(config: Config, outputs: forward.Outputs, batch: Any) -> Parts:
     return parts
 
 
-def bank_loss(
-    bank_params: Params,
+def prototype_loss(
+    prototype_params: Params,
     embedding: Float[Array, "b e"],
     label: Int[Array, "b"],
-    bank_teacher: Float[Array, "v w"],
+    prototype_sentences: Float[Array, "v w"],
     residual_keep: float,
     key: jax.Array,
 ) -> Float[Array, "b"]:
-    """Cross entropy of each image embedding over the whole bank; a label below 0 counts as 0."""
-    chance = jax.random.bernoulli(key, residual_keep, (bank_teacher.shape[0],))
-    vectors = bank_lib.apply(bank_params, bank_teacher, chance.astype(jnp.float32))
-    scale = bank_lib.apply(bank_params, method="scale")
+    """Cross entropy of each image embedding over the whole prototypes; a label below 0 counts as 0."""
+    chance = jax.random.bernoulli(key, residual_keep, (prototype_sentences.shape[0],))
+    vectors = prototypes_lib.apply(
+        prototype_params, prototype_sentences, chance.astype(jnp.float32)
+    )
+    scale = prototypes_lib.apply(prototype_params, method="scale")
     return optax.softmax_cross_entropy_with_integer_labels(
         scale * embedding @ vectors.T, jnp.maximum(label, 0)
     )
 
 
 def text_distances(
-    texts: Float[Array, "b e"], bank: Float[Array, "v e"], target: Float[Array, "b e"], batch: Any
+    texts: Float[Array, "b e"],
+    prototypes: Float[Array, "v e"],
+    target: Float[Array, "b e"],
+    batch: Any,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean 1 - cosine of captions to their bank vectors, and of words to their mapped sentences.
+    """Mean 1 - cosine of captions to their prototypes vectors, and of words to their mapped sentences.
 
-    A softmax over the bank would only tell captions apart, and leave the tower beside the bank.
+    A softmax over the prototypes would only tell captions apart, and leave the tower beside the prototypes.
 
     Args:
       texts: unit text embeddings.
-      bank: unit vectors of the captions.
+      prototypes: unit vectors of the captions.
       target: unit vectors of the words; those of captions are not read.
-      batch: "text_label" is the place of a caption in the bank, below 0 for a word.
+      batch: "text_label" is the place of a caption in the prototypes, below 0 for a word.
     """
     label = batch["text_label"]
     known = (label >= 0)[:, None]
-    wanted = jnp.where(known, jnp.take(bank, jnp.maximum(label, 0), axis=0), target)
+    wanted = jnp.where(known, jnp.take(prototypes, jnp.maximum(label, 0), axis=0), target)
     distance = 1.0 - jnp.sum(texts * wanted, axis=-1)
     is_caption = known[:, 0].astype(distance.dtype)
     return mean(distance, is_caption), mean(distance, 1.0 - is_caption)
@@ -82,20 +87,24 @@ def text_distances(
 
 def retrieval_losses(
     config: Config,
-    bank_params: Params,
+    prototype_params: Params,
     outputs: forward.Outputs,
     batch: Any,
-    bank_teacher: Float[Array, "v w"],
+    prototype_sentences: Float[Array, "v w"],
     key: jax.Array,
 ) -> Parts:
-    """Pictures against the bank (label < 0: none), the text tower against bank and teacher."""
+    """Pictures against the prototypes (label < 0: none), the text tower against prototypes and teacher."""
     label = batch["label"]
     if config.mix.names:
         label = jnp.concatenate([label, batch["name_label"]])
     keep = config.loss.residual_keep
-    image = bank_loss(bank_params, outputs["embedding"], label, bank_teacher, keep, key)
-    words = bank_lib.apply(bank_params, batch["text_teacher"].astype(jnp.float32), method="words")
-    vectors = bank_lib.vectors(bank_params, bank_teacher)
+    image = prototype_loss(
+        prototype_params, outputs["embedding"], label, prototype_sentences, keep, key
+    )
+    words = prototypes_lib.apply(
+        prototype_params, batch["text_teacher"].astype(jnp.float32), method="words"
+    )
+    vectors = prototypes_lib.vectors(prototype_params, prototype_sentences)
     still = jax.lax.stop_gradient((vectors, words))
     captions, nouns = text_distances(outputs["texts"], *still, batch)
     return {
@@ -116,15 +125,15 @@ def line_loss(logits: Float[Array, "b n v"], batch: Any) -> Float[Array, ""]:
 
 def total(
     config: Config,
-    bank_params: Params,
+    prototype_params: Params,
     outputs: forward.Outputs,
     batch: Any,
-    bank_teacher: Float[Array, "v w"],
+    prototype_sentences: Float[Array, "v w"],
     key: jax.Array,
 ) -> tuple[Float[Array, ""], Parts]:
     """The weighted sum of `cfg.loss`, and each loss by name."""
     parts = token_losses(config, outputs, batch)
-    parts |= retrieval_losses(config, bank_params, outputs, batch, bank_teacher, key)
+    parts |= retrieval_losses(config, prototype_params, outputs, batch, prototype_sentences, key)
     parts["lines"] = line_loss(outputs["lines"], batch)
     weighted = (getattr(config.loss, name) * value for name, value in parts.items())
     return sum(weighted, jnp.float32(0)), parts
@@ -135,10 +144,10 @@ def total_loss(
     model: model_lib.Mmllm,
     params: Params,
     batch: Any,
-    bank_teacher: Float[Array, "v w"],
+    prototype_sentences: Float[Array, "v w"],
     key: jax.Array,
 ) -> tuple[Float[Array, ""], Parts]:
     """`total` of what the model makes of a batch."""
-    forward_key, bank_key = jax.random.split(key)
-    outputs = forward.run(config, model, params, batch, bank_teacher, forward_key)
-    return total(config, params["bank"], outputs, batch, bank_teacher, bank_key)
+    forward_key, prototype_key = jax.random.split(key)
+    outputs = forward.run(config, model, params, batch, prototype_sentences, forward_key)
+    return total(config, params["prototypes"], outputs, batch, prototype_sentences, prototype_key)

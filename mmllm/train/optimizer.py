@@ -12,7 +12,7 @@ from mmllm.common import mesh
 from mmllm.common.config import TrainConfig
 
 SCALES = "scales"
-NO_DECAY = ("scale", "bias", "row", "column", "table", "log_scale", "largest")
+NO_DECAY = ("scale", "bias", "row", "column", "table", "log_scale", "amax")
 
 
 def learning_rate(config: TrainConfig) -> optax.Schedule:

@@ -23,11 +23,11 @@ from mmllm.quant.coded import Coded
 from mmllm.quant.rules import Rule
 from mmllm.train import align_text, checkpoint
 
-STEM = "stem/"
+BACKBONE = "backbone/"
 
 
 def plan(config: Config) -> dict[str, Rule]:
-    """The quantized weights of a config's model, the stem included, by path.
+    """The quantized weights of a config's model, the backbone included, by path.
 
     Raises:
       ValueError: a rule that cannot work, see `quant.rules` and `quant.tree.plan`.
@@ -44,8 +44,8 @@ def plan(config: Config) -> dict[str, Rule]:
 
 
 def trained(planned: Mapping[str, Rule]) -> dict[str, Rule]:
-    """The part of a plan that a run trains: all but the frozen stem, which export rounds."""
-    return {path: rule for path, rule in planned.items() if not path.startswith(STEM)}
+    """The part of a plan that a run trains: all but the frozen backbone, which export rounds."""
+    return {path: rule for path, rule in planned.items() if not path.startswith(BACKBONE)}
 
 
 def float_steps(config: Config) -> int:
@@ -72,7 +72,7 @@ def start_folder(config: Config) -> Path:
 def data_seed(config: Config) -> int:
     """Seed of what is cached; a quantized run's is that of the run it starts from.
 
-    So students of one float run share its cache and its stem, whatever their own seeds.
+    So students of one float run share its cache and its backbone, whatever their own seeds.
 
     Raises:
       FileNotFoundError: no run that `quant.start` names.
@@ -109,14 +109,14 @@ def check_start(config: Config, folder: Path) -> None:
 
 
 def load_teacher(workdir: Path) -> Params:
-    """{"model", "bank"} of a finished float run, its aligned text tower included.
+    """{"model", "prototypes"} of a finished float run, its aligned text tower included.
 
     Raises:
       FileNotFoundError: no checkpoint.
-      ValueError: the run is a quantized one: it has no bank.
+      ValueError: the run is a quantized one: it has no prototypes.
     """
     params = checkpoint.load_params(workdir)
-    if "bank" not in params:
+    if "prototypes" not in params:
         raise ValueError(f"{workdir} holds a quantized run; quant.start must be a float one")
     tower = workdir / align_text.TOWER
     return align_text.joined(params, tower) if tower.is_file() else params

@@ -14,14 +14,14 @@ from mmllm.common.types import Params
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import oscillation, tree
 from mmllm.quant.rules import Rule
-from mmllm.train import bank as bank_lib
 from mmllm.train import optimizer
+from mmllm.train import prototypes as prototypes_lib
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """params = {"model": the shipped parameters less the frozen stem, "bank": training only}.
+    """params = {"model": the shipped parameters less the frozen backbone, "prototypes": training only}.
 
-    A quantized student has "scales" (`quant.tree`) instead of the bank, which is its teacher's, and
+    A quantized student has "scales" (`quant.tree`) instead of the prototypes, which is its teacher's, and
     the state of `quant.oscillation` where it freezes weights.
 
     The same tree also holds shapes and shardings in the place of arrays.
@@ -33,24 +33,26 @@ class TrainState(flax.struct.PyTreeNode):
     oscillation: Any = None
 
 
-def init_state(config: Config, bank_size: int, start: Params | None = None) -> TrainState:
+def init_state(config: Config, prototype_count: int, start: Params | None = None) -> TrainState:
     """Fresh state of a run.
 
     Args:
       config: the experiment.
-      bank_size: unique captions in the bank.
+      prototype_count: unique captions in the prototypes.
       start: parameters to begin with instead of fresh ones, a part of `TrainState.params`.
 
     Raises:
       ValueError: `start` holds a parameter that the model lacks, or one of another shape.
     """
-    model_key, bank_key = jax.random.split(jax.random.key(config.seed))
+    model_key, prototype_key = jax.random.split(jax.random.key(config.seed))
     model_params = dict(model_lib.init_params(config.model, model_key))
-    model_params.pop("stem", None)  # Frozen: cached as cells, joined again on export.
-    bank = bank_lib.CaptionBank(bank_size, config.model.embed_dim)
-    teacher = jnp.zeros((bank_size, bank_lib.TEACHER_WIDTH))
-    bank_params = bank.init(bank_key, teacher, jnp.ones(bank_size), method="touch")["params"]
-    params = _replaced({"model": model_params, "bank": dict(bank_params)}, start or {})
+    model_params.pop("backbone", None)  # Frozen: cached as features, joined again on export.
+    prototypes = prototypes_lib.TextPrototypes(prototype_count, config.model.embed_dim)
+    teacher = jnp.zeros((prototype_count, prototypes_lib.TEACHER_WIDTH))
+    prototype_params = prototypes.init(
+        prototype_key, teacher, jnp.ones(prototype_count), method="touch"
+    )["params"]
+    params = _replaced({"model": model_params, "prototypes": dict(prototype_params)}, start or {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -64,7 +66,7 @@ def init_student(config: Config, planned: Mapping[str, Rule], teacher: Params) -
     Args:
       config: the experiment.
       planned: the quantized weights, see `quant.tree.plan`.
-      teacher: {"model", "bank"} of the float run.
+      teacher: {"model", "prototypes"} of the float run.
 
     Raises:
       ValueError: a quantized weight that the teacher lacks.

@@ -20,7 +20,7 @@ Step = Callable[..., tuple[TrainState, Metrics]]
 
 
 def make_step(config: Config) -> Step:
-    """The step of a float run, to be jitted with its state donated: state, batch, bank teacher.
+    """The step of a float run, to be jitted with its state donated: state, batch, prototypes teacher.
 
     The step's randomness is folded from the seed and the step number, so no key lives in the state
     and a resumed run continues exactly.
@@ -28,11 +28,13 @@ def make_step(config: Config) -> Step:
     model = model_lib.build(config.model)
     update = optimizer.make_optimizer(config.train).update
 
-    def step(state: TrainState, batch: Any, bank_teacher: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Any, prototype_sentences: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         key = _key(config, state)
 
         def loss_of(params: Any) -> tuple[jax.Array, Metrics]:
-            return losses.total_loss(config, model, params, batch, bank_teacher, key)
+            return losses.total_loss(config, model, params, batch, prototype_sentences, key)
 
         return _moved(state, loss_of, update)
 
@@ -40,10 +42,10 @@ def make_step(config: Config) -> Step:
 
 
 def make_taught_step(config: Config, planned: Mapping[str, Rule]) -> Step:
-    """The step of a quantized student: state, batch, bank teacher, teacher {"model", "bank"}.
+    """The step of a quantized student: state, batch, prototypes teacher, teacher {"model", "prototypes"}.
 
     Weights are rounded on the way in; the losses are those of the float run and what student and
-    teacher disagree on. The bank stays as it is. From `quant.freeze_from` of the steps on, weights
+    teacher disagree on. The prototypes stays as it is. From `quant.freeze_from` of the steps on, weights
     that oscillate are frozen. With nothing planned, a step in float, as those before the share that
     rounds.
     """
@@ -54,18 +56,22 @@ def make_taught_step(config: Config, planned: Mapping[str, Rule]) -> Step:
     update = optimizer.make_optimizer(config.train, quant.scale_rate).update
 
     def step(
-        state: TrainState, batch: Any, bank_teacher: jax.Array, teacher: Any
+        state: TrainState, batch: Any, prototype_sentences: jax.Array, teacher: Any
     ) -> tuple[TrainState, Metrics]:
-        forward_key, bank_key = jax.random.split(_key(config, state))
-        bank = jax.lax.stop_gradient(teacher["bank"])
+        forward_key, prototype_key = jax.random.split(_key(config, state))
+        prototypes = jax.lax.stop_gradient(teacher["prototypes"])
 
         def loss_of(params: Any) -> tuple[jax.Array, Metrics]:
             rounded = tree.fake_quantize(params["model"], params["scales"], planned)
-            held = {"model": rounded, "bank": bank}
-            got = forward.run(config, student, held, batch, bank_teacher, forward_key)
-            total, parts = losses.total(config, bank, got, batch, bank_teacher, bank_key)
+            held = {"model": rounded, "prototypes": prototypes}
+            got = forward.run(config, student, held, batch, prototype_sentences, forward_key)
+            total, parts = losses.total(
+                config, prototypes, got, batch, prototype_sentences, prototype_key
+            )
             if taught:
-                wanted = forward.run(config, whole, teacher, batch, bank_teacher, forward_key)
+                wanted = forward.run(
+                    config, whole, teacher, batch, prototype_sentences, forward_key
+                )
                 apart, more = distill.losses_of(quant, got, wanted, batch)
                 total, parts = total + apart, parts | more
             return total, parts

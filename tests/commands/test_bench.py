@@ -19,7 +19,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return {"rows": []}
 
     monkeypatch.setattr(benchmark, "run", run)
-    monkeypatch.setattr(baselines, "stem_features", lambda: lambda pictures: ["features"])
+    monkeypatch.setattr(baselines, "backbone_features", lambda: lambda pictures: ["features"])
     monkeypatch.setattr(
         report, "write_report", lambda result, folder, losses: [folder / "report.md"]
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmllm import bundle
 from mmllm.evaluate import tables
-from mmllm.export import budget, bundle, flatbuffer, litert
+from mmllm.export import budget, flatbuffer, litert
 from mmllm.runtime import compare
 from tests import tiny_run
 from tests.export.test_flatbuffer import model_of

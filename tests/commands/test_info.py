@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from mmllm.export import bundle
+from mmllm import bundle
 from tests import tiny_bundle
 
 

@@ -80,7 +80,7 @@ def test_a_quantized_config_rounds_a_model_that_its_start_can_give(name):
     assert model == start.model
     assert config.quant.start == start.name
     planned = stages.plan(config)  # refuses a rule that decides over nothing
-    assert any(path.startswith(stages.STEM) for path in planned)
+    assert any(path.startswith(stages.BACKBONE) for path in planned)
     assert stages.trained(planned)
 
 

@@ -19,7 +19,7 @@ SHARE_TOLERANCE = 4 * 0.5 / DRAWS**0.5
 
 
 def cells_of(pictures, views=2):
-    """Cells that hold 100 * view + picture, so that a batch tells what it was drawn from."""
+    """Features that hold 100 * view + picture, so that a batch tells what it was drawn from."""
     place = np.arange(pictures, dtype=np.float16)[:, None, None, None]
     return tuple(place + np.float16(100 * view) for view in range(views))
 
@@ -29,7 +29,7 @@ def captioned(captions, weight=None):
     pictures = len(captions)
     rows = [[1 + i, 1 + k] for i, count in enumerate(captions) for k in range(count)]
     return pipeline.Captioned(
-        cells=cells_of(pictures),
+        features=cells_of(pictures),
         ids=np.array(rows, np.int32),
         first=np.cumsum([0, *captions]),
         label=50 + np.arange(pictures),
@@ -108,8 +108,8 @@ def test_pictures_are_drawn_by_weight_and_never_with_weight_zero():
 
 
 def test_every_view_is_drawn_equally_often():
-    cells = pipeline._cells(captioned([1]), np.zeros(DRAWS, int), np.random.default_rng(0))
-    view = cells[:, 0, 0, 0].astype(int) // 100
+    features = pipeline._features(captioned([1]), np.zeros(DRAWS, int), np.random.default_rng(0))
+    view = features[:, 0, 0, 0].astype(int) // 100
     assert np.mean(view == 1) == pytest.approx(0.5, abs=SHARE_TOLERANCE)
 
 
@@ -148,17 +148,17 @@ def test_a_picture_whose_english_caption_is_too_long_is_not_drawn():
 def test_questions_share_a_row_with_others_about_their_picture():
     asked = np.array([0, 0, 0, 1])
     ids = np.array([[30 + i, 8, 40 + i, 3] for i in range(4)], np.int32)
-    shape = (1, *ARRAYS.emoji.cells[0].shape[1:])
-    cells = tuple(np.tile(view, shape) for view in cells_of(2))
-    questioned = pipeline.Questioned(cells, ids, np.full(4, 1), asked)
+    shape = (1, *ARRAYS.emoji.features[0].shape[1:])
+    features = tuple(np.tile(view, shape) for view in cells_of(2))
+    questioned = pipeline.Questioned(features, ids, np.full(4, 1), asked)
     arrays = dataclasses.replace(ARRAYS, composites_vqa=questioned)
     mix = dict.fromkeys(("emoji", "stamps", "composites", "easy_vqa"), 0)
     config = with_config(mix={**mix, "composites_vqa": 400}, data={"row_tokens": 20})
     batch = pipeline.BuildBatch(config, arrays)._pictures(np.random.default_rng(0))
     first = np.bincount(batch["ids"][:, 0] - 30, minlength=4) / 400
     np.testing.assert_allclose(first, 0.25, atol=4 * (0.25 * 0.75 / 400) ** 0.5)
-    for row, cells in zip(batch["ids"], batch["cells"][:, 0, 0, 0], strict=True):
-        about = {0: {30, 31, 32}, 1: {33}}[int(cells) % 100]
+    for row, features in zip(batch["ids"], batch["features"][:, 0, 0, 0], strict=True):
+        about = {0: {30, 31, 32}, 1: {33}}[int(features) % 100]
         assert set(row[::4].tolist()) - {0} == about
     assert (batch["start"][:, :4] == 0).all()
     # From <ans> on: the answer and the end.
@@ -185,9 +185,9 @@ def test_a_batch_has_the_shapes_the_config_says():
     half, asked = mix.texts // 2, mix.pictures - mix.captioned
     room = mix.captioned * (data.row_tokens - 1) + asked * data.answer_tokens
     more, most = mix.names * (data.name_tokens - 1), mix.spoken * (data.row_tokens - 1)
-    grid, channels = model.stem_grid, model.stem_channels
+    grid, channels = model.feature_grid, model.feature_channels
     assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
-        "cells": ((mix.pictures, grid, grid, channels), "float16"),
+        "features": ((mix.pictures, grid, grid, channels), "float16"),
         "ids": ((mix.pictures, data.row_tokens), "int32"),
         "start": ((mix.pictures, data.row_tokens), "int32"),
         "label": ((mix.pictures,), "int32"),
@@ -195,7 +195,7 @@ def test_a_batch_has_the_shapes_the_config_says():
         "target": ((room,), "int32"),
         "target_weight": ((room,), "float32"),
         "target_row": ((room,), "int32"),
-        "name_cells": ((mix.names, grid, grid, channels), "float16"),
+        "name_features": ((mix.names, grid, grid, channels), "float16"),
         "name_ids": ((mix.names, data.name_tokens), "int32"),
         "name_start": ((mix.names, data.name_tokens), "int32"),
         "name_label": ((mix.names,), "int32"),
@@ -226,7 +226,7 @@ def test_a_batch_has_the_shapes_the_config_says():
 def test_a_task_of_zero_examples_is_left_out():
     config = with_config(mix={"stamps": 0, "easy_vqa": 0})
     batch = next(pipeline.batches(config, ARRAYS))
-    assert len(batch["cells"]) == config.mix.pictures == 10
+    assert len(batch["features"]) == config.mix.pictures == 10
 
 
 @pytest.mark.parametrize(
@@ -242,10 +242,10 @@ def test_a_task_of_zero_examples_is_left_out():
 def test_a_batch_without_a_task_has_no_rows_of_it(mix):
     config = with_config(mix=mix)
     batch = next(pipeline.batches(config, ARRAYS))
-    assert len(batch["cells"]) == len(batch["ids"]) == len(batch["label"]) == config.mix.pictures
+    assert len(batch["features"]) == len(batch["ids"]) == len(batch["label"]) == config.mix.pictures
     assert len(batch["lines"]) == config.mix.lines
     assert len(batch["texts"]) == config.mix.texts
-    assert len(batch.get("name_cells", ())) == config.mix.names
+    assert len(batch.get("name_features", ())) == config.mix.names
     assert len(batch.get("spoken_ids", ())) == config.mix.spoken
 
 
@@ -255,7 +255,7 @@ def test_texts_are_drawn_by_weight_and_words_equally():
         label=np.array([7, 8, -1, -1]),
         weight=np.array([1.0, 0.0, 0.0, 0.0]),
         teacher=np.zeros((4, synthetic.TEACHER_WIDTH), np.float16),
-        bank_teacher=np.zeros((9, synthetic.TEACHER_WIDTH), np.float16),
+        prototype_sentences=np.zeros((9, synthetic.TEACHER_WIDTH), np.float16),
     )
     config = with_config(mix={"texts": 40})
     build = pipeline.BuildBatch(config, dataclasses.replace(ARRAYS, texts=texts))

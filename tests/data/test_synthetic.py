@@ -27,15 +27,15 @@ def test_the_same_seed_gives_the_same_arrays_and_another_seed_others(arrays):
     again, other = synthetic.training_arrays(CONFIG), synthetic.training_arrays(CONFIG, seed=1)
     for one, same in zip(leaves(arrays), leaves(again), strict=True):
         np.testing.assert_array_equal(one, same)
-    assert (arrays.emoji.cells[0] != other.emoji.cells[0]).any()
+    assert (arrays.emoji.features[0] != other.emoji.features[0]).any()
 
 
 def test_cells_have_the_stem_shape_and_two_views_of_each_picture_are_alike(arrays):
-    grid, channels = CONFIG.model.stem_grid, CONFIG.model.stem_channels
-    one, two = (view.reshape(synthetic.BANK, -1) for view in arrays.emoji.cells)
-    assert arrays.emoji.cells[0].shape == (synthetic.BANK, grid, grid, channels)
+    grid, channels = CONFIG.model.feature_grid, CONFIG.model.feature_channels
+    one, two = (view.reshape(synthetic.CAPTIONS, -1) for view in arrays.emoji.features)
+    assert arrays.emoji.features[0].shape == (synthetic.CAPTIONS, grid, grid, channels)
     nearest = np.argmax(one.astype(np.float32) @ two.astype(np.float32).T, axis=1)
-    np.testing.assert_array_equal(nearest, np.arange(synthetic.BANK))
+    np.testing.assert_array_equal(nearest, np.arange(synthetic.CAPTIONS))
 
 
 def test_captions_and_answers_name_the_label(arrays):
@@ -43,7 +43,7 @@ def test_captions_and_answers_name_the_label(arrays):
     for picture, label in enumerate(captions.label):
         rows = captions.ids[captions.first[picture] : captions.first[picture + 1]]
         assert rows[:, :3].tolist() == [[5, 20 + label, 3], [6, 20 + label, 3]]
-    answers = questions.ids[np.arange(synthetic.BANK), questions.answer + 1]
+    answers = questions.ids[np.arange(synthetic.CAPTIONS), questions.answer + 1]
     np.testing.assert_array_equal(answers, 20 + questions.picture)
 
 
@@ -53,7 +53,7 @@ def test_texts_are_captions_of_the_bank_and_words_with_a_teacher_of_length_one(a
     is_word = texts.label == pipeline.NO_LABEL
     np.testing.assert_array_equal(length[~is_word], 0)
     np.testing.assert_allclose(length[is_word], 1, atol=1e-3)  # float16
-    assert sorted(texts.label[~is_word]) == list(range(len(texts.bank_teacher)))
+    assert sorted(texts.label[~is_word]) == list(range(len(texts.prototype_sentences)))
 
 
 def test_every_id_is_in_the_vocabulary_and_every_class_in_the_charset(arrays):

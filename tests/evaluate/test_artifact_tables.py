@@ -137,14 +137,22 @@ def test_without_results_a_table_is_one_row_of_dashes(name: str):
 
 
 def test_the_profile_adds_up_the_layers_of_each_part():
-    names = ["stem/stem", "stem/block_3", "stem/block_10", "stem/block_11", "encoder/norm"]
+    names = [
+        "backbone/stem",
+        "backbone/block_3",
+        "backbone/block_10",
+        "backbone/block_11",
+        "encoder/norm",
+    ]
     names += ["decoder/block_0", "decoder/block_0.step", "image_embedding", "line_reader"]
     names += ["text_tower/norm", "embed.logits"]
     layers = [{"layer": n, "milliseconds": {"float32": 1.0, "bundle": 0.5}} for n in names]
     result = {"kind": "latency", "layers": layers, **TIMED_ON}
     lines = artifact_tables.profile_table([result]).splitlines()
     assert len(lines) == 2 + len(artifact_tables.PARTS)
-    assert lines[2] == ("| stem: first convolution, blocks 0 to 3, float | 2.00 | 1.00 | 2.00 |")
+    assert lines[2] == (
+        "| backbone: first convolution, blocks 0 to 3, float | 2.00 | 1.00 | 2.00 |"
+    )
     assert all(line.endswith("| 1.00 | 0.50 | 2.00 |") for line in lines[3:])
 
 

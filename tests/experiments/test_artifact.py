@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from experiments import artifact
-from mmllm.export import bundle
+from mmllm import bundle
 from mmllm.runtime import model
 
 
@@ -14,7 +14,7 @@ def test_packed_weights_are_compared_with_float32_and_nothing_else_is():
     times = {(row["part"], row["type"]): row["times"] for row in rows}
     assert times["encoder", "INT2"] == 16.0
     assert times["decoder", "INT4"] == 8.0
-    assert times["pretrained stem", "INT8"] == 4.0
+    assert times["pretrained backbone", "INT8"] == 4.0
     assert times["scales", "FLOAT32"] is times["graph", "-"] is times["norms", "FLOAT32"] is None
 
 

@@ -4,8 +4,8 @@ import json
 
 from configs import nano
 from experiments import float_start
+from mmllm import bundle
 from mmllm.common import config as config_lib
-from mmllm.export import bundle, to_run
 from mmllm.runtime import model
 from mmllm.train import checkpoint
 

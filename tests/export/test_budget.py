@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmllm.export import budget, bundle, flatbuffer
+from mmllm import bundle
+from mmllm.export import budget, flatbuffer
 from tests.export.test_flatbuffer import model_of
 
 pytestmark = pytest.mark.export

@@ -7,13 +7,15 @@ import jax
 import numpy as np
 import pytest
 
+from mmllm import bundle
 from mmllm.common import tensors
 from mmllm.data import pretrained
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
-from mmllm.export import bundle, from_run
+from mmllm.export import from_run
 from mmllm.models import efficientnet_lite0
-from mmllm.train import align_text, cache, frozen_stem
+from mmllm.train import align_text, cache
+from mmllm.train import backbone as backbone_lib
 from tests import tiny_run
 
 
@@ -48,37 +50,41 @@ def test_the_manifest_names_data_pretrained_parts_and_scores(workdir, tmp_path):
         "hash": "hash of emoji",
         "licence": "CC0-1.0 AND MIT",
     }
-    # The patch stem is not pretrained: the teacher alone has left traces.
+    # The patch backbone is not pretrained: the teacher alone has left traces.
     assert manifest["pretrained"] == [pretrained.MINILM.manifest_entry()]
 
 
 def test_the_frozen_stem_joins_the_trained_parameters(workdir, tmp_path, monkeypatch):
-    model = dataclasses.replace(tiny_run.CONFIG.model, stem="efficientnet_lite0", image_side=224)
+    model = dataclasses.replace(
+        tiny_run.CONFIG.model, backbone="efficientnet_lite0", image_side=224
+    )
     tiny_run.make(workdir, dataclasses.replace(tiny_run.CONFIG, model=model))
-    stem = {"first": {"kernel": np.full((2, 2), 0.5, np.float32)}}
+    backbone = {"first": {"kernel": np.full((2, 2), 0.5, np.float32)}}
     monkeypatch.setattr(pretrained, "efficientnet_lite0_weights", dict)
-    monkeypatch.setattr(efficientnet_lite0, "convert_weights", lambda weights, tap: stem)
+    monkeypatch.setattr(efficientnet_lite0, "convert_weights", lambda weights, level: backbone)
     loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle"))
-    np.testing.assert_array_equal(loaded.params["stem"]["first"]["kernel"], 0.5)
-    assert {"stem", "encoder", "text_tower"} <= set(loaded.params)
+    np.testing.assert_array_equal(loaded.params["backbone"]["first"]["kernel"], 0.5)
+    assert {"backbone", "encoder", "text_tower"} <= set(loaded.params)
     assert loaded.manifest["pretrained"][0] == pretrained.EFFICIENTNET_LITE0.manifest_entry()
 
 
 def test_a_tuned_stem_takes_the_place_of_the_pretrained_blocks(workdir, tmp_path, monkeypatch):
-    model = dataclasses.replace(tiny_run.CONFIG.model, stem="efficientnet_lite0", image_side=224)
+    model = dataclasses.replace(
+        tiny_run.CONFIG.model, backbone="efficientnet_lite0", image_side=224
+    )
     tune = dataclasses.replace(tiny_run.CONFIG.tune, steps=1)
     tiny_run.make(workdir, dataclasses.replace(tiny_run.CONFIG, model=model, tune=tune))
     blocks = {name: {"kernel": np.zeros((2, 2), np.float32)} for name in ("block_0", "block_15")}
     monkeypatch.setattr(pretrained, "efficientnet_lite0_weights", dict)
-    monkeypatch.setattr(efficientnet_lite0, "convert_weights", lambda weights, tap: dict(blocks))
-    with pytest.raises(FileNotFoundError, match=frozen_stem.TUNED):
+    monkeypatch.setattr(efficientnet_lite0, "convert_weights", lambda weights, level: dict(blocks))
+    with pytest.raises(FileNotFoundError, match=backbone_lib.TUNED):
         from_run.save(workdir, tmp_path / "bundle")
-    tail = {"block_15": {"kernel": np.full((2, 2), 0.25, np.float16)}}
-    tensors.write(workdir / frozen_stem.TUNED, {"tail": tail})
+    trainable = {"block_15": {"kernel": np.full((2, 2), 0.25, np.float16)}}
+    tensors.write(workdir / backbone_lib.TUNED, {"trainable": trainable})
     loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle"))
-    np.testing.assert_array_equal(loaded.params["stem"]["block_0"]["kernel"], 0.0)
-    np.testing.assert_array_equal(loaded.params["stem"]["block_15"]["kernel"], 0.25)
-    assert loaded.manifest["pretrained"][0]["tuned"] == "the blocks behind tap 14x14x112"
+    np.testing.assert_array_equal(loaded.params["backbone"]["block_0"]["kernel"], 0.0)
+    np.testing.assert_array_equal(loaded.params["backbone"]["block_15"]["kernel"], 0.25)
+    assert loaded.manifest["pretrained"][0]["tuned"] == "the blocks behind level 14x14x112"
 
 
 def test_an_aligned_tower_takes_the_place_of_the_runs(workdir, tmp_path):

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmllm import models
+from mmllm import bundle, models
 from mmllm.common import tensors
-from mmllm.export import budget, bundle, flatbuffer, litert
+from mmllm.export import budget, flatbuffer, litert
 from mmllm.quant.coded import Coded
 from mmllm.runtime import decode
 from mmllm.runtime.jax_engine import JaxEngine

@@ -11,13 +11,13 @@ from onnx import helper, numpy_helper
 from mmllm.common import paths
 from mmllm.data import packages, pretrained
 from mmllm.models import efficientnet_lite0
-from tests import tiny_stem
+from tests import tiny_backbone
 
 # The bound the model promises against a reference run; the outputs are of order 10.
 TOLERANCE = 1e-4
 # The same sums in another order, in float32.
 ROUNDING = 2e-5
-TAPS = ("14x14x112", "7x7x320")
+LEVELS = ("14x14x112", "7x7x320")
 # Source: PyTorch Image Models, results-imagenet.csv, tf_efficientnet_lite0 (classifier included).
 PUBLISHED_MILLIONS = 4.65
 CLASSIFIER_PARAMETERS = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
@@ -115,29 +115,29 @@ def onnx_session(weights: dict[str, np.ndarray]) -> onnxruntime.InferenceSession
             index += 1
         names.append(x)
     outputs = [
-        node("Identity", [names[stage]], tap) for stage, tap in zip((4, 6), TAPS, strict=True)
+        node("Identity", [names[stage]], level) for stage, level in zip((4, 6), LEVELS, strict=True)
     ]
     shape = onnx.TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "lite0",
         [helper.make_tensor_value_info("pixels", shape, ["b", 3, "y", "x"])],
-        [helper.make_tensor_value_info(tap, shape, None) for tap in outputs],
+        [helper.make_tensor_value_info(level, shape, None) for level in outputs],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     return onnxruntime.InferenceSession(model.SerializeToString())
 
 
-def apply(weights: dict[str, np.ndarray], tap: str, depthwise: str, pixels: np.ndarray):
-    model = efficientnet_lite0.EfficientNetLite0(tap=tap, depthwise=depthwise)
-    params = efficientnet_lite0.convert_weights(weights, tap)
+def apply(weights: dict[str, np.ndarray], level: str, depthwise: str, pixels: np.ndarray):
+    model = efficientnet_lite0.EfficientNetLite0(level=level, depthwise=depthwise)
+    params = efficientnet_lite0.convert_weights(weights, level)
     return jax.jit(model.apply)({"params": params}, jnp.asarray(pixels))
 
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, np.ndarray]:
-    return tiny_stem.random_weights(np.random.default_rng(0))
+    return tiny_backbone.random_weights(np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +155,10 @@ def expected(weights, pixels) -> dict[str, np.ndarray]:
 def test_both_taps_equal_a_naive_network_with_its_batch_norms_apart(
     weights, pixels, expected, depthwise
 ):
-    for tap in TAPS:
-        result = apply(weights, tap, depthwise, pixels)
-        scale = np.abs(expected[tap]).max()
-        np.testing.assert_allclose(result / scale, expected[tap] / scale, atol=TOLERANCE, rtol=0)
+    for level in LEVELS:
+        result = apply(weights, level, depthwise, pixels)
+        scale = np.abs(expected[level]).max()
+        np.testing.assert_allclose(result / scale, expected[level] / scale, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.real_cache
@@ -174,10 +174,10 @@ def test_the_imagenet_weights_give_what_onnx_runtime_gives():
         np.asarray(x, np.float32) for x in (efficientnet_lite0.MEAN, efficientnet_lite0.STD)
     )
     normalised = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2)
-    expected = onnx_session(weights).run(list(TAPS), {"pixels": normalised})
-    for tap, value in zip(TAPS, expected, strict=True):
-        result = apply(weights, tap, "shift", pixels)
-        assert "x".join(map(str, result.shape[1:])) == tap
+    expected = onnx_session(weights).run(list(LEVELS), {"pixels": normalised})
+    for level, value in zip(LEVELS, expected, strict=True):
+        result = apply(weights, level, "shift", pixels)
+        assert "x".join(map(str, result.shape[1:])) == level
         value = np.asarray(value).transpose(0, 2, 3, 1)
         np.testing.assert_allclose(result, value, atol=TOLERANCE, rtol=0)
 
@@ -206,12 +206,12 @@ def test_a_batch_norm_folds_into_hand_worked_numbers():
     assert bias.item() == -1.0  # 5 - 1.5 * 2 / .5
 
 
-@pytest.mark.parametrize("tap", TAPS)
-def test_converted_weights_have_the_shapes_of_fresh_parameters(weights, tap):
-    model = efficientnet_lite0.EfficientNetLite0(tap=tap)
+@pytest.mark.parametrize("level", LEVELS)
+def test_converted_weights_have_the_shapes_of_fresh_parameters(weights, level):
+    model = efficientnet_lite0.EfficientNetLite0(level=level)
     pixels = jnp.zeros((1, 64, 64, 3))
     fresh = jax.eval_shape(model.init, jax.random.key(0), pixels)["params"]
-    converted = efficientnet_lite0.convert_weights(weights, tap)
+    converted = efficientnet_lite0.convert_weights(weights, level)
     shapes = [
         jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (fresh, converted)
     ]
@@ -227,7 +227,7 @@ def test_the_parameter_count_is_the_published_one(weights):
 
 
 def test_an_unknown_tap_and_a_missing_tensor_are_named(weights):
-    with pytest.raises(ValueError, match=r"tap must be one of .*14x14x112.*got '9x9'"):
+    with pytest.raises(ValueError, match=r"level must be one of .*14x14x112.*got '9x9'"):
         efficientnet_lite0.convert_weights(weights, "9x9")
     with pytest.raises(ValueError, match=r"depthwise must be one of .*shift.*got 'fft'"):
         apply(weights, "7x7x320", "fft", np.zeros((1, 32, 32, 3), np.float32))
@@ -239,13 +239,15 @@ def test_an_unknown_tap_and_a_missing_tensor_are_named(weights):
 @pytest.mark.slow
 def test_a_stem_cut_at_a_tap_and_joined_again_is_the_whole_stem():
     whole = efficientnet_lite0.EfficientNetLite0()
-    trunk = efficientnet_lite0.EfficientNetLite0(tap="14x14x112")
-    tail = efficientnet_lite0.EfficientNetLite0(entry="14x14x112")
-    params = efficientnet_lite0.convert_weights(tiny_stem.random_weights(np.random.default_rng(3)))
+    frozen = efficientnet_lite0.EfficientNetLite0(level="14x14x112")
+    trainable = efficientnet_lite0.EfficientNetLite0(entry="14x14x112")
+    params = efficientnet_lite0.convert_weights(
+        tiny_backbone.random_weights(np.random.default_rng(3))
+    )
     pixels = jnp.asarray(np.random.default_rng(4).uniform(0, 255, (1, 64, 64, 3)), jnp.float32)
-    middle = trunk.apply({"params": params}, pixels)
+    middle = frozen.apply({"params": params}, pixels)
     expected = np.asarray(whole.apply({"params": params}, pixels))
-    joined = np.asarray(tail.apply({"params": params}, middle))
+    joined = np.asarray(trainable.apply({"params": params}, middle))
     np.testing.assert_allclose(joined, expected, atol=ROUNDING * np.abs(expected).max())
     names = efficientnet_lite0.block_names("7x7x320")
     assert names[: len(efficientnet_lite0.block_names("14x14x112"))] == names[:11]

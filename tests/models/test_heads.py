@@ -37,44 +37,44 @@ def embed(params, text, real) -> Any:
 
 
 def test_an_image_embedding_is_two_layers_over_the_mean_and_the_maximum_of_the_cells():
-    cells = jax.random.normal(jax.random.key(0), (2, 3, 3, 5))
+    features = jax.random.normal(jax.random.key(0), (2, 3, 3, 5))
     module = heads.ImageEmbedding(CONFIG)
-    params = jax.jit(module.init)(jax.random.key(2), cells)["params"]
-    flat = np.asarray(cells).reshape(2, 9, 5)
+    params = jax.jit(module.init)(jax.random.key(2), features)["params"]
+    flat = np.asarray(features).reshape(2, 9, 5)
     pooled = jnp.asarray(np.concatenate([flat.mean(1), flat.max(1)], axis=-1))
     mlp = layers.Mlp(CONFIG.head_width, CONFIG.embed_dim)
     total = np.asarray(apply(mlp, params["short"], pooled))
     expected = total / np.linalg.norm(total, axis=-1, keepdims=True)
-    np.testing.assert_allclose(apply(module, params, cells), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(apply(module, params, features), expected, atol=TOLERANCE)
 
 
 def test_an_image_embedding_does_not_depend_on_where_a_cell_lies():
-    cells = jax.random.normal(jax.random.key(0), (1, 3, 3, 5))
+    features = jax.random.normal(jax.random.key(0), (1, 3, 3, 5))
     module = heads.ImageEmbedding(CONFIG)
-    params = jax.jit(module.init)(jax.random.key(2), cells)["params"]
-    mirrored = apply(module, params, cells[:, ::-1, ::-1])
-    np.testing.assert_allclose(apply(module, params, cells), mirrored, atol=TOLERANCE)
+    params = jax.jit(module.init)(jax.random.key(2), features)["params"]
+    mirrored = apply(module, params, features[:, ::-1, ::-1])
+    np.testing.assert_allclose(apply(module, params, features), mirrored, atol=TOLERANCE)
 
 
 def test_the_gradient_of_a_maximum_goes_to_the_first_cell_that_has_it():
-    cells = jnp.array([[[[1.0, 5.0], [3.0, 5.0]], [[3.0, -1.0], [2.0, 0.0]]]])
-    np.testing.assert_array_equal(heads.largest(cells), [[3.0, 5.0]])
-    expected = np.zeros(cells.shape)
+    features = jnp.array([[[[1.0, 5.0], [3.0, 5.0]], [[3.0, -1.0], [2.0, 0.0]]]])
+    np.testing.assert_array_equal(heads.max_pool(features), [[3.0, 5.0]])
+    expected = np.zeros(features.shape)
     expected[0, 0, 1, 0], expected[0, 0, 0, 1] = 7.0, -2.0
-    got = jax.grad(lambda x: jnp.sum(heads.largest(x) * jnp.array([[7.0, -2.0]])))(cells)
+    got = jax.grad(lambda x: jnp.sum(heads.max_pool(x) * jnp.array([[7.0, -2.0]])))(features)
     np.testing.assert_array_equal(got, expected)
 
 
 def test_the_gradient_of_a_maximum_is_finite_however_its_cells_are_computed():
-    cells = jax.random.normal(jax.random.key(0), (8, 3, 3, 64))
+    features = jax.random.normal(jax.random.key(0), (8, 3, 3, 64))
     scale, bias = jax.random.normal(jax.random.key(1), (2, 64))
 
     def loss(scale):
-        scaled = cells * scale[None, None, None] + bias[None, None, None]
-        # The mean is what lets XLA compute the cells a second time.
-        return jnp.sum(jnp.sin(scaled.mean((1, 2)))) + jnp.sum(jnp.sin(heads.largest(scaled)))
+        scaled = features * scale[None, None, None] + bias[None, None, None]
+        # The mean is what lets XLA compute the features a second time.
+        return jnp.sum(jnp.sin(scaled.mean((1, 2)))) + jnp.sum(jnp.sin(heads.max_pool(scaled)))
 
-    flat = np.asarray(cells, np.float64).reshape(8, 9, 64)
+    flat = np.asarray(features, np.float64).reshape(8, 9, 64)
     scaled = flat * np.asarray(scale) + np.asarray(bias)
     chosen = np.take_along_axis(flat, scaled.argmax(1)[:, None], 1)[:, 0]
     expected = np.cos(scaled.mean(1)) * flat.mean(1) + np.cos(scaled.max(1)) * chosen

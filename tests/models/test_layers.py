@@ -82,9 +82,9 @@ def test_unit_norm_of_zero_is_zero_and_of_a_vector_is_one_long():
 
 def test_static_int8_activations_are_rounded_by_one_range():
     x = jax.random.normal(jax.random.key(0), (3, 8)) * jnp.array([[1.0], [30.0], [0.1]])
-    params = {"kernel": jnp.eye(8), "largest": jnp.array(12.7)}
+    params = {"kernel": jnp.eye(8), "amax": jnp.array(12.7)}
     y = layers.QuantDense(8, "int8_static", use_bias=False).apply({"params": params}, x)
     np.testing.assert_allclose(y, np.clip(np.round(x / 0.1), -127, 127) * 0.1, atol=1e-5)
-    table = {"table": jnp.eye(8), "largest": jnp.array(12.7)}
+    table = {"table": jnp.eye(8), "amax": jnp.array(12.7)}
     module = layers.QuantEmbed(8, 8, "int8_static")
     np.testing.assert_array_equal(module.apply({"params": table}, x, method="logits"), y)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from configs import mobile, nano, tiny
+from mmllm.bundle import sizes
 from mmllm.common import config as config_lib
-from mmllm.models import build, init_params, size
+from mmllm.models import build, init_params
 
 # Two orders of summation in float32 over at most 200 terms.
 SUMMATION_TOLERANCE = 2e-5
@@ -145,7 +146,7 @@ def test_full_size_signatures_have_the_expected_shapes(module):
 def parameter_table(module) -> dict[str, list[int]]:
     config = config_lib.resolve(module.get_config()).model
     params = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
-    return {name: list(leaf.shape) for name, leaf in size.flatten(params)}
+    return {name: list(leaf.shape) for name, leaf in sizes.flatten(params)}
 
 
 def test_golden_parameter_tree_of_nano():

@@ -44,28 +44,28 @@ def test_a_picture_is_cut_into_patches_row_by_row():
 
 
 def test_four_cells_are_merged_in_reading_order():
-    cells = jnp.arange(4.0).reshape(1, 2, 2, 1)
-    np.testing.assert_array_equal(vit.merge_cells(cells, 2), [[[[0, 1, 2, 3]]]])
+    features = jnp.arange(4.0).reshape(1, 2, 2, 1)
+    np.testing.assert_array_equal(vit.merge_features(features, 2), [[[[0, 1, 2, 3]]]])
 
 
 def test_an_odd_edge_is_filled_with_zeros():
-    cells = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1)
+    features = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1)
     expected = [[[1, 2, 4, 5], [3, 0, 6, 0]], [[7, 8, 0, 0], [9, 0, 0, 0]]]
-    np.testing.assert_array_equal(vit.merge_cells(cells, 2)[0], expected)
+    np.testing.assert_array_equal(vit.merge_features(features, 2)[0], expected)
 
 
 @hypothesis.settings(max_examples=15, deadline=None)
 @hypothesis.given(strategies.integers(1, 6), strategies.integers(1, 3))
 def test_merging_moves_cells_and_loses_none(grid, side):
-    cells = np.arange(1.0, 2 * grid * grid + 1, dtype=np.float32).reshape(1, grid, grid, 2)
-    merged = np.asarray(vit.merge_cells(jnp.asarray(cells), side))
+    features = np.arange(1.0, 2 * grid * grid + 1, dtype=np.float32).reshape(1, grid, grid, 2)
+    merged = np.asarray(vit.merge_features(jnp.asarray(features), side))
     assert merged.shape == (1, -(-grid // side), -(-grid // side), side * side * 2)
-    np.testing.assert_array_equal(np.sort(merged[merged != 0]), np.sort(cells.ravel()))
+    np.testing.assert_array_equal(np.sort(merged[merged != 0]), np.sort(features.ravel()))
     for y in range(grid):
         for x in range(grid):
             place = 2 * (y % side * side + x % side)
             found = merged[0, y // side, x // side, place : place + 2]
-            np.testing.assert_array_equal(found, cells[0, y, x])
+            np.testing.assert_array_equal(found, features[0, y, x])
 
 
 def test_a_position_is_the_sum_of_its_row_and_its_column():
@@ -76,13 +76,13 @@ def test_a_position_is_the_sum_of_its_row_and_its_column():
 
 def test_picture_tokens_are_merged_cells_projected_and_placed():
     module = vit.PictureTokens(CONFIG)
-    grid, channels = CONFIG.stem_grid, CONFIG.stem_channels
-    cells = jax.random.normal(jax.random.key(0), (2, grid, grid, channels))
-    params = jax.jit(module.init)(jax.random.key(1), cells)["params"]
-    got = apply(module, params, cells)
+    grid, channels = CONFIG.feature_grid, CONFIG.feature_channels
+    features = jax.random.normal(jax.random.key(0), (2, grid, grid, channels))
+    params = jax.jit(module.init)(jax.random.key(1), features)["params"]
+    got = apply(module, params, features)
     assert got.shape == (2, CONFIG.grid**2, CONFIG.width)
-    # The last token, by hand: the lower right four cells.
-    corner = np.asarray(cells[1, -2:, -2:]).reshape(-1)
+    # The last token, by hand: the lower right four features.
+    corner = np.asarray(features[1, -2:, -2:]).reshape(-1)
     expected = corner @ params["project"]["kernel"] + params["project"]["bias"]
     expected = expected + params["positions"]["row"][-1] + params["positions"]["column"][-1]
     np.testing.assert_allclose(got[1, -1], expected, atol=TOLERANCE)

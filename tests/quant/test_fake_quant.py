@@ -116,10 +116,10 @@ def test_the_gradient_of_rows_passes_unchanged():
 
 def test_one_scale_for_a_tensor_rounds_and_clips():
     x = jnp.array([[-300.0, -1.4, 0.5, 1.5, 127.0]])
-    largest = jnp.float32(127.0)
-    got = fake_quant.fake_quant_tensor(x, largest)
+    amax = jnp.float32(127.0)
+    got = fake_quant.fake_quant_tensor(x, amax)
     np.testing.assert_array_equal(got, [[-127.0, -1.0, 0.0, 2.0, 127.0]])
     pull = jax.grad(lambda *both: jnp.sum(fake_quant.fake_quant_tensor(*both)), argnums=(0, 1))
-    by_x, by_largest = pull(x, largest)
+    by_x, by_amax = pull(x, amax)
     np.testing.assert_array_equal(by_x, [[0.0, 1.0, 1.0, 1.0, 1.0]])
-    assert by_largest == 0.0
+    assert by_amax == 0.0

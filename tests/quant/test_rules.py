@@ -6,7 +6,7 @@ from mmllm.quant import rules
 
 POLICY = (
     rules.Rule(r".*/norm/.*", "float"),
-    rules.Rule(r"stem/.*", "int8"),
+    rules.Rule(r"backbone/.*", "int8"),
     rules.Rule(r".*/kernel", "int2", "rms"),
 )
 
@@ -14,11 +14,11 @@ POLICY = (
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("stem/block_3/expand/kernel", POLICY[1]),
+        ("backbone/block_3/expand/kernel", POLICY[1]),
         ("decoder/block_0/mlp/up/kernel", POLICY[2]),
         ("decoder/norm/kernel", None),  # said to be float
         ("decoder/block_0/mlp/up/bias", None),  # nobody's
-        ("my_stem/kernel_2", None),  # the whole path must match
+        ("my_backbone/kernel_2", None),  # the whole path must match
     ],
 )
 def test_the_first_rule_that_matches_the_whole_path_decides(path, expected):

@@ -9,7 +9,7 @@ from mmllm.quant import coded, grid, scale, tree
 from mmllm.quant.rules import Rule
 
 RULES = (
-    Rule(r"stem/.*", "float"),
+    Rule(r"backbone/.*", "float"),
     Rule(r".*/table", "int8"),
     Rule(r"decoder/.*kernel", "int2"),
     Rule(r"tower/.*kernel", "ternary", "rms"),
@@ -19,7 +19,7 @@ RULES = (
 def make_params():
     draw = iter(jax.random.split(jax.random.key(0), 8))
     return {
-        "stem": {"kernel": jax.random.normal(next(draw), (3, 5))},
+        "backbone": {"kernel": jax.random.normal(next(draw), (3, 5))},
         "embed": {"table": jax.random.normal(next(draw), (6, 8))},
         "decoder": {
             "up": {"kernel": jax.random.normal(next(draw), (8, 12)), "bias": jnp.ones(12)},
@@ -81,7 +81,7 @@ def test_a_table_has_a_scale_a_row_and_a_kernel_one_a_column():
 
 def test_what_no_rule_names_stays_as_it_is():
     rounded = tree.fake_quantize(PARAMS, SCALES, PLAN)
-    assert rounded["stem"]["kernel"] is PARAMS["stem"]["kernel"]
+    assert rounded["backbone"]["kernel"] is PARAMS["backbone"]["kernel"]
     assert rounded["decoder"]["up"]["bias"] is PARAMS["decoder"]["up"]["bias"]
 
 

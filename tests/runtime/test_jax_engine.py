@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmllm import bundle as bundle_lib
 from mmllm import models
-from mmllm.export import bundle as bundle_lib
 from mmllm.runtime import decode, jax_engine
 from tests import tiny_bundle
 

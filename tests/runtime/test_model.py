@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import mmllm
-from mmllm.export import bundle
+from mmllm import bundle
 from mmllm.runtime import model as model_lib
 from mmllm.runtime.model import MobileMultiModalLLM
 from tests import tiny_bundle

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from mmllm.export import bundle as bundle_lib
+from mmllm import bundle as bundle_lib
 from mmllm.runtime import model as model_lib
 from mmllm.serve import settings as settings_lib
 

@@ -8,7 +8,7 @@ from fluent.syntax import ast as syntax
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmllm.export import bundle as bundle_lib
+from mmllm import bundle as bundle_lib
 from mmllm.runtime import model as model_lib
 from mmllm.serve import messages, problems
 

@@ -1,4 +1,4 @@
-"""The last stage: the tower comes to lie where the bank is, and nothing else moves."""
+"""The last stage: the tower comes to lie where the prototypes is, and nothing else moves."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from mmllm.data import synthetic
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import rules, tree
 from mmllm.train import align_text
-from mmllm.train import bank as bank_lib
+from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import state as state_lib
 from tests import tiny_run
 
@@ -26,7 +26,7 @@ RULES = (r"text_tower/block_.*kernel int2", r"embed/table int4")
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.device_get(state_lib.init_state(CONFIG, synthetic.BANK).params)
+    return jax.device_get(state_lib.init_state(CONFIG, synthetic.CAPTIONS).params)
 
 
 def test_aligning_brings_captions_to_the_bank_and_is_done_once(params, tmp_path):
@@ -70,8 +70,8 @@ def test_the_tower_of_a_quantized_run_is_aligned_on_its_grids(params, tmp_path):
     texts = model_lib.build(CONFIG.model).apply(
         {"params": decoded}, jnp.asarray(ARRAYS.texts.ids[known]), method="embed_text"
     )
-    bank_teacher = jnp.asarray(ARRAYS.texts.bank_teacher, jnp.float32)
-    bank = bank_lib.vectors(params["bank"], bank_teacher)
-    apart = 1.0 - np.sum(np.asarray(texts) * np.asarray(bank)[label[known]], axis=-1)
+    prototype_sentences = jnp.asarray(ARRAYS.texts.prototype_sentences, jnp.float32)
+    prototypes = prototypes_lib.vectors(params["prototypes"], prototype_sentences)
+    apart = 1.0 - np.sum(np.asarray(texts) * np.asarray(prototypes)[label[known]], axis=-1)
     assert np.mean(apart) == pytest.approx(distance, abs=0.1)
     assert distance < 0.4

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mmllm.data import pipeline, sources
-from mmllm.train import cache, stem_cells, teacher
+from mmllm.train import cache, teacher
+from mmllm.train import features as features_lib
 from tests import tiny_corpora
 from tests.tiny_corpora import CONFIG, PICTURES
 
@@ -27,17 +28,17 @@ def contents(folder):
 
 def test_a_prepared_cache_gives_the_arrays_of_training(corpora):
     arrays = cache.open_arrays(CONFIG, prepare())
-    grid, channels = CONFIG.model.stem_grid, CONFIG.model.stem_channels
+    grid, channels = CONFIG.model.feature_grid, CONFIG.model.feature_channels
     views = {"emoji": 3, "stamps": 2, "composites": 1}
     for name, count in views.items():
         source = getattr(arrays, name)
         shape = (len(corpora[name]), grid, grid, channels)
-        assert [view.shape for view in source.cells] == [shape] * count, name
+        assert [view.shape for view in source.features] == [shape] * count, name
         assert len(source.first) == len(source.label) + 1 == len(source.weight) + 1
     assert arrays.lines.pixels.shape == (2, CONFIG.model.line_height, CONFIG.model.line_width)
     assert arrays.easy_vqa.picture.tolist() == [0, 0]
     batch = next(pipeline.batches(CONFIG, arrays))
-    assert batch["cells"].shape[0] == CONFIG.mix.pictures
+    assert batch["features"].shape[0] == CONFIG.mix.pictures
 
 
 def test_one_name_of_two_pictures_is_one_place_of_the_bank(corpora):
@@ -49,7 +50,7 @@ def test_one_name_of_two_pictures_is_one_place_of_the_bank(corpora):
     # Four names, five German ones, 220 words of the dictionary.
     assert texts.label.tolist() == [0, 1, 2, 3, 0, 1, 2, 0, 3] + [pipeline.NO_LABEL] * 220
     assert texts.weight.tolist() == [1.25] * 4 + [1.0] * 5 + [0.0] * 220
-    assert texts.bank_teacher.shape == (4, 384)
+    assert texts.prototype_sentences.shape == (4, 384)
     assert not texts.teacher[:9].any()
     np.testing.assert_allclose(np.linalg.norm(texts.teacher[9:], axis=1), 1.0, atol=1e-2)
 
@@ -65,20 +66,20 @@ def test_a_caption_too_long_is_left_out_and_said(corpora):
 
 def test_cells_are_those_of_the_plain_picture_first_and_of_augmented_ones_after(corpora):
     arrays = cache.open_arrays(CONFIG, prepare())
-    stem = stem_cells.stem_function(CONFIG, None)
+    backbone = features_lib.feature_function(CONFIG, None)
     side = CONFIG.model.image_side
-    plain = stem_cells.picture_view(corpora["emoji"][1], 0, np.random.default_rng(0), side)
-    np.testing.assert_array_equal(arrays.emoji.cells[0][1], stem(plain[None])[0])
-    assert (arrays.emoji.cells[1][1] != arrays.emoji.cells[0][1]).any()
-    assert (arrays.emoji.cells[2][1] != arrays.emoji.cells[1][1]).any()
+    plain = features_lib.picture_view(corpora["emoji"][1], 0, np.random.default_rng(0), side)
+    np.testing.assert_array_equal(arrays.emoji.features[0][1], backbone(plain[None])[0])
+    assert (arrays.emoji.features[1][1] != arrays.emoji.features[0][1]).any()
+    assert (arrays.emoji.features[2][1] != arrays.emoji.features[1][1]).any()
 
 
 def test_statistics_standardise_the_channels(corpora):
     arrays = cache.open_arrays(CONFIG, prepare())
-    affine = stem_cells.channel_statistics(arrays.emoji.cells[0])
-    cells = np.asarray(arrays.emoji.cells[0], np.float32) * affine["scale"] + affine["bias"]
-    np.testing.assert_allclose(cells.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
-    np.testing.assert_allclose(cells.std(axis=(0, 1, 2)), 1.0, atol=1e-2)
+    affine = features_lib.channel_statistics(arrays.emoji.features[0])
+    features = np.asarray(arrays.emoji.features[0], np.float32) * affine["scale"] + affine["bias"]
+    np.testing.assert_allclose(features.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
+    np.testing.assert_allclose(features.std(axis=(0, 1, 2)), 1.0, atol=1e-2)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_other_views(corpora, tmp_path, monkeypatch):
@@ -100,7 +101,7 @@ def test_a_second_preparation_computes_nothing(corpora, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(stem_cells, "stem_function", refuse)
+    monkeypatch.setattr(backbone_features, "feature_function", refuse)
     monkeypatch.setattr(teacher.SentenceTeacher, "load", refuse)
     monkeypatch.setattr(sources, "load", refuse)
     assert prepare() == folder
@@ -108,7 +109,7 @@ def test_a_second_preparation_computes_nothing(corpora, monkeypatch):
 
 
 def test_an_interrupted_preparation_leaves_nothing_half_written_and_goes_on(corpora, monkeypatch):
-    view = stem_cells.picture_view
+    view = features_lib.picture_view
 
     def break_off(element, number, rng, side):
         if element is corpora["emoji"][2] and number == 1:
@@ -116,7 +117,7 @@ def test_an_interrupted_preparation_leaves_nothing_half_written_and_goes_on(corp
         return view(element, number, rng, side)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stem_cells, "picture_view", break_off)
+        patch.setattr(backbone_features, "picture_view", break_off)
         with pytest.raises(KeyboardInterrupt):
             prepare()
     folder = cache.cache_folder(CONFIG)
@@ -132,8 +133,8 @@ def test_a_limit_keeps_the_first_pictures_of_each_corpus(corpora):
     config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, limit=2))
     arrays = cache.open_arrays(config, prepare(config))
     assert len(arrays.emoji.weight) == 2
-    assert len(arrays.composites.cells[0]) == 2
-    assert len(arrays.easy_vqa.cells[0]) == 1
+    assert len(arrays.composites.features[0]) == 2
+    assert len(arrays.easy_vqa.features[0]) == 1
 
 
 def test_the_folder_changes_with_the_corpora_and_the_stem_and_not_with_the_run(
@@ -168,7 +169,7 @@ def test_a_run_is_bound_to_its_cache(corpora, monkeypatch, tmp_path):
 @pytest.mark.parametrize("steps", [0, 5])
 def test_a_run_keeps_what_export_needs(tmp_path, steps):
     config = dataclasses.replace(CONFIG, tune=dataclasses.replace(CONFIG.tune, steps=0))
-    object.__setattr__(config.tune, "steps", steps)  # the tiny stem cannot be tuned
+    object.__setattr__(config.tune, "steps", steps)  # the tiny backbone cannot be tuned
     folder, workdir = tmp_path / "cache", tmp_path / "run"
     for each in (folder, workdir):
         each.mkdir()

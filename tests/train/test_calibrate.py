@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmllm import bundle
 from mmllm.common import tensors
 from mmllm.data import synthetic
-from mmllm.export import bundle, from_run
+from mmllm.export import from_run
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import tree
 from mmllm.runtime.jax_engine import JaxEngine
@@ -30,7 +31,7 @@ def arrays():
 
 @pytest.fixture(scope="module")
 def teacher():
-    return jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.BANK).params)
+    return jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS).params)
 
 
 def flat(params):
@@ -43,16 +44,16 @@ def test_every_linear_layer_gets_the_range_of_its_inputs(teacher, arrays):
     wanted = model_lib.init_params(STATIC.model, jax.random.key(0))
     assert set(flat(got)) == set(dict(tensors.flatten(wanted)))
     assert all(np.array_equal(flat(got)[path], value) for path, value in flat(teacher).items())
-    ranges = {path: float(v) for path, v in flat(got).items() if path.endswith("/largest")}
+    ranges = {path: float(v) for path, v in flat(got).items() if path.endswith("/amax")}
     assert len(ranges) == sum(p.endswith(("/kernel", "/table")) for p in flat(teacher))
     assert len(set(ranges.values())) > len(ranges) // 2
 
-    cells = jnp.float32(arrays.emoji.cells[0])
+    features = jnp.float32(arrays.emoji.features[0])
     float_, static = (
         model_lib.build(config.model).apply(
             {"params": jax.tree.map(jnp.asarray, dict(params["model"]))},
-            cells,
-            method="embed_cells",
+            features,
+            method="embed_features",
         )
         for config, params in ((tiny_run.CONFIG, teacher), (STATIC, got))
     )
@@ -90,6 +91,6 @@ def test_training_leaves_the_ranges_alone(teacher, arrays, tmp_path):
     state = loop.train(config, arrays, tmp_path, teacher=start, report=lambda line: None)
     after = dict(tensors.flatten(jax.device_get(state.params["model"])))
     for path, value in flat(start).items():
-        if path.endswith("/largest"):
+        if path.endswith("/amax"):
             np.testing.assert_array_equal(after[path], value)
     assert (after["embed/table"] != flat(start)["embed/table"]).any()

@@ -33,7 +33,7 @@ CONFIG = config_lib.resolve(tiny.get_config())
 
 @pytest.fixture
 def state():
-    return state_lib.init_state(CONFIG, synthetic.BANK)
+    return state_lib.init_state(CONFIG, synthetic.CAPTIONS)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 
 from mmllm.data import pipeline, synthetic
 from mmllm.models import mmllm as model_lib
-from mmllm.train import bank, forward, losses
+from mmllm.train import forward, losses
+from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import state as state_lib
 from tests import tiny_run
 
@@ -29,7 +30,7 @@ ASKING = 8  # stands for <ans> in the synthetic questions
 
 @pytest.fixture(scope="module")
 def params():
-    return state_lib.init_state(CONFIG, synthetic.BANK).params
+    return state_lib.init_state(CONFIG, synthetic.CAPTIONS).params
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +44,21 @@ def batch(arrays):
 
 
 @pytest.fixture(scope="module")
-def bank_teacher(arrays):
-    return jnp.asarray(arrays.texts.bank_teacher, jnp.float32)
+def prototype_sentences(arrays):
+    return jnp.asarray(arrays.texts.prototype_sentences, jnp.float32)
 
 
 @pytest.fixture(scope="module")
-def noisy(params, batch, bank_teacher):
+def noisy(params, batch, prototype_sentences):
     """Runs the configuration as it is, with dropout and noise, by key."""
     model = model_lib.build(CONFIG.model)
-    return jax.jit(lambda key: forward.run(CONFIG, model, params, batch, bank_teacher, key))
+    return jax.jit(lambda key: forward.run(CONFIG, model, params, batch, prototype_sentences, key))
 
 
 @pytest.fixture(scope="module")
-def outputs(params, batch, bank_teacher):
+def outputs(params, batch, prototype_sentences):
     key = jax.random.key(0)
-    run = jax.jit(lambda params: forward.run(STILL, MODEL, params, batch, bank_teacher, key))
+    run = jax.jit(lambda params: forward.run(STILL, MODEL, params, batch, prototype_sentences, key))
     return run(params)
 
 
@@ -95,7 +96,7 @@ def naive_loss(alone, prefix, ids, start, asking: int | None = None) -> float:
 
 
 def test_captions_and_answers_are_decoded_behind_their_picture(outputs, alone, batch):
-    prefix, _ = alone("encode_cells", batch["cells"].astype(jnp.float32))
+    prefix, _ = alone("encode_features", batch["features"].astype(jnp.float32))
     parts, captions = losses.token_losses(STILL, outputs, batch), STILL.mix.captioned
     for name, rows, asking in (
         ("caption", slice(0, captions), None),
@@ -107,7 +108,7 @@ def test_captions_and_answers_are_decoded_behind_their_picture(outputs, alone, b
 
 
 def test_names_are_said_from_the_embedding_alone(outputs, alone, batch):
-    seen = alone("embed_cells", batch["name_cells"].astype(jnp.float32))
+    seen = alone("embed_features", batch["name_features"].astype(jnp.float32))
     prefix = alone("name_prefix", seen)
     expected = naive_loss(alone, prefix, batch["name_ids"], batch["name_start"])
     result = losses.token_losses(STILL, outputs, batch)["name"]
@@ -115,9 +116,11 @@ def test_names_are_said_from_the_embedding_alone(outputs, alone, batch):
 
 
 def test_names_without_a_picture_are_said_from_their_bank_vectors(
-    outputs, alone, params, batch, bank_teacher
+    outputs, alone, params, batch, prototype_sentences
 ):
-    vectors = bank.vectors(params["bank"], bank_teacher)[batch["spoken_label"]]
+    vectors = prototypes_lib.vectors(params["prototypes"], prototype_sentences)[
+        batch["spoken_label"]
+    ]
     prefix = alone("name_prefix", vectors)
     expected = naive_loss(alone, prefix, batch["spoken_ids"], batch["spoken_start"])
     result = losses.token_losses(STILL, outputs, batch)["spoken"]
@@ -125,9 +128,9 @@ def test_names_without_a_picture_are_said_from_their_bank_vectors(
 
 
 def test_embeddings_of_all_pictures_texts_and_lines_come_along(outputs, alone, batch):
-    cells = jnp.concatenate([batch["cells"], batch["name_cells"]]).astype(jnp.float32)
+    features = jnp.concatenate([batch["features"], batch["name_features"]]).astype(jnp.float32)
     for name, expected in (
-        ("embedding", alone("embed_cells", cells)),
+        ("embedding", alone("embed_features", features)),
         ("texts", alone("embed_text", batch["texts"])),
         ("lines", alone("read_lines", batch["lines"].astype(jnp.float32))),
     ):
@@ -144,11 +147,11 @@ def test_dropout_and_noise_follow_the_key_and_touch_neither_texts_nor_lines(nois
 
 
 @pytest.fixture(scope="module")
-def gradients(params, batch, bank_teacher):
+def gradients(params, batch, prototype_sentences):
     """Of the losses of names with and without a picture."""
 
     def loss(params, name):
-        arguments = CONFIG, MODEL, params, batch, bank_teacher, jax.random.key(0)
+        arguments = CONFIG, MODEL, params, batch, prototype_sentences, jax.random.key(0)
         return losses.token_losses(CONFIG, forward.run(*arguments), batch)[name]
 
     names = ("name", "spoken")
@@ -169,16 +172,16 @@ def test_a_name_teaches_the_embedding_and_the_decoder_and_not_the_encoder(gradie
 def test_a_spoken_name_teaches_neither_the_bank_nor_a_picture_s_path(gradients):
     model = gradients["spoken"]["model"]
     assert moves(model["decoder"])
-    assert not moves(gradients["spoken"]["bank"])
+    assert not moves(gradients["spoken"]["prototypes"])
     assert not moves(model["image_embedding"])
 
 
-def test_without_names_in_the_mixture_nothing_is_said_of_them(params, arrays, bank_teacher):
+def test_without_names_in_the_mixture_nothing_is_said_of_them(params, arrays, prototype_sentences):
     config = dataclasses.replace(CONFIG, mix=dataclasses.replace(CONFIG.mix, names=0, spoken=0))
     batch = jax.tree.map(jnp.asarray, next(pipeline.batches(config, arrays)))
     key = jax.random.key(0)
     outputs = jax.eval_shape(
-        lambda params: forward.run(config, MODEL, params, batch, bank_teacher, key), params
+        lambda params: forward.run(config, MODEL, params, batch, prototype_sentences, key), params
     )
     assert set(outputs) == {"logits", "embedding", "texts", "lines"}
     assert len(outputs["embedding"]) == len(batch["label"])

@@ -84,8 +84,8 @@ def test_a_run_from_before_a_field_came_goes_on(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path):
     config = make_config()
     arrays = synthetic.training_arrays(config)
-    cells = tuple(view * np.float16(np.nan) for view in arrays.emoji.cells)
-    broken = dataclasses.replace(arrays, emoji=dataclasses.replace(arrays.emoji, cells=cells))
+    features = tuple(view * np.float16(np.nan) for view in arrays.emoji.features)
+    broken = dataclasses.replace(arrays, emoji=dataclasses.replace(arrays.emoji, features=features))
     with pytest.raises(FloatingPointError, match="is not finite; the last checkpoint is untouched"):
         loop.train(config, broken, tmp_path, report=lambda line: None)
     with pytest.raises(FileNotFoundError, match="no finished checkpoint"):
@@ -139,7 +139,7 @@ STUDENT = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def teacher():
-    return jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.BANK).params)
+    return jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS).params)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_a_taught_run_logs_what_it_learned_and_how_far_codes_and_scales_moved(ta
 
 @pytest.mark.slow
 def test_a_taught_run_leaves_its_teacher_as_it_is_and_keeps_no_bank(taught, teacher):
-    fresh = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK).params
+    fresh = state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS).params
     jax.tree.map(np.testing.assert_array_equal, teacher, dict(fresh))
     kept = checkpoint.load_params(taught[1])
     assert set(kept) == {"model", "scales"}

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mmllm.data import pipeline, synthetic
-from mmllm.train import bank, losses
+from mmllm.train import losses
+from mmllm.train import prototypes as prototypes_lib
 from tests import tiny_run
 
 # float32 sums in another order
@@ -34,15 +35,15 @@ def batch(arrays):
 
 
 @pytest.fixture(scope="module")
-def bank_teacher(arrays):
-    return jnp.asarray(arrays.texts.bank_teacher, jnp.float32)
+def prototype_sentences(arrays):
+    return jnp.asarray(arrays.texts.prototype_sentences, jnp.float32)
 
 
 @pytest.fixture(scope="module")
-def bank_params(bank_teacher):
-    captions = bank.CaptionBank(synthetic.BANK, WIDTH)
-    keep = jnp.ones(synthetic.BANK)
-    return captions.init(jax.random.key(0), bank_teacher, keep, method="touch")["params"]
+def prototype_params(prototype_sentences):
+    captions = prototypes_lib.TextPrototypes(synthetic.CAPTIONS, WIDTH)
+    keep = jnp.ones(synthetic.CAPTIONS)
+    return captions.init(jax.random.key(0), prototype_sentences, keep, method="touch")["params"]
 
 
 @pytest.fixture(scope="module")
@@ -124,14 +125,16 @@ def test_a_step_without_lines_has_a_line_loss_of_zero():
 
 
 def test_retrieval_is_a_softmax_over_the_whole_bank_of_the_pictures_that_have_a_name(
-    bank_params, outputs, batch, bank_teacher
+    prototype_params, outputs, batch, prototype_sentences
 ):
     config = dataclasses.replace(CONFIG, loss=dataclasses.replace(CONFIG.loss, residual_keep=1.0))
     key = jax.random.key(0)
-    parts = losses.retrieval_losses(config, bank_params, outputs, batch, bank_teacher, key)
-    kernel, residual = bank_params["project"]["kernel"], bank_params["residual"]
-    vectors = unit(unit(bank_teacher @ kernel) + 0.5 * residual)
-    scores = np.asarray(bank.INITIAL_SCALE * outputs["embedding"] @ vectors.T, np.float64)
+    parts = losses.retrieval_losses(
+        config, prototype_params, outputs, batch, prototype_sentences, key
+    )
+    kernel, residual = prototype_params["project"]["kernel"], prototype_params["residual"]
+    vectors = unit(unit(prototype_sentences @ kernel) + 0.5 * residual)
+    scores = np.asarray(prototypes_lib.INITIAL_SCALE * outputs["embedding"] @ vectors.T, np.float64)
     label = np.concatenate([batch["label"], batch["name_label"]])
     named = np.nonzero(label >= 0)[0]
     terms = [np.log(np.exp(scores[i]).sum()) - scores[i, label[i]] for i in named]
@@ -139,20 +142,24 @@ def test_retrieval_is_a_softmax_over_the_whole_bank_of_the_pictures_that_have_a_
     assert parts["retrieval"] == pytest.approx(np.mean(terms), rel=TOLERANCE)
 
 
-def test_without_a_named_picture_retrieval_costs_nothing(bank_params, outputs, batch, bank_teacher):
+def test_without_a_named_picture_retrieval_costs_nothing(
+    prototype_params, outputs, batch, prototype_sentences
+):
     labels = ("label", "name_label")
     nameless = batch | {name: jnp.full_like(batch[name], pipeline.NO_LABEL) for name in labels}
     key = jax.random.key(0)
-    parts = losses.retrieval_losses(CONFIG, bank_params, outputs, nameless, bank_teacher, key)
+    parts = losses.retrieval_losses(
+        CONFIG, prototype_params, outputs, nameless, prototype_sentences, key
+    )
     assert parts["retrieval"] == 0.0
 
 
 @pytest.fixture(scope="module")
-def gradients(bank_params, outputs, batch, bank_teacher):
-    """Of the picture loss and of both text losses, by the bank and by the embeddings."""
+def gradients(prototype_params, outputs, batch, prototype_sentences):
+    """Of the picture loss and of both text losses, by the prototypes and by the embeddings."""
 
     def loss(names, params, outputs):
-        arguments = CONFIG, params, outputs, batch, bank_teacher, jax.random.key(0)
+        arguments = CONFIG, params, outputs, batch, prototype_sentences, jax.random.key(0)
         parts = losses.retrieval_losses(*arguments)
         return sum(parts[name] for name in names)
 
@@ -163,19 +170,19 @@ def gradients(bank_params, outputs, batch, bank_teacher):
             for kind, names in kinds.items()
         }
 
-    return jax.device_get(jax.jit(both)(bank_params, outputs))
+    return jax.device_get(jax.jit(both)(prototype_params, outputs))
 
 
 def test_the_text_losses_move_the_tower_and_never_the_bank(gradients):
-    by_bank, by_outputs = gradients["text"]
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(by_bank))
+    by_prototypes, by_outputs = gradients["text"]
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(by_prototypes))
     assert np.any(by_outputs["texts"], axis=1).all()
     assert not np.any(by_outputs["embedding"])
 
 
 def test_the_picture_loss_moves_map_residual_and_scale_of_the_bank(gradients):
-    by_bank, by_outputs = gradients["picture"]
-    assert all(np.any(leaf) for leaf in jax.tree.leaves(by_bank))
+    by_prototypes, by_outputs = gradients["picture"]
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(by_prototypes))
     assert np.any(by_outputs["embedding"])
     assert not np.any(by_outputs["texts"])
 
@@ -190,7 +197,7 @@ def test_the_distance_of_captions_is_to_the_bank_and_of_words_to_their_target():
     assert float(words) == pytest.approx(2.0, abs=1e-6)
 
 
-def test_without_names_there_is_no_name_loss(bank_params, arrays, bank_teacher):
+def test_without_names_there_is_no_name_loss(prototype_params, arrays, prototype_sentences):
     config = dataclasses.replace(CONFIG, mix=dataclasses.replace(CONFIG.mix, names=0, spoken=0))
     batch = jax.tree.map(jnp.asarray, next(pipeline.batches(config, arrays)))
     outputs = {
@@ -200,7 +207,7 @@ def test_without_names_there_is_no_name_loss(bank_params, arrays, bank_teacher):
         "lines": jnp.zeros((len(batch["lines"]), CONFIG.model.line_columns, 96)),
     }
     run = jax.jit(lambda *inputs: losses.total(config, *inputs, jax.random.key(0)))
-    total, parts = run(bank_params, outputs, batch, bank_teacher)
+    total, parts = run(prototype_params, outputs, batch, prototype_sentences)
     names = {"caption", "vqa", "lines", "retrieval", "text_caption", "text_teacher"}
     assert set(parts) == names
     weights = dataclasses.asdict(CONFIG.loss)

@@ -34,7 +34,9 @@ def test_a_run_shorter_than_its_warm_up_still_has_a_schedule():
 
 
 def test_matrices_and_the_residual_decay_and_nothing_else():
-    shapes = jax.eval_shape(lambda: state_lib.init_state(tiny_run.CONFIG, synthetic.BANK)).params
+    shapes = jax.eval_shape(
+        lambda: state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS)
+    ).params
     decays = optimizer.decays(shapes)
     names: dict[bool, set[str]] = {True: set(), False: set()}
     for path, wanted in jax.tree_util.tree_leaves_with_path(decays):

@@ -24,11 +24,11 @@ def ruled(*rules: str, config: config_lib.Config = tiny_run.CONFIG) -> config_li
 
 
 def test_a_plan_holds_the_weights_of_the_whole_model_and_training_those_outside_the_stem():
-    rules = (r"stem/.*/expand/kernel int8", r"stem/.* float", r"embed/table int4")
+    rules = (r"backbone/.*/expand/kernel int8", r"backbone/.* float", r"embed/table int4")
     planned = stages.plan(ruled(*rules, config=config_lib.resolve(nano.get_config())))
-    stem = [path for path in planned if path.startswith("stem/")]
-    assert {planned[path].grid for path in stem} == {"int8"}
-    assert len(stem) == 15  # every block but the first expands
+    backbone = [path for path in planned if path.startswith("backbone/")]
+    assert {planned[path].grid for path in backbone} == {"int8"}
+    assert len(backbone) == 15  # every block but the first expands
     assert stages.trained(planned) == {"embed/table": Rule("embed/table", "int4")}
 
 
@@ -81,7 +81,7 @@ def finished(tmp_path_factory):
 def test_a_teacher_is_the_finished_run_with_its_aligned_tower(finished):
     workdir, state = finished
     teacher = stages.load_teacher(workdir)
-    assert set(teacher) == {"model", "bank"}
+    assert set(teacher) == {"model", "prototypes"}
     jax.tree.map(np.testing.assert_array_equal, teacher, dict(state.params))
     aligned = jax.tree.map(lambda leaf: np.asarray(leaf) + 1, state.params["model"]["text_tower"])
     tensors.write(workdir / align_text.TOWER, {"model": {"text_tower": aligned}})

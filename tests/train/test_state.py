@@ -11,7 +11,8 @@ from configs import nano
 from mmllm.common import config as config_lib
 from mmllm.data import synthetic
 from mmllm.quant import grid, scale
-from mmllm.train import bank, stages
+from mmllm.train import prototypes as prototypes_lib
+from mmllm.train import stages
 from mmllm.train import state as state_lib
 from tests import tiny_run
 
@@ -19,47 +20,51 @@ INT8 = grid.GRIDS["int8"]
 
 
 def test_a_fresh_state_holds_model_bank_and_step_zero():
-    state = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK)
+    state = state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS)
     assert int(state.step) == 0
-    assert set(state.params) == {"model", "bank"}
-    params = state.params["bank"]
+    assert set(state.params) == {"model", "prototypes"}
+    params = state.params["prototypes"]
     width = tiny_run.CONFIG.model.embed_dim
-    assert params["residual"].shape == (synthetic.BANK, width)
-    assert params["project"]["kernel"].shape == (bank.TEACHER_WIDTH, width)
+    assert params["residual"].shape == (synthetic.CAPTIONS, width)
+    assert params["project"]["kernel"].shape == (prototypes_lib.TEACHER_WIDTH, width)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
 def test_the_seed_decides_every_bit():
     config = tiny_run.CONFIG
-    first, again = (state_lib.init_state(config, synthetic.BANK) for _ in range(2))
+    first, again = (state_lib.init_state(config, synthetic.CAPTIONS) for _ in range(2))
     for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(one, other)
-    changed = state_lib.init_state(dataclasses.replace(config, seed=1), synthetic.BANK)
-    assert (changed.params["bank"]["residual"] != first.params["bank"]["residual"]).any()
+    changed = state_lib.init_state(dataclasses.replace(config, seed=1), synthetic.CAPTIONS)
+    assert (
+        changed.params["prototypes"]["residual"] != first.params["prototypes"]["residual"]
+    ).any()
 
 
 def test_statistics_of_the_stem_start_its_affine():
-    channels = tiny_run.CONFIG.model.stem_channels
+    channels = tiny_run.CONFIG.model.feature_channels
     affine = {"scale": np.full(channels, 2.0), "bias": np.full(channels, -1.0)}
-    start = {"model": {"stem_affine": affine}}
-    params = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK, start).params["model"]
-    np.testing.assert_array_equal(params["stem_affine"]["scale"], affine["scale"])
-    np.testing.assert_array_equal(params["stem_affine"]["bias"], affine["bias"])
+    start = {"model": {"feature_affine": affine}}
+    params = state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS, start).params["model"]
+    np.testing.assert_array_equal(params["feature_affine"]["scale"], affine["scale"])
+    np.testing.assert_array_equal(params["feature_affine"]["bias"], affine["bias"])
 
 
 def test_the_frozen_stem_is_not_trained():
     config = config_lib.resolve(nano.get_config())
     state = jax.eval_shape(lambda: state_lib.init_state(config, 10))
-    assert config.model.stem == "efficientnet_lite0"
-    assert "stem" not in state.params["model"]
-    assert state.params["model"]["stem_affine"]["scale"].shape == (config.model.stem_channels,)
+    assert config.model.backbone == "efficientnet_lite0"
+    assert "backbone" not in state.params["model"]
+    assert state.params["model"]["feature_affine"]["scale"].shape == (
+        config.model.feature_channels,
+    )
 
 
 def test_a_start_takes_the_place_of_fresh_parameters():
     shape = (tiny_run.CONFIG.model.width,)
     start = {"model": {"encoder": {"norm": {"scale": np.full(shape, 3.0, np.float32)}}}}
-    fresh = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK).params
-    params = state_lib.init_state(tiny_run.CONFIG, synthetic.BANK, start).params
+    fresh = state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS).params
+    params = state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS, start).params
     np.testing.assert_array_equal(params["model"]["encoder"]["norm"]["scale"], 3.0)
     same = jax.tree.map(lambda a, b: bool((a == b).all()), fresh, params)
     assert not same["model"]["encoder"]["norm"]["scale"]
@@ -78,12 +83,12 @@ def test_a_start_takes_the_place_of_fresh_parameters():
 )
 def test_a_start_that_does_not_fit_is_refused(start):
     with pytest.raises(ValueError, match="start parameter model/encoder.* does not fit the model"):
-        state_lib.init_state(tiny_run.CONFIG, synthetic.BANK, start)
+        state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS, start)
 
 
 def test_a_student_begins_as_its_teacher_with_the_scales_of_what_it_rounds():
     config = tiny_run.STUDENT
-    teacher = jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.BANK).params)
+    teacher = jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS).params)
     student = state_lib.init_student(config, stages.trained(stages.plan(config)), teacher)
     assert int(student.step) == 0
     assert set(student.params) == {"model", "scales"}

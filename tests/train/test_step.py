@@ -37,11 +37,11 @@ def run():
     """Runs one step from the fresh state; `step` sets its number."""
     arrays = synthetic.training_arrays(CONFIG)
     batch = next(pipeline.batches(CONFIG, arrays))
-    teacher = np.asarray(arrays.texts.bank_teacher, np.float32)
+    teacher = np.asarray(arrays.texts.prototype_sentences, np.float32)
     compiled = jax.jit(step_lib.make_step(CONFIG))
 
     def once(step=0):
-        state = state_lib.init_state(CONFIG, synthetic.BANK).replace(step=jnp.int32(step))
+        state = state_lib.init_state(CONFIG, synthetic.CAPTIONS).replace(step=jnp.int32(step))
         return jax.device_get(compiled(state, batch, teacher))
 
     return once
@@ -98,8 +98,8 @@ def lesson():
     """What a student's step takes: the planned weights, a batch, the sentences and the teacher."""
     arrays = synthetic.training_arrays(CONFIG)
     batch = next(pipeline.batches(CONFIG, arrays))
-    teacher = jax.device_get(state_lib.init_state(CONFIG, synthetic.BANK).params)
-    sentences = np.asarray(arrays.texts.bank_teacher, np.float32)
+    teacher = jax.device_get(state_lib.init_state(CONFIG, synthetic.CAPTIONS).params)
+    sentences = np.asarray(arrays.texts.prototype_sentences, np.float32)
     return stages.trained(stages.plan(STUDENT)), batch, sentences, teacher
 
 
@@ -155,8 +155,8 @@ def test_a_student_without_lessons_does_not_ask_its_teacher(lesson):
     quant = dataclasses.replace(STUDENT.quant, **dict.fromkeys(LESSONS, 0.0))
     step = step_lib.make_taught_step(dataclasses.replace(STUDENT, quant=quant), planned)
     state = state_lib.init_student(STUDENT, planned, teacher)
-    bank_alone = {"bank": teacher["bank"]}
-    _, metrics = jax.eval_shape(step, state, batch, jnp.asarray(sentences), bank_alone)
+    prototypes_alone = {"prototypes": teacher["prototypes"]}
+    _, metrics = jax.eval_shape(step, state, batch, jnp.asarray(sentences), prototypes_alone)
     assert not {f"loss/{name}" for name in LESSONS} & set(metrics)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmllm.export import manifest
+from mmllm.bundle import manifest
 
 PATH = Path("bundle/manifest.json")
 WHOLE = {

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmllm import bundle
+from mmllm.bundle import manifest as manifest_lib
 from mmllm.common import tensors
-from mmllm.export import bundle
-from mmllm.export import manifest as manifest_lib
 from mmllm.quant.coded import Coded
 from tests import tiny_bundle
 
@@ -86,11 +86,11 @@ def test_weights_are_rounded_to_float16_once(tmp_path: Path, original: Path):
 def test_a_number_comes_back_without_an_axis(tmp_path: Path, original: Path):
     path = bundle.save(
         tmp_path / "b",
-        **small(params={"embed": {"table": np.eye(3), "largest": np.float32(2.5)}}),
+        **small(params={"embed": {"table": np.eye(3), "amax": np.float32(2.5)}}),
         tokenizer_path=original / bundle.TOKENIZER,
     )
-    largest = bundle.load(path).params["embed"]["largest"]
-    assert (largest.shape, float(largest)) == ((), 2.5)
+    amax = bundle.load(path).params["embed"]["amax"]
+    assert (amax.shape, float(amax)) == ((), 2.5)
 
 
 @pytest.mark.parametrize("file", [bundle.WEIGHTS, bundle.TOKENIZER])
@@ -128,7 +128,7 @@ def test_a_manifest_that_is_no_object_is_refused(folder: Path, text: str):
         bundle.load(folder)
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
+@pytest.mark.parametrize("version", [0, 1, 4, "2", None])
 def test_another_schema_version_is_refused(folder: Path, version: object):
     edit(folder, schema_version=version)
     with pytest.raises(ValueError, match="schema_version"):

@@ -1,10 +1,10 @@
-"""Views of pictures: in order, the same whatever the threads, and cells of any batch size."""
+"""Views of pictures: in order, the same whatever the threads, and features of any batch size."""
 
 import numpy as np
 import pytest
 
 from mmllm.data import images
-from mmllm.train import stem_cells
+from mmllm.train import features as features_lib
 from tests import tiny_run
 
 SIDE = tiny_run.CONFIG.model.image_side
@@ -24,21 +24,21 @@ def drawings(count, channels=4, caption="bus"):
 
 
 def views(source, view):
-    return list(stem_cells.view_batches(source, view, KEY, SIDE))
+    return list(features_lib.view_batches(source, view, KEY, SIDE))
 
 
 def test_cells_of_the_patch_stem_are_scaled_pixels():
     pixels = np.full((1, SIDE, SIDE, 3), 192, np.uint8)
     pixels[0, :8, :8] = 64  # the first patch
-    cells = stem_cells.stem_function(tiny_run.CONFIG, None)(pixels)
-    assert cells.dtype == np.float16
-    assert cells.shape == (1, 4, 4, 192)
-    np.testing.assert_array_equal(cells[0, 0, 0], -1.0)
-    np.testing.assert_array_equal(cells[0, 1:], 1.0)
+    features = features_lib.feature_function(tiny_run.CONFIG, None)(pixels)
+    assert features.dtype == np.float16
+    assert features.shape == (1, 4, 4, 192)
+    np.testing.assert_array_equal(features[0, 0, 0], -1.0)
+    np.testing.assert_array_equal(features[0, 1:], 1.0)
 
 
 def test_batches_come_in_order_and_the_last_may_be_short(monkeypatch):
-    monkeypatch.setattr(stem_cells, "BATCH", 2)
+    monkeypatch.setattr(backbone_features, "BATCH", 2)
     source = drawings(13)
     batches = views(source, 0)
     assert [start for start, _ in batches] == [0, 2, 4, 6, 8, 10, 12]
@@ -50,8 +50,8 @@ def test_batches_come_in_order_and_the_last_may_be_short(monkeypatch):
 def test_views_are_the_same_whatever_threads_and_batches(monkeypatch):
     source = drawings(7)
     expected = views(source, 1)[0][1]
-    monkeypatch.setattr(stem_cells, "THREADS", 1)
-    monkeypatch.setattr(stem_cells, "BATCH", 3)
+    monkeypatch.setattr(backbone_features, "THREADS", 1)
+    monkeypatch.setattr(backbone_features, "BATCH", 3)
     again = np.concatenate([pixels for _, pixels in views(source, 1)])
     np.testing.assert_array_equal(expected, again)
 
@@ -60,8 +60,8 @@ def test_scenes_keep_their_frame_and_change_colour_alone():
     scene = drawings(1, channels=3)[0]
     scene["image"] = np.full((SIDE, SIDE, 3), (200, 100, 50), np.uint8)
     rng = np.random.default_rng(3)
-    assert (stem_cells.picture_view(scene, 0, rng, SIDE) == scene["image"]).all()
-    jittered = stem_cells.picture_view(scene, 1, rng, SIDE)
+    assert (features_lib.picture_view(scene, 0, rng, SIDE) == scene["image"]).all()
+    jittered = features_lib.picture_view(scene, 1, rng, SIDE)
     assert (jittered == jittered[0, 0]).all()
     assert (jittered != scene["image"]).any()
 

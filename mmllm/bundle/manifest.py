@@ -6,7 +6,10 @@ from typing import Any
 
 import mmllm
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE = (2, 3)
+"""Versions that `mmllm.bundle.legacy` translates, and the newest, which is written."""
+
 REQUIRED = {
     "name": str,
     "config": dict,
@@ -36,10 +39,10 @@ def check(path: Path, manifest: Any) -> None:
     if not isinstance(manifest, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(manifest).__name__}")
     version = manifest.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in READABLE:
         raise ValueError(
             f"{path} has schema_version {version!r}; mmllm {mmllm.__version__} reads "
-            f"{SCHEMA_VERSION}: get a bundle and a package of the same generation"
+            f"{' and '.join(map(str, READABLE))}: get a bundle and a package of the same generation"
         )
     if missing := [field for field in REQUIRED if field not in manifest]:
         raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")

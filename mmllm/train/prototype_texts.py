@@ -1,4 +1,4 @@
-"""The bank of captions that pictures are compared with in training, and the words around it.
+"""The prototypes of captions that pictures are compared with in training, and the words around it.
 
 Made from the captions of several corpora by `train.cache`; the text tower learns from the same
 texts, and from WordNet's nouns, which pictures do not show.
@@ -29,20 +29,20 @@ def join(
 
     Returns:
       Unique English captions in lower case with their keywords; for each corpus the place in the
-      bank of each picture's caption; and the place that a (language, caption) stands for.
+      prototypes of each picture's caption; and the place that a (language, caption) stands for.
     """
-    bank: dict[str, str] = {}
+    prototypes: dict[str, str] = {}
     for table in captioned:
         for text, keywords in zip(table.english, table.keywords, strict=True):
-            bank.setdefault(text.lower(), ", ".join(keywords.split("|")))
-    index = {text: place for place, text in enumerate(bank)}
+            prototypes.setdefault(text.lower(), ", ".join(keywords.split("|")))
+    index = {text: place for place, text in enumerate(prototypes)}
     labels, spoken = [], {}
     for table in captioned:
         label = np.array([index[text.lower()] for text in table.english])
         for place, others in zip(label, table.others, strict=True):
             spoken |= {(language, text.lower()): int(place) for language, text in others}
         labels.append(label)
-    return bank, labels, spoken
+    return prototypes, labels, spoken
 
 
 def mean_embedding(model: teacher.SentenceTeacher, pairs: Sequence[tuple[str, str]]) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Tunes the stem's last blocks on the names of drawings, before its cells are cached for good.
+"""Tunes the backbone's last blocks on the names of drawings, before its features are cached for good.
 
-The blocks up to `TRUNK` stay as ImageNet left them, and their features are cached once for every
-view; what is trained is the rest of the stem, the image embedding, and the bank
-of captions it is compared with. `train.cache` then computes the cells with the tuned stem. The run
-learns embedding and bank anew: on the tuned cells they come out better than those tuned with them.
+The blocks up to `FROZEN_LEVEL` stay as ImageNet left them, and their features are cached once for every
+view; what is trained is the rest of the backbone, the image embedding, and the prototypes
+of captions it is compared with. `train.cache` then computes the features with the tuned backbone. The run
+learns embedding and prototypes anew: on the tuned features they come out better than those tuned with them.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ from mmllm.common.types import Array, Float, Params
 from mmllm.data import pipeline
 from mmllm.models import efficientnet_lite0
 from mmllm.models import mmllm as model_lib
-from mmllm.train import bank as bank_lib
 from mmllm.train import checkpoint, losses, optimizer
+from mmllm.train import prototypes as prototypes_lib
 from mmllm.train.state import TrainState
 
-TRUNK = "14x14x112"
+FROZEN_LEVEL = "14x14x112"
 HEAD_BATCH = 256
 HEAD_VIEWS = 3
 HEAD_LEARNING_RATE = 2e-3
@@ -38,22 +38,22 @@ Report = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """Pictures with the places of their names in the bank.
+    """Pictures with the places of their names in the prototypes.
 
     Attributes:
-      cells: per view (pictures, side, side, channels) float16, the plain one first.
-      label: (pictures,) place in the bank.
+      features: per view (pictures, side, side, channels) float16, the plain one first.
+      label: (pictures,) place in the prototypes.
       weight: (pictures,) sampling weight.
     """
 
-    cells: Sequence[np.ndarray]
+    features: Sequence[np.ndarray]
     label: np.ndarray
     weight: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class DrawNamed(grain.transforms.RandomMap):
-    """Step number + generator -> cells and labels of `batch` pictures over all sources."""
+    """Step number + generator -> features and labels of `batch` pictures over all sources."""
 
     sources: Sequence[Named]
     batch: int
@@ -64,12 +64,12 @@ class DrawNamed(grain.transforms.RandomMap):
         weight = np.concatenate([source.weight for source in self.sources])
         first = np.cumsum([0, *(len(source.label) for source in self.sources)])
         pick = rng.choice(len(weight), self.batch, p=weight / weight.sum())
-        cells, labels = [], []
+        features, labels = [], []
         for place, number in zip(np.searchsorted(first, pick, "right") - 1, pick, strict=True):
             source, row = self.sources[place], number - first[place]
-            cells.append(source.cells[rng.integers(len(source.cells))][row])
+            features.append(source.features[rng.integers(len(source.features))][row])
             labels.append(source.label[row])
-        return {"cells": np.stack(cells), "label": np.array(labels, np.int32)}
+        return {"features": np.stack(features), "label": np.array(labels, np.int32)}
 
 
 def draws(sources: Sequence[Named], batch: int, seed: int) -> grain.DatasetIterator:
@@ -78,68 +78,76 @@ def draws(sources: Sequence[Named], batch: int, seed: int) -> grain.DatasetItera
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 
-def tail() -> efficientnet_lite0.EfficientNetLite0:
-    """The part of the stem that is tuned."""
-    return efficientnet_lite0.EfficientNetLite0(tap="7x7x320", entry=TRUNK)
+def trainable() -> efficientnet_lite0.EfficientNetLite0:
+    """The part of the backbone that is tuned."""
+    return efficientnet_lite0.EfficientNetLite0(level="7x7x320", entry=FROZEN_LEVEL)
 
 
-def split_stem(stem: Params) -> tuple[Params, Params]:
-    """Parameters of the whole stem -> (up to the trunk's tap, behind it)."""
-    kept = {"stem", *efficientnet_lite0.block_names(TRUNK)}
+def split_backbone(backbone: Params) -> tuple[Params, Params]:
+    """Parameters of the whole backbone -> (up to the frozen's level, behind it)."""
+    kept = {"stem", *efficientnet_lite0.block_names(FROZEN_LEVEL)}
     return (
-        {name: value for name, value in stem.items() if name in kept},
-        {name: value for name, value in stem.items() if name not in kept},
+        {name: value for name, value in backbone.items() if name in kept},
+        {name: value for name, value in backbone.items() if name not in kept},
     )
 
 
 def init_params(
-    config: Config, stem: Params, affine: dict[str, np.ndarray], bank_teacher: np.ndarray
+    config: Config, backbone: Params, affine: dict[str, np.ndarray], prototype_sentences: np.ndarray
 ) -> Params:
-    """{"tail", "stem_affine", "image_embedding", "bank"}: what tuning trains."""
-    model_key, bank_key = jax.random.split(jax.random.key(config.seed))
+    """{"trainable", "feature_affine", "image_embedding", "prototypes"}: what tuning trains."""
+    model_key, prototype_key = jax.random.split(jax.random.key(config.seed))
     model = model_lib.init_params(config.model, model_key)
-    bank = bank_lib.CaptionBank(len(bank_teacher), config.model.embed_dim)
-    params = bank.init(
-        bank_key, jnp.asarray(bank_teacher), jnp.ones(len(bank_teacher)), method="touch"
+    prototypes = prototypes_lib.TextPrototypes(len(prototype_sentences), config.model.embed_dim)
+    params = prototypes.init(
+        prototype_key,
+        jnp.asarray(prototype_sentences),
+        jnp.ones(len(prototype_sentences)),
+        method="touch",
     )
     return {
-        "tail": split_stem(stem)[1],
-        "stem_affine": {name: jnp.asarray(value) for name, value in affine.items()},
+        "trainable": split_backbone(backbone)[1],
+        "feature_affine": {name: jnp.asarray(value) for name, value in affine.items()},
         "image_embedding": model["image_embedding"],
-        "bank": dict(params["params"]),
+        "prototypes": dict(params["params"]),
     }
 
 
 def make_step(
-    config: Config, tx: optax.GradientTransformation, *, from_trunk: bool
+    config: Config, tx: optax.GradientTransformation, *, from_frozen: bool
 ) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Float[Array, ""]]]:
-    """A step on trunk features, or on cells of the stem as it is (`from_trunk` false).
+    """A step on frozen features, or on features of the backbone as it is (`from_frozen` false).
 
-    The loss is the cross entropy of each picture over the names of the bank.
+    The loss is the cross entropy of each picture over the names of the prototypes.
     """
-    model, stem = model_lib.build(config.model), tail()
+    model, backbone = model_lib.build(config.model), trainable()
 
     def step(
-        state: TrainState, batch: Any, bank_teacher: jax.Array
+        state: TrainState, batch: Any, prototype_sentences: jax.Array
     ) -> tuple[TrainState, Float[Array, ""]]:
         key = jax.random.fold_in(jax.random.key(config.seed + 2), state.step)
-        dropout_key, bank_key = jax.random.split(key)
+        dropout_key, prototype_key = jax.random.split(key)
 
         def loss_of(params: Params) -> Float[Array, ""]:
-            cells = batch["cells"].astype(jnp.float32)
-            if from_trunk:
-                cells = jnp.asarray(stem.apply({"params": params["tail"]}, cells))
-            held = {name: params[name] for name in ("stem_affine", "image_embedding")}
+            features = batch["features"].astype(jnp.float32)
+            if from_frozen:
+                features = jnp.asarray(backbone.apply({"params": params["trainable"]}, features))
+            held = {name: params[name] for name in ("feature_affine", "image_embedding")}
             embedding: Any = model.apply(
                 {"params": held},
-                cells,
+                features,
                 train=True,
                 rngs={"dropout": dropout_key},
-                method="embed_cells",
+                method="embed_features",
             )
             return jnp.mean(
-                losses.bank_loss(
-                    params["bank"], embedding, batch["label"], bank_teacher, RESIDUAL_KEEP, bank_key
+                losses.prototype_loss(
+                    params["prototypes"],
+                    embedding,
+                    batch["label"],
+                    prototype_sentences,
+                    RESIDUAL_KEEP,
+                    prototype_key,
                 )
             )
 
@@ -154,39 +162,39 @@ def make_step(
 def train_head(
     config: Config,
     params: Params,
-    cells: Sequence[Named],
-    bank_teacher: np.ndarray,
+    features: Sequence[Named],
+    prototype_sentences: np.ndarray,
     report: Report = print,
 ) -> Params:
-    """Trains all but the tail on cells of a frozen stem: `config.tune.head_steps`, seconds."""
+    """Trains all but the trainable on features of a frozen backbone: `config.tune.head_steps`, seconds."""
     tx = adam(HEAD_LEARNING_RATE, config.tune.head_steps)
-    # Copied, as the steps donate them; without the tail, which weight decay would shrink.
-    head = {name: jax.tree.map(jnp.array, params[name]) for name in params if name != "tail"}
+    # Copied, as the steps donate them; without the trainable, which weight decay would shrink.
+    head = {name: jax.tree.map(jnp.array, params[name]) for name in params if name != "trainable"}
     state = TrainState(jnp.zeros((), jnp.int32), head, tx.init(head))
-    step = jax.jit(make_step(config, tx, from_trunk=False), donate_argnums=0)
-    iterator = draws(cells, HEAD_BATCH, config.seed)
+    step = jax.jit(make_step(config, tx, from_frozen=False), donate_argnums=0)
+    iterator = draws(features, HEAD_BATCH, config.seed)
     steps = config.tune.head_steps
-    head = run_steps(state, step, iterator, bank_teacher, steps, report, "head").params
-    return {**head, "tail": params["tail"]}
+    head = run_steps(state, step, iterator, prototype_sentences, steps, report, "head").params
+    return {**head, "trainable": params["trainable"]}
 
 
 def tune(
     config: Config,
     params: Params,
-    cells: Sequence[Named],
-    trunk: Sequence[Named],
-    bank_teacher: np.ndarray,
+    features: Sequence[Named],
+    frozen: Sequence[Named],
+    prototype_sentences: np.ndarray,
     workdir: Path,
     report: Report = print,
 ) -> Params:
-    """Trains the image embedding on cells of the untuned stem, then the tail with it.
+    """Trains the image embedding on features of the untuned backbone, then the trainable with it.
 
     Args:
       config: `config.tune` holds steps, batch and learning rate.
       params: of `init_params`.
-      cells: cells of the untuned stem, a few views; for the first phase, which takes seconds.
-      trunk: trunk features of all views.
-      bank_teacher: (bank, 384) sentence embeddings.
+      features: features of the untuned backbone, a few views; for the first phase, which takes seconds.
+      frozen: frozen features of all views.
+      prototype_sentences: (prototypes, 384) sentence embeddings.
       workdir: for checkpoints; an interrupted second phase goes on from the newest.
       report: takes the progress lines.
 
@@ -201,16 +209,23 @@ def tune(
     checkpoints = checkpoint.Checkpoints(workdir, keep=1)
     try:
         if not checkpoints.latest_step:
-            params = train_head(config, params, cells, bank_teacher, report)
+            params = train_head(config, params, features, prototype_sentences, report)
         tx = adam(setting.learning_rate, setting.steps)
         state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
-        iterator = draws(trunk, setting.batch, config.seed + 1)
+        iterator = draws(frozen, setting.batch, config.seed + 1)
         if checkpoints.latest_step:
             state = checkpoints.restore(state, iterator)
-            report(f"stem: resumed from step {int(state.step)}")
-        step = jax.jit(make_step(config, tx, from_trunk=True), donate_argnums=0)
+            report(f"backbone: resumed from step {int(state.step)}")
+        step = jax.jit(make_step(config, tx, from_frozen=True), donate_argnums=0)
         state = run_steps(
-            state, step, iterator, bank_teacher, setting.steps, report, "stem", checkpoints
+            state,
+            step,
+            iterator,
+            prototype_sentences,
+            setting.steps,
+            report,
+            "backbone",
+            checkpoints,
         )
     finally:
         checkpoints.close()

@@ -8,8 +8,8 @@ import numpy as np
 from mmllm.common.types import Params
 
 CLASSES = {
-    "stem": "pretrained stem",
-    "stem_affine": "image tokens",
+    "backbone": "pretrained backbone",
+    "feature_affine": "image tokens",
     "picture_tokens": "image tokens",
     "line_tokens": "line tokens",
     "encoder": "encoder",

@@ -2,7 +2,7 @@
 
 A vector is a linear map of the caption's sentence embedding plus a free residual that is dropped at
 random, so that the map alone must carry meaning to captions never seen. The text tower learns to
-reproduce the vectors from text; the bank itself is a part of training only.
+reproduce the vectors from text; the prototypes itself is a part of training only.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ INITIAL_SCALE = 16.0
 MAX_SCALE = 100.0
 
 
-class CaptionBank(nn.Module):
+class TextPrototypes(nn.Module):
     """Vectors of all captions, the map to them, and the temperature they are compared at."""
 
     captions: int
@@ -49,13 +49,15 @@ class CaptionBank(nn.Module):
         return layers.unit_norm(self.project(teacher))
 
     def scale(self) -> Float[Array, ""]:
-        """Inverse temperature of the softmax over the bank."""
+        """Inverse temperature of the softmax over the prototypes."""
         return jnp.minimum(jnp.exp(self.log_scale), MAX_SCALE)
 
 
 def apply(params: Params, *arguments: Any, **options: Any) -> Any:
-    """A method of the bank that has these parameters."""
-    return CaptionBank(*params["residual"].shape).apply({"params": params}, *arguments, **options)
+    """A method of the prototypes that has these parameters."""
+    return TextPrototypes(*params["residual"].shape).apply(
+        {"params": params}, *arguments, **options
+    )
 
 
 def vectors(params: Params, teacher: Float[Array, "v w"]) -> Float[Array, "v e"]:

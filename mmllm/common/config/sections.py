@@ -1,34 +1,14 @@
-"""ConfigDict outside, frozen dataclasses inside: the border between configs/ and the package.
+"""The sections of a config as frozen, checked dataclasses; configs/base.py says what each field means.
 
-`resolve` turns the plain dict of a config into checked dataclasses; unknown, missing or ill-typed
-fields fail at start with the field's name.
+A field that came after the first release has a default here, the value that means "as before": so
+what was stored without it still loads, and its digest stays (`parse.sha256`).
 """
 
 import dataclasses
-import hashlib
-import json
-import typing
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
 
-STEMS = ("efficientnet_lite0", "patch")
+BACKBONES = ("efficientnet_lite0", "patch")
 ACTIVATIONS = ("float", "int8", "int8_static")
-TAPS = {"7x7x320": (7, 320), "14x14x112": (14, 112)}
-
-# Fields that were removed, by dotted path, with the one to use now.
-RENAMED: dict[str, str] = {
-    "data.english_share": "data.row_tokens",
-    "data.targets_per_example": "data.answer_tokens",
-}
-
-
-@runtime_checkable
-class ConvertibleToDict(Protocol):
-    """What `resolve` needs of a ConfigDict, so that the runtime needs no ml_collections."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts of plain values."""
-        ...
+LEVELS = {"7x7x320": (7, 320), "14x14x112": (14, 112)}
 
 
 def _check(holds: bool, message: str) -> None:
@@ -40,8 +20,8 @@ def _check(holds: bool, message: str) -> None:
 class ModelConfig:
     """Sizes of the model; units and meanings in configs/base.py."""
 
-    stem: str
-    tap: str
+    backbone: str
+    level: str
     patch: int
     merge: int
     image_side: int
@@ -80,8 +60,13 @@ class ModelConfig:
         _check(
             self.float_blocks >= 0, f"model.float_blocks must be 0 or more, got {self.float_blocks}"
         )
-        _check(self.stem in STEMS, f"model.stem must be one of {STEMS}, got {self.stem!r}")
-        _check(self.tap in TAPS, f"model.tap must be one of {tuple(TAPS)}, got {self.tap!r}")
+        _check(
+            self.backbone in BACKBONES,
+            f"model.backbone must be one of {BACKBONES}, got {self.backbone!r}",
+        )
+        _check(
+            self.level in LEVELS, f"model.level must be one of {tuple(LEVELS)}, got {self.level!r}"
+        )
         _check(self.width % 32 == 0, f"model.width must be a multiple of 32, got {self.width}")
         _check(
             self.width % self.heads == 0 and (self.width // self.heads) % 2 == 0,
@@ -96,12 +81,12 @@ class ModelConfig:
             f"model.line_stride must divide line_width {self.line_width}, got {self.line_stride}",
         )
         _check(
-            self.stem != "patch" or self.image_side % self.patch == 0,
+            self.backbone != "patch" or self.image_side % self.patch == 0,
             f"model.patch must divide image_side {self.image_side}, got {self.patch}",
         )
         _check(
-            self.stem == "patch" or self.image_side == 224,
-            f"model.image_side must be 224 with the {self.stem} stem, got {self.image_side}",
+            self.backbone == "patch" or self.image_side == 224,
+            f"model.image_side must be 224 with the {self.backbone} backbone, got {self.image_side}",
         )
 
     @property
@@ -110,19 +95,19 @@ class ModelConfig:
         return self.width // self.heads
 
     @property
-    def stem_grid(self) -> int:
-        """Cells along one side of the stem's output."""
-        return self.image_side // self.patch if self.stem == "patch" else TAPS[self.tap][0]
+    def feature_grid(self) -> int:
+        """Features along one side of the backbone's output."""
+        return self.image_side // self.patch if self.backbone == "patch" else LEVELS[self.level][0]
 
     @property
-    def stem_channels(self) -> int:
-        """Values that the stem gives for one patch."""
-        return self.patch**2 * 3 if self.stem == "patch" else TAPS[self.tap][1]
+    def feature_channels(self) -> int:
+        """Values that the backbone gives for one patch."""
+        return self.patch**2 * 3 if self.backbone == "patch" else LEVELS[self.level][1]
 
     @property
     def grid(self) -> int:
         """Encoder tokens along one side of a picture."""
-        return -(-self.stem_grid // self.merge)
+        return -(-self.feature_grid // self.merge)
 
     @property
     def prefix_length(self) -> int:
@@ -207,7 +192,7 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TuneConfig:
-    """How the stem's last blocks are tuned; units and meanings in configs/base.py."""
+    """How the backbone's last blocks are tuned; units and meanings in configs/base.py."""
 
     steps: int
     head_steps: int
@@ -242,7 +227,7 @@ class QuantConfig:
     start: str
     rules: tuple[str, ...]
     scale_start: str
-    stem_steps: int
+    backbone_steps: int
     share: float = 1.0  # runs from before this field rounded in every step
     scale_rate: float
     freeze_from: float
@@ -257,7 +242,13 @@ class QuantConfig:
             f"quant.start and quant.rules must both be given or both be empty, got {self.start!r} "
             f"and {len(self.rules)} rules",
         )
-        for name in ("stem_steps", "scale_rate", "teach_logits", "teach_lines", "teach_embeddings"):
+        for name in (
+            "backbone_steps",
+            "scale_rate",
+            "teach_logits",
+            "teach_lines",
+            "teach_embeddings",
+        ):
             value = getattr(self, name)
             _check(value >= 0, f"quant.{name} must be 0 or more, got {value}")
         _check(0 < self.share <= 1, f"quant.share must be above 0 and at most 1, got {self.share}")
@@ -312,83 +303,9 @@ class Config:
             2 < short <= longest,
             f"data.name_tokens must be 3 to data.decoder_tokens ({longest}), got {short}",
         )
-        tap = self.model.tap if self.model.stem != "patch" else self.model.stem
+        level = self.model.level if self.model.backbone != "patch" else self.model.backbone
         _check(
-            self.tune.steps == 0 or tap == "7x7x320",
-            f"tune.steps must be 0 unless the stem ends at tap 7x7x320, got {self.tune.steps} "
-            f"with {tap}",
+            self.tune.steps == 0 or level == "7x7x320",
+            f"tune.steps must be 0 unless the backbone ends at level 7x7x320, got {self.tune.steps} "
+            f"with {level}",
         )
-
-
-def _accepts(kind: Any, value: Any) -> bool:
-    if typing.get_origin(kind) is tuple:
-        each = typing.get_args(kind)[0]
-        return isinstance(value, list | tuple) and all(_accepts(each, part) for part in value)
-    allowed = typing.get_args(kind) or (kind,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return True
-    return isinstance(value, allowed) and not (isinstance(value, bool) and bool not in allowed)
-
-
-T = typing.TypeVar("T")
-
-
-def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
-    """Builds a frozen config dataclass from plain values.
-
-    Args:
-      cls: a dataclass of this module.
-      values: field name -> value; nested mappings for nested dataclasses.
-      path: dotted place in the whole config, for error messages.
-
-    Raises:
-      ValueError: an unknown or missing field, a value of the wrong type, or sizes that do not fit.
-    """
-    kinds = typing.get_type_hints(cls)
-    for key in values:
-        if f"{path}{key}" in RENAMED:
-            raise ValueError(f"config field {path}{key} was renamed: use {RENAMED[f'{path}{key}']}")
-        if key not in kinds:
-            allowed = ", ".join(sorted(kinds))
-            raise ValueError(f"config field {path}{key} is unknown; allowed: {allowed}")
-    fields: dict[str, Any] = {}
-    for key, kind in kinds.items():
-        if key not in values and hasattr(cls, key):  # it has a default
-            continue
-        if key not in values:
-            raise ValueError(f"config field {path}{key} is missing")
-        value = values[key]
-        if dataclasses.is_dataclass(kind):
-            if not isinstance(value, Mapping):
-                raise ValueError(f"config field {path}{key} must be a section, got {value!r}")
-            fields[key] = from_dict(typing.cast(type, kind), value, f"{path}{key}.")
-        elif _accepts(kind, value):
-            # One number, one digest: 1 and 1.0 are the same learning rate.
-            fields[key] = float(value) if kind is float else value
-            if isinstance(value, list):  # JSON has no tuples
-                fields[key] = tuple(value)
-        else:
-            name = kind.__name__ if isinstance(kind, type) else kind
-            raise ValueError(f"config field {path}{key} must be {name}, got {value!r}")
-    return cls(**fields)
-
-
-def resolve(values: Mapping[str, Any] | ConvertibleToDict) -> Config:
-    """Turns a whole config (a ConfigDict or a plain dict) into a checked `Config`.
-
-    Raises:
-      ValueError: see `from_dict`.
-    """
-    plain = values.to_dict() if isinstance(values, ConvertibleToDict) else dict(values)
-    return from_dict(Config, plain)
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Plain dict of a config dataclass, ready for JSON."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def sha256(config: Any) -> str:
-    """Hex digest of a config's sorted JSON: the key of a run."""
-    text = json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

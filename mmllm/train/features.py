@@ -1,6 +1,6 @@
-"""Pictures -> stem cells of several views each: the slow part of `train.cache`.
+"""Pictures -> backbone features of several views each: the slow part of `train.cache`.
 
-The stem, pretrained and perhaps tuned, does not change any more: it runs here, once for each view,
+The backbone, pretrained and perhaps tuned, does not change any more: it runs here, once for each view,
 and never in the training loop.
 """
 
@@ -22,23 +22,25 @@ from mmllm.models import mmllm as model_lib
 BATCH = 32
 THREADS = 2
 STATISTICS_PICTURES = 4096
-AHEAD = 4  # batches drawn while the stem is busy; more would only fill memory
+AHEAD = 4  # batches drawn while the backbone is busy; more would only fill memory
 
 
 Function = Callable[[np.ndarray], np.ndarray]
 
 
-def stem_function(config: Config, stem: Params | None) -> Function:
-    """uint8 pictures (b, side, side, 3), at most BATCH -> float16 stem cells."""
+def feature_function(config: Config, backbone: Params | None) -> Function:
+    """uint8 pictures (b, side, side, 3), at most BATCH -> float16 backbone features."""
     whole = dataclasses.replace(config.model, activations="float")  # as `part_function` runs it
-    model, params = model_lib.build(whole), {} if stem is None else {"stem": stem}
-    return _batched(lambda pixels: model.apply({"params": params}, pixels, method="stem_cells"))
+    model, params = model_lib.build(whole), {} if backbone is None else {"backbone": backbone}
+    return _batched(
+        lambda pixels: model.apply({"params": params}, pixels, method="backbone_features")
+    )
 
 
-def part_function(stem: Params, *, tap: str, entry: str | None = None) -> Function:
-    """A part of the stem: pictures, or features of tap `entry`, -> float16 features of `tap`."""
-    part = efficientnet_lite0.EfficientNetLite0(tap=tap, entry=entry)
-    return _batched(lambda features: part.apply({"params": stem}, features))
+def part_function(backbone: Params, *, level: str, entry: str | None = None) -> Function:
+    """A part of the backbone: pictures, or features of level `entry`, -> float16 features of `level`."""
+    part = efficientnet_lite0.EfficientNetLite0(level=level, entry=entry)
+    return _batched(lambda features: part.apply({"params": backbone}, features))
 
 
 def _batched(function: Callable[[jax.Array], Any]) -> Function:
@@ -112,9 +114,9 @@ def in_batches(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, np.asarray(rows[start : start + BATCH])
 
 
-def channel_statistics(cells: np.ndarray) -> dict[str, np.ndarray]:
-    """Scale and bias that give the stem's channels mean 0 and deviation 1 over pictures."""
-    plain = np.asarray(cells[:STATISTICS_PICTURES], np.float32)
+def channel_statistics(features: np.ndarray) -> dict[str, np.ndarray]:
+    """Scale and bias that give the backbone's channels mean 0 and deviation 1 over pictures."""
+    plain = np.asarray(features[:STATISTICS_PICTURES], np.float32)
     plain = plain.reshape(-1, plain.shape[-1])
     scale = 1.0 / (plain.std(axis=0) + 1e-3)
     bias = -plain.mean(axis=0) * scale

@@ -1,36 +1,36 @@
-"""The words around the bank, and the sentence embeddings of names with their explanations."""
+"""The words around the prototypes, and the sentence embeddings of names with their explanations."""
 
 import numpy as np
 
 from mmllm.data import wordnet
-from mmllm.train import caption_bank
+from mmllm.train import prototype_texts
 from tests import tiny_teacher
 
 
 def test_the_dictionary_takes_short_plain_words_with_several_senses_first(monkeypatch):
     glosses = [
         ("pear", "a fruit"),
-        ("bank", "a slope"),
-        ("bank", "a heap"),
+        ("prototypes", "a slope"),
+        ("prototypes", "a heap"),
         ("fire engine", "a truck"),
-        ("cat-o'-nine-tails", "a whip"),
+        ("cat-o'-nine-trainable", "a whip"),
         ("bird of paradise flower", "a plant"),
         ("ox", "a beast"),
     ]
     monkeypatch.setattr(wordnet, "noun_glosses", lambda max_senses, categories: glosses)
     words = [
-        ("bank", "a slope"),
+        ("prototypes", "a slope"),
         ("ox", "a beast"),
         ("pear", "a fruit"),
         ("fire engine", "a truck"),
     ]
-    assert caption_bank.dictionary(9) == words
-    assert caption_bank.dictionary(2) == words[:2]
+    assert prototype_texts.dictionary(9) == words
+    assert prototype_texts.dictionary(2) == words[:2]
 
 
 def test_a_mean_embedding_joins_a_name_with_its_explanation():
     model = tiny_teacher.Teacher()
-    vectors = caption_bank.mean_embedding(model, [("bus", "a vehicle"), ("cat", "")])
+    vectors = prototype_texts.mean_embedding(model, [("bus", "a vehicle"), ("cat", "")])
     joined = model.embed(["bus"]) + model.embed(["bus: a vehicle"])
     np.testing.assert_allclose(vectors[0], joined[0] / np.linalg.norm(joined[0]), atol=1e-6)
     np.testing.assert_allclose(vectors[1], model.embed(["cat"])[0], atol=1e-6)

@@ -1,7 +1,6 @@
-"""Configs are checked at the border: each wrong field fails by its name."""
+"""Sizes and settings that cannot work are refused, each by its name."""
 
 import dataclasses
-import json
 
 import pytest
 
@@ -17,79 +16,11 @@ def changed(**changes):
     return dataclasses.replace(config_lib.resolve(values()).model, **changes)
 
 
-def test_a_config_dict_and_its_plain_dict_resolve_alike():
-    assert config_lib.resolve(tiny.get_config()) == config_lib.resolve(values())
-
-
-def test_a_resolved_config_survives_json():
-    config = config_lib.resolve(values())
-    text = json.dumps(config_lib.to_dict(config))
-    assert config_lib.resolve(json.loads(text)) == config
-
-
-def test_an_unknown_field_is_refused_by_its_dotted_name():
-    wrong = values()
-    wrong["train"]["learning_rat"] = 1.0
-    with pytest.raises(
-        ValueError, match="field train.learning_rat is unknown; allowed: b2, .*learn"
-    ):
-        config_lib.resolve(wrong)
-
-
-def test_a_missing_field_is_refused_by_its_dotted_name():
-    wrong = values()
-    del wrong["loss"]["vqa"]
-    with pytest.raises(ValueError, match="field loss.vqa is missing"):
-        config_lib.resolve(wrong)
-
-
-def test_a_renamed_field_is_refused_with_its_new_name_in_its_own_section_only(monkeypatch):
-    monkeypatch.setattr(config_lib, "RENAMED", {"train.width": "model.width"})
-    assert config_lib.resolve(values()).model.width == 32
-    wrong = values()
-    wrong["train"]["width"] = 32
-    with pytest.raises(ValueError, match="field train.width was renamed: use model.width"):
-        config_lib.resolve(wrong)
-
-
-@pytest.mark.parametrize(
-    ("section", "field", "value", "allowed"),
-    [
-        ("train", "steps", 1.5, "int"),
-        ("train", "steps", True, "int"),
-        ("train", "learning_rate", "fast", "float"),
-        ("train", "b2", False, "float"),
-        ("model", "stem", None, "str"),
-        ("data", "limit", "all", r"int \| None"),
-    ],
-)
-def test_a_value_of_another_type_is_refused(section, field, value, allowed):
-    wrong = values()
-    wrong[section][field] = value
-    with pytest.raises(
-        ValueError, match=f"field {section}.{field} must be {allowed}, got {value!r}"
-    ):
-        config_lib.resolve(wrong)
-
-
-def test_a_section_that_is_no_section_is_refused():
-    with pytest.raises(ValueError, match="field model must be a section, got 3"):
-        config_lib.resolve({**values(), "model": 3})
-
-
-def test_an_integer_serves_as_a_float_and_none_as_an_absent_limit():
-    good = values()
-    good["loss"]["vqa"], good["data"]["limit"] = 2, None
-    config = config_lib.resolve(good)
-    assert isinstance(config.loss.vqa, float)
-    assert config.data.limit is None
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stem": "resnet"}, "model.stem must be one of .*, got 'resnet'"),
-        ({"tap": "7x7"}, "model.tap must be one of .*, got '7x7'"),
+        ({"backbone": "resnet"}, "model.backbone must be one of .*, got 'resnet'"),
+        ({"level": "7x7"}, "model.level must be one of .*, got '7x7'"),
         ({"width": 48}, "model.width must be a multiple of 32, got 48"),
         ({"width": 0}, "model.width must be positive, got 0"),
         ({"heads": 5}, "model.heads must split width 32 into even parts, got 5"),
@@ -100,7 +31,7 @@ def test_an_integer_serves_as_a_float_and_none_as_an_absent_limit():
         ({"line_stride": 5}, "model.line_stride must divide line_width 64, got 5"),
         ({"patch": 5}, "model.patch must divide image_side 32, got 5"),
         ({"merge": 0}, "model.merge must be positive, got 0"),
-        ({"stem": "efficientnet_lite0"}, "model.image_side must be 224 .*, got 32"),
+        ({"backbone": "efficientnet_lite0"}, "model.image_side must be 224 .*, got 32"),
         ({"feature_dropout": 1.0}, r"model.feature_dropout must be in \[0, 1\), got 1.0"),
     ],
 )
@@ -111,10 +42,10 @@ def test_sizes_that_do_not_fit_are_refused(changes, message):
 
 def test_sizes_that_follow_are_counted_by_hand():
     small = config_lib.resolve(values()).model
-    assert (small.head_dim, small.stem_grid, small.stem_channels) == (8, 4, 8 * 8 * 3)
+    assert (small.head_dim, small.feature_grid, small.feature_channels) == (8, 4, 8 * 8 * 3)
     assert (small.grid, small.prefix_length, small.line_columns) == (2, 5, 16)
     shipped = config_lib.resolve(nano.get_config()).model
-    assert (shipped.head_dim, shipped.stem_grid, shipped.stem_channels) == (32, 7, 320)
+    assert (shipped.head_dim, shipped.feature_grid, shipped.feature_channels) == (32, 7, 320)
     assert (shipped.grid, shipped.prefix_length, shipped.line_columns) == (4, 17, 64)
 
 
@@ -154,7 +85,7 @@ def test_a_task_is_left_out_by_zero_and_never_counted_below_it():
     ("field", "value", "message"),
     [
         ("start", "nano", "start and quant.rules must both be given or both be empty, got 'nano'"),
-        ("stem_steps", -1, "stem_steps must be 0 or more, got -1"),
+        ("backbone_steps", -1, "backbone_steps must be 0 or more, got -1"),
         ("share", 0.0, "share must be above 0 and at most 1, got 0.0"),
         ("share", 1.5, "share must be above 0 and at most 1, got 1.5"),
         ("scale_rate", -0.1, "scale_rate must be 0 or more, got -0.1"),
@@ -170,12 +101,6 @@ def test_how_a_run_is_quantized_must_be_possible(field, value, message):
         config_lib.resolve(wrong)
 
 
-def test_what_was_written_before_a_field_came_has_its_default():
-    old = values()
-    del old["quant"]["share"]
-    assert config_lib.resolve(old) == config_lib.resolve(values())
-
-
 def test_a_mixture_of_nothing_is_refused():
     wrong = values()
     wrong["mix"] = dict.fromkeys(wrong["mix"], 0)
@@ -183,10 +108,3 @@ def test_a_mixture_of_nothing_is_refused():
         config_lib.resolve(wrong)
     wrong["mix"]["texts"] = 1
     assert config_lib.resolve(wrong).mix.total == 1
-
-
-def test_the_digest_depends_on_the_values_alone():
-    config = config_lib.resolve(values())
-    backwards = config_lib.resolve(dict(reversed(values().items())))
-    assert config_lib.sha256(config) == config_lib.sha256(backwards)
-    assert config_lib.sha256(config) != config_lib.sha256(dataclasses.replace(config, seed=1))

@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+from mmllm import bundle
 from mmllm.data import pretrained, synthetic
-from mmllm.export import bundle, from_run, to_run
+from mmllm.export import from_run
 from mmllm.quant.coded import Coded
-from mmllm.train import cache, checkpoint, fit_bank, frozen_stem, stages, tune_stem
-from tests import tiny_bundle, tiny_run, tiny_stem
+from mmllm.train import backbone as backbone_lib
+from mmllm.train import cache, checkpoint, regain, stages, tune_backbone
+from tests import tiny_backbone, tiny_bundle, tiny_run
 
 ALIGNED = dataclasses.replace(
     tiny_run.CONFIG, align=dataclasses.replace(tiny_run.CONFIG.align, steps=2)
@@ -35,29 +37,29 @@ def shipped(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_regained_run_can_be_exported_and_start_students(shipped, tmp_path):
-    workdir = to_run.regain(shipped, ALIGNED, tmp_path / "run", lambda line: None)
+    workdir = regain.regain(shipped, ALIGNED, tmp_path / "run", lambda line: None)
     again = from_run.save(workdir, tmp_path / "again")
     assert bundle.read_manifest(again)["files"] == bundle.read_manifest(shipped)["files"]
     stages.check_start(tiny_run.STUDENT, workdir)
     teacher = stages.load_teacher(workdir)
-    assert teacher["bank"]["residual"].shape[0] == synthetic.BANK
+    assert teacher["prototypes"]["residual"].shape[0] == synthetic.CAPTIONS
     expected = bundle.load(shipped).params
     jax.tree.map(np.testing.assert_array_equal, dict(teacher["model"]), expected)
 
 
 @pytest.mark.slow
 def test_a_whole_run_is_left_as_it_is(shipped, tmp_path, monkeypatch):
-    workdir = to_run.regain(shipped, tiny_run.CONFIG, tmp_path / "run", lambda line: None)
+    workdir = regain.regain(shipped, tiny_run.CONFIG, tmp_path / "run", lambda line: None)
     assert checkpoint.latest_step(workdir / checkpoint.FOLDER) == tiny_run.CONFIG.train.steps
     monkeypatch.setattr(fit_bank, "fit", None)
-    assert to_run.regain(shipped, tiny_run.CONFIG, workdir) == workdir
+    assert regain.regain(shipped, tiny_run.CONFIG, workdir) == workdir
 
 
 def test_a_bundle_of_another_model_is_refused(shipped, tmp_path):
     model = dataclasses.replace(tiny_run.CONFIG.model, decoder_blocks=2)
     config = dataclasses.replace(tiny_run.CONFIG, model=model)
     with pytest.raises(ValueError, match="has another model than the config"):
-        to_run.regain(shipped, config, tmp_path / "run")
+        regain.regain(shipped, config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -67,26 +69,28 @@ def test_a_quantized_bundle_is_refused(tmp_path, monkeypatch):
     loaded = dataclasses.replace(bundle.load(folder), coded=coded)
     monkeypatch.setattr(bundle, "load", lambda folder: loaded)
     with pytest.raises(ValueError, match="is a quantized bundle; a run is regained from a float"):
-        to_run.regain(folder, tiny_run.CONFIG, tmp_path / "run")
+        regain.regain(folder, tiny_run.CONFIG, tmp_path / "run")
 
 
 def test_another_vocabulary_is_refused(shipped, tmp_path):
     (tmp_path / "cache" / cache.TOKENIZER).write_bytes(b"of other corpora")
     with pytest.raises(ValueError, match="the corpora give another vocabulary"):
-        to_run.regain(shipped, tiny_run.CONFIG, tmp_path / "run", lambda line: None)
+        regain.regain(shipped, tiny_run.CONFIG, tmp_path / "run", lambda line: None)
     assert not checkpoint.latest_step(tmp_path / "run" / checkpoint.FOLDER)
 
 
 def test_the_tuned_tail_is_taken_and_another_trunk_refused(tmp_path, monkeypatch):
-    weights = tiny_stem.random_weights(np.random.default_rng(0))
+    weights = tiny_backbone.random_weights(np.random.default_rng(0))
     monkeypatch.setattr(pretrained, "efficientnet_lite0_weights", lambda: weights)
-    model = dataclasses.replace(tiny_run.CONFIG.model, stem="efficientnet_lite0", image_side=224)
+    model = dataclasses.replace(
+        tiny_run.CONFIG.model, backbone="efficientnet_lite0", image_side=224
+    )
     tune = dataclasses.replace(tiny_run.CONFIG.tune, steps=1)
     config = dataclasses.replace(tiny_run.CONFIG, model=model, tune=tune)
-    stem = jax.tree.map(np.float16, frozen_stem.pretrained(config))
-    loaded = bundle.Bundle(tmp_path, {}, model, {"stem": stem}, {}, tmp_path)
-    tail = to_run.tuned_tail(config, loaded)
-    assert sorted(tail) == sorted(tune_stem.split_stem(stem)[1])
-    moved = {**stem, "block_3": jax.tree.map(lambda leaf: leaf + 1, stem["block_3"])}
+    backbone = jax.tree.map(np.float16, backbone_lib.pretrained(config))
+    loaded = bundle.Bundle(tmp_path, {}, model, {"backbone": backbone}, {}, tmp_path)
+    trainable = regain.tuned_blocks(config, loaded)
+    assert sorted(trainable) == sorted(tune_backbone.split_backbone(backbone)[1])
+    moved = {**backbone, "block_3": jax.tree.map(lambda leaf: leaf + 1, backbone["block_3"])}
     with pytest.raises(ValueError, match="is not the one that the config tunes"):
-        to_run.tuned_tail(config, dataclasses.replace(loaded, params={"stem": moved}))
+        regain.tuned_blocks(config, dataclasses.replace(loaded, params={"backbone": moved}))

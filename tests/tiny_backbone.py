@@ -1,4 +1,4 @@
-"""Weights of the pretrained stem's shapes, drawn at random."""
+"""Weights of the pretrained backbone's shapes, drawn at random."""
 
 import numpy as np
 

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 import mmllm
+from mmllm.bundle import legacy, sizes
+from mmllm.bundle import manifest as manifest_lib
 from mmllm.common import config as config_lib
 from mmllm.common import paths
 from mmllm.common import tensors as tensors_lib
-from mmllm.export import manifest as manifest_lib
 from mmllm.quant import coded as coded_lib
 from mmllm.quant import grid, packing
 
@@ -110,8 +111,6 @@ def save(
         folder that holds something else.
       FileNotFoundError: no tokenizer file.
     """
-    from mmllm.models import size  # needs JAX, which a runtime may lack
-
     folder, tokenizer_path = Path(folder).resolve(), Path(tokenizer_path)
     if len(charset) != config.charset_size or len(set(charset)) != len(charset):
         raise ValueError(
@@ -149,13 +148,13 @@ def save(
             "name": name or folder.name,
             "created_by": f"mmllm {mmllm.__version__}",
             "config": config_lib.to_dict(config),
-            "config_sha256": config_lib.sha256(config),
+            "config_sha256": config_lib.stored_sha256(config_lib.to_dict(config)),
             "charset": charset,
             "languages": list(languages),
             "files": {file: sha256_file(temporary / file) for file in (TOKENIZER, WEIGHTS)},
             "bytes": {file: (temporary / file).stat().st_size for file in (TOKENIZER, WEIGHTS)},
             "parameters": sum(value.size for _, value in tensors_lib.flatten(params)),
-            "tensor_classes": size.by_class(params, tensors),
+            "tensor_classes": sizes.by_class(params, tensors),
             "quantized": {
                 path: {"grid": each.grid, "shape": list(each.codes.shape)}
                 for path, each in sorted(coded.items())
@@ -182,9 +181,11 @@ def open_verified(folder: Path | str) -> tuple[dict[str, Any], config_lib.ModelC
     folder = Path(folder)
     manifest = read_manifest(folder)
     verify(folder, manifest)
-    config = config_lib.from_dict(config_lib.ModelConfig, manifest["config"], "model.")
-    if config_lib.sha256(config) != manifest["config_sha256"]:
+    # Of the values as stored: a field that was added since changes nothing.
+    if config_lib.stored_sha256(manifest["config"]) != manifest["config_sha256"]:
         raise ValueError(f"{folder / MANIFEST} is damaged: its config does not match config_sha256")
+    stored = legacy.config(manifest["config"])
+    config = config_lib.from_dict(config_lib.ModelConfig, stored, "model.")
     characters = manifest["charset"]
     if not len(characters) == len(set(characters)) == config.charset_size:
         raise ValueError(
@@ -233,8 +234,9 @@ def _decoded(
             f"{damaged}: {WEIGHTS} holds {count} parameters, the manifest says "
             f"{manifest['parameters']}"
         )
-    plain = {path: value.astype(np.float32) for path, value in tensors.items()}
-    return tensors_lib.unflatten(plain), coded
+    plain = {legacy.path(path): value.astype(np.float32) for path, value in tensors.items()}
+    named = {legacy.path(path): each for path, each in coded.items()}
+    return tensors_lib.unflatten(plain), named
 
 
 def _coded(packed: np.ndarray, scale: np.ndarray, name: str) -> coded_lib.Coded | None:

@@ -1,0 +1,127 @@
+"""Plain values -> checked dataclasses, and back: the border between configs/ and the package.
+
+`resolve` turns the plain dict of a config into the dataclasses of `sections`; unknown, missing or
+ill-typed fields fail at start with the field's name.
+"""
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from mmllm.common.config.sections import Config
+
+# Fields that were removed, by dotted path, with the one to use now.
+RENAMED: dict[str, str] = {
+    "model.stem": "model.backbone",
+    "model.tap": "model.level",
+    "quant.stem_steps": "quant.backbone_steps",
+    "data.english_share": "data.row_tokens",
+    "data.targets_per_example": "data.answer_tokens",
+}
+
+
+@runtime_checkable
+class ConvertibleToDict(Protocol):
+    """What `resolve` needs of a ConfigDict, so that the runtime needs no ml_collections."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dicts of plain values."""
+        ...
+
+
+def _accepts(kind: Any, value: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        each = typing.get_args(kind)[0]
+        return isinstance(value, list | tuple) and all(_accepts(each, part) for part in value)
+    allowed = typing.get_args(kind) or (kind,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return True
+    return isinstance(value, allowed) and not (isinstance(value, bool) and bool not in allowed)
+
+
+T = typing.TypeVar("T")
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
+    """Builds a frozen config dataclass from plain values.
+
+    Args:
+      cls: a dataclass of this module.
+      values: field name -> value; nested mappings for nested dataclasses.
+      path: dotted place in the whole config, for error messages.
+
+    Raises:
+      ValueError: an unknown or missing field, a value of the wrong type, or sizes that do not fit.
+    """
+    kinds = typing.get_type_hints(cls)
+    for key in values:
+        if f"{path}{key}" in RENAMED:
+            raise ValueError(f"config field {path}{key} was renamed: use {RENAMED[f'{path}{key}']}")
+        if key not in kinds:
+            allowed = ", ".join(sorted(kinds))
+            raise ValueError(f"config field {path}{key} is unknown; allowed: {allowed}")
+    fields: dict[str, Any] = {}
+    for key, kind in kinds.items():
+        if key not in values and hasattr(cls, key):  # it has a default
+            continue
+        if key not in values:
+            raise ValueError(f"config field {path}{key} is missing")
+        value = values[key]
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"config field {path}{key} must be a section, got {value!r}")
+            fields[key] = from_dict(typing.cast(type, kind), value, f"{path}{key}.")
+        elif _accepts(kind, value):
+            # One number, one digest: 1 and 1.0 are the same learning rate.
+            fields[key] = float(value) if kind is float else value
+            if isinstance(value, list):  # JSON has no tuples
+                fields[key] = tuple(value)
+        else:
+            name = kind.__name__ if isinstance(kind, type) else kind
+            raise ValueError(f"config field {path}{key} must be {name}, got {value!r}")
+    return cls(**fields)
+
+
+def resolve(values: Mapping[str, Any] | ConvertibleToDict) -> Config:
+    """Turns a whole config (a ConfigDict or a plain dict) into a checked `Config`.
+
+    Raises:
+      ValueError: see `from_dict`.
+    """
+    plain = values.to_dict() if isinstance(values, ConvertibleToDict) else dict(values)
+    return from_dict(Config, plain)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dict of a config dataclass, ready for JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def sha256(config: Any) -> str:
+    """Hex digest of what a config says: the key of a run and of a row of results.
+
+    A field at its dataclass default is left out, so a field that is added later, with a default
+    that means "as before", changes no digest.
+    """
+    return stored_sha256(_telling(config))
+
+
+def stored_sha256(values: Mapping[str, Any]) -> str:
+    """Hex digest of plain values as a file holds them, whatever fields this version knows."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _telling(config: Any) -> dict[str, Any]:
+    """Plain values of a config, less the fields that stand at their default."""
+    plain = to_dict(config)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            plain[field.name] = _telling(value)
+        elif field.default is not dataclasses.MISSING and value == field.default:
+            del plain[field.name]
+    return plain
