@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmllm.data import sources, wordnet
-from mmllm.train import teacher
+from mmllm.train import features, teacher
 from tests import tiny_run, tiny_teacher
 
 COLOURS = "red green blue yellow black white orange purple grey brown".split()
@@ -67,5 +67,5 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dic
     monkeypatch.setattr(sources, "data_hash", lambda name: f"hash of {name}")
     monkeypatch.setattr(wordnet, "noun_glosses", lambda max_senses, categories: glosses)
     monkeypatch.setattr(teacher.SentenceTeacher, "load", tiny_teacher.Teacher)
-    monkeypatch.setattr(backbone_features, "BATCH", 2)  # so that the last batch is not full
+    monkeypatch.setattr(features, "BATCH", 2)  # so that the last batch is not full
     return corpora

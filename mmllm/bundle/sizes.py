@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from mmllm.common.types import Params
-
 CLASSES = {
     "backbone": "pretrained backbone",
     "feature_affine": "image tokens",
@@ -22,7 +20,7 @@ CLASSES = {
 }
 
 
-def flatten(params: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields ("encoder/block_0/attention/query/kernel", array), sorted by name."""
     for name in sorted(params):
         value = params[name]
@@ -32,7 +30,7 @@ def flatten(params: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def parameters_by_class(params: Params) -> dict[str, int]:
+def parameters_by_class(params: Mapping[str, Any]) -> dict[str, int]:
     """Parameters of each tensor class of `CLASSES`.
 
     Raises:
@@ -48,7 +46,9 @@ def parameters_by_class(params: Params) -> dict[str, int]:
     return totals
 
 
-def by_class(params: Params, stored: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+def by_class(
+    params: Mapping[str, Any], stored: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, Any]]:
     """Parameters, bytes and bits of each tensor class, as stored.
 
     Args:

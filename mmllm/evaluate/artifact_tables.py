@@ -56,11 +56,11 @@ QUANTIZED = {
 
 
 PARTS = {
-    r"backbone/(backbone|block_[0-3])": "backbone: first convolution, blocks 0 to 3, float",
-    r"backbone/block_([4-9]|10)": "backbone: blocks 4 to 10, at 8 bits",
-    r"backbone/block_1[1-5]": "backbone: blocks 11 to 15, at 4 and 8 bits",
+    r"(backbone|stem)/(stem|block_[0-3])": "backbone: first convolution, blocks 0 to 3, float",
+    r"(backbone|stem)/block_([4-9]|10)": "backbone: blocks 4 to 10, at 8 bits",
+    r"(backbone|stem)/block_1[1-5]": "backbone: blocks 11 to 15, at 4 and 8 bits",
     r"picture_tokens|encoder/.*": "picture tokens and encoder",
-    r"feature_affine|image_embedding|embedding_token": "image embedding",
+    r"(feature|stem)_affine|image_embedding|embedding_token": "image embedding",
     r"line_.*": "line tokens and reader, without encoder",
     r"text_tower/.*": "text tower",
     r"decoder/block_\d+|decoder/norm": "decoder, the prompt",

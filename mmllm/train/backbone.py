@@ -2,7 +2,7 @@
 
 A run trains on the features of the backbone that ships, but for what eight bits change: rounding weights
 or activations to eight bits costs nothing that can be measured, and the features are the float backbone's.
-Weights below eight bits are rounded before the features are cached; `train.teach_stem` may train them
+Weights below eight bits are rounded before the features are cached; `train.quantize_backbone` may train them
 on their grids first.
 """
 

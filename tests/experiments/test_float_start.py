@@ -22,7 +22,9 @@ def test_its_bundle_has_the_model_of_nano_and_the_vocabulary_of_what_ships():
 
 def test_a_run_that_was_trained_here_stays(tmp_path, monkeypatch):
     monkeypatch.setenv("MMLLM_DATA", str(tmp_path))
-    monkeypatch.setattr(to_run, "regain", lambda source, config, workdir: [source, workdir])
+    monkeypatch.setattr(
+        float_start.regain_lib, "regain", lambda source, config, workdir: [source, workdir]
+    )
     workdir = tmp_path / "runs" / "nano"
     assert float_start.regain() == [float_start.BUNDLE, workdir]
     (workdir / checkpoint.FOLDER / "40").mkdir(parents=True)

@@ -90,8 +90,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_other_views(corpora, tmp
     assert first.keys() == again.keys()
     assert all(first[name] == again[name] for name in arrays)
     reseeded = contents(prepare(dataclasses.replace(CONFIG, seed=1)))
-    assert reseeded["emoji_cells_0.npy"] == first["emoji_cells_0.npy"]
-    assert reseeded["emoji_cells_1.npy"] != first["emoji_cells_1.npy"]
+    assert reseeded["emoji_features_0.npy"] == first["emoji_features_0.npy"]
+    assert reseeded["emoji_features_1.npy"] != first["emoji_features_1.npy"]
 
 
 def test_a_second_preparation_computes_nothing(corpora, monkeypatch):
@@ -101,7 +101,7 @@ def test_a_second_preparation_computes_nothing(corpora, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(backbone_features, "feature_function", refuse)
+    monkeypatch.setattr(features_lib, "feature_function", refuse)
     monkeypatch.setattr(teacher.SentenceTeacher, "load", refuse)
     monkeypatch.setattr(sources, "load", refuse)
     assert prepare() == folder
@@ -117,15 +117,15 @@ def test_an_interrupted_preparation_leaves_nothing_half_written_and_goes_on(corp
         return view(element, number, rng, side)
 
     with monkeypatch.context() as patch:
-        patch.setattr(backbone_features, "picture_view", break_off)
+        patch.setattr(features_lib, "picture_view", break_off)
         with pytest.raises(KeyboardInterrupt):
             prepare()
     folder = cache.cache_folder(CONFIG)
     left = contents(folder)
-    assert "emoji_cells_0.npy" in left
-    assert not [name for name in left if name == "emoji_cells_1.npy" or name.startswith(".")]
+    assert "emoji_features_0.npy" in left
+    assert not [name for name in left if name == "emoji_features_1.npy" or name.startswith(".")]
     complete = contents(prepare())
-    assert complete.keys() - left.keys() == {"emoji_cells_1.npy", "emoji_cells_2.npy"}
+    assert complete.keys() - left.keys() == {"emoji_features_1.npy", "emoji_features_2.npy"}
     assert all(complete[name] == data for name, data in left.items())
 
 

@@ -38,7 +38,7 @@ def test_cells_of_a_tuned_stem_come_from_the_stem_that_ships(corpora, monkeypatc
     assert not same(backbone["block_15"], untuned["block_15"])
 
     arrays = cache.open_arrays(config, folder)
-    frozen = np.load(folder / "emoji_trunk_1.npy")
+    frozen = np.load(folder / "emoji_frozen_1.npy")
     trainable = features_lib.part_function(backbone, level="7x7x320", entry="14x14x112")
     np.testing.assert_array_equal(arrays.emoji.features[1][:2], trainable(frozen[:2]))
     pixels = features_lib.picture_view(corpora["composites"][0], 0, np.random.default_rng(0), 224)
@@ -48,7 +48,7 @@ def test_cells_of_a_tuned_stem_come_from_the_stem_that_ships(corpora, monkeypatc
     def refuse(*_, **__):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(backbone_features, "part_function", refuse)
+    monkeypatch.setattr(features_lib, "part_function", refuse)
     assert cache.prepare(config, lambda line: None) == folder
 
 
@@ -93,7 +93,7 @@ def test_cells_of_a_taught_stem_come_from_its_codes(corpora, tmp_path, monkeypat
     assert set(np.unique(np.round(codes))) <= set(range(grid.GRIDS["int2"].low, 2))
     arrays = cache.open_arrays(config, folder)
     trainable = features_lib.part_function(rounded, level="7x7x320", entry="14x14x112")
-    frozen = np.load(folder / "emoji_trunk_0.npy")
+    frozen = np.load(folder / "emoji_frozen_0.npy")
     np.testing.assert_array_equal(arrays.emoji.features[0][:2], trainable(frozen[:2]))
     cache.keep_files(config, folder, tmp_path)
     assert same(backbone_lib.params(config, tmp_path), backbone)

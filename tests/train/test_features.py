@@ -38,7 +38,7 @@ def test_cells_of_the_patch_stem_are_scaled_pixels():
 
 
 def test_batches_come_in_order_and_the_last_may_be_short(monkeypatch):
-    monkeypatch.setattr(backbone_features, "BATCH", 2)
+    monkeypatch.setattr(features_lib, "BATCH", 2)
     source = drawings(13)
     batches = views(source, 0)
     assert [start for start, _ in batches] == [0, 2, 4, 6, 8, 10, 12]
@@ -50,8 +50,8 @@ def test_batches_come_in_order_and_the_last_may_be_short(monkeypatch):
 def test_views_are_the_same_whatever_threads_and_batches(monkeypatch):
     source = drawings(7)
     expected = views(source, 1)[0][1]
-    monkeypatch.setattr(backbone_features, "THREADS", 1)
-    monkeypatch.setattr(backbone_features, "BATCH", 3)
+    monkeypatch.setattr(features_lib, "THREADS", 1)
+    monkeypatch.setattr(features_lib, "BATCH", 3)
     again = np.concatenate([pixels for _, pixels in views(source, 1)])
     np.testing.assert_array_equal(expected, again)
 

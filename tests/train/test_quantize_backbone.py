@@ -60,7 +60,7 @@ def distance(config, backbone, taught, frozen):
 def test_taught_cells_are_nearer_and_an_interruption_changes_nothing(
     backbone, frozen_features, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(tune_stem, "CHECKPOINT_EVERY", 20)
+    monkeypatch.setattr(tune_backbone, "CHECKPOINT_EVERY", 20)
     monkeypatch.setattr(stages, "data_seed", lambda config: 0)  # there is no run it starts from
     config = ruled(40, *RULES)
     said: list[str] = []
@@ -99,7 +99,7 @@ def test_taught_cells_are_nearer_and_an_interruption_changes_nothing(
 @pytest.mark.parametrize(
     ("rules", "named"),
     [
-        (RULES[1:], "no weight of the stem"),
+        (RULES[1:], "no weight of the backbone"),
         ((r"backbone/block_3/expand/kernel int4", *RULES), "backbone/block_3/expand/kernel"),
     ],
 )

@@ -11,7 +11,7 @@ from mmllm.data import pretrained, synthetic
 from mmllm.export import from_run
 from mmllm.quant.coded import Coded
 from mmllm.train import backbone as backbone_lib
-from mmllm.train import cache, checkpoint, regain, stages, tune_backbone
+from mmllm.train import cache, checkpoint, fit_prototypes, regain, stages, tune_backbone
 from tests import tiny_backbone, tiny_bundle, tiny_run
 
 ALIGNED = dataclasses.replace(
@@ -31,7 +31,7 @@ def shipped(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "prepare", lambda config, report, tuned: folder)
     arrays = synthetic.training_arrays(tiny_run.CONFIG)
     monkeypatch.setattr(cache, "open_arrays", lambda config, folder: arrays)
-    monkeypatch.setattr(fit_bank, "STEPS", 2)
+    monkeypatch.setattr(fit_prototypes, "STEPS", 2)
     return from_run.save(tmp_path / "gone", tmp_path / "bundle")
 
 
@@ -51,7 +51,7 @@ def test_a_regained_run_can_be_exported_and_start_students(shipped, tmp_path):
 def test_a_whole_run_is_left_as_it_is(shipped, tmp_path, monkeypatch):
     workdir = regain.regain(shipped, tiny_run.CONFIG, tmp_path / "run", lambda line: None)
     assert checkpoint.latest_step(workdir / checkpoint.FOLDER) == tiny_run.CONFIG.train.steps
-    monkeypatch.setattr(fit_bank, "fit", None)
+    monkeypatch.setattr(fit_prototypes, "fit", None)
     assert regain.regain(shipped, tiny_run.CONFIG, workdir) == workdir
 
 

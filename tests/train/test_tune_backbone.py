@@ -81,7 +81,7 @@ def test_the_head_learns_and_the_tail_stays(params):
 
 @pytest.mark.slow
 def test_tuning_moves_every_part_and_an_interruption_changes_nothing(params, tmp_path, monkeypatch):
-    monkeypatch.setattr(tune_stem, "CHECKPOINT_EVERY", 3)
+    monkeypatch.setattr(tune_backbone, "CHECKPOINT_EVERY", 3)
     whole, said = tune(params, tmp_path / "whole")
     assert [line.split("  loss")[0] for line in said[-2:]] == [
         "backbone: step 3/6",
