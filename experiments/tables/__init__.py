@@ -1,0 +1,1 @@
+"""Result files -> the tables of the documents."""
