@@ -28,8 +28,8 @@ from mmllm.serve import tracing
 
 QUEUE_LINES = 10_000
 CLOSE_S = 2.0
-LONGEST_VALUE, LONGEST_TRACE = 1_000, 10_000  # characters
-DEEPEST, MOST_INNER = 4, 100
+MAX_VALUE, MAX_TRACE = 1_000, 10_000  # characters
+DEEPEST, MAX_INNER = 4, 100
 STDOUT, STDERR = 1, 2
 HIDDEN = "[hidden]"
 # A name that has one of these words in it, as in "metrics_token" or "X-API-Key".
@@ -216,14 +216,14 @@ def _shown(name: str, value: Any, depth: int) -> Any:
     if not (CREDENTIALS | PAYLOADS).isdisjoint(_WORDS.findall(name.lower())):
         return HIDDEN
     if isinstance(value, Mapping) and depth:
-        inner = list(value.items())[:MOST_INNER]
+        inner = list(value.items())[:MAX_INNER]
         return {str(key): _shown(str(key), part, depth - 1) for key, part in inner}
     if isinstance(value, list | tuple) and depth:
-        return [_shown(name, part, depth - 1) for part in value[:MOST_INNER]]
+        return [_shown(name, part, depth - 1) for part in value[:MAX_INNER]]
     if isinstance(value, bytes | bytearray | memoryview):
         return f"[{len(value)} bytes]"
-    longest = LONGEST_TRACE if name in ("exception", "stack") else LONGEST_VALUE
-    text = _SECRETS.sub(HIDDEN, str(value)[: 10 * LONGEST_TRACE])
+    longest = MAX_TRACE if name in ("exception", "stack") else MAX_VALUE
+    text = _SECRETS.sub(HIDDEN, str(value)[: 10 * MAX_TRACE])
     half = longest // 2
     return text if len(text) <= longest else f"{text[:half]} [...] {text[-half:]}"
 
@@ -240,8 +240,8 @@ def check_place(path: Path) -> None:
         raise ValueError(f"log_file {str(path)!r} must be a file, but is a folder")
 
 
-def _file(path: Path, most_bytes: int, backups: int) -> logging.Handler:
+def _file(path: Path, max_bytes: int, backups: int) -> logging.Handler:
     check_place(path)
     return concurrent_log_handler.ConcurrentRotatingFileHandler(
-        str(path), maxBytes=most_bytes, backupCount=backups, encoding="utf-8", chmod=0o640
+        str(path), maxBytes=max_bytes, backupCount=backups, encoding="utf-8", chmod=0o640
     )

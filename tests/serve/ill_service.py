@@ -9,9 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
-from mmllm.serve import metrics, process, server
-from mmllm.serve import service as service_lib
+from mmllm.serve import metrics
 from mmllm.serve import settings as settings_lib
+from mmllm.serve.engine import service as service_lib
+from mmllm.serve.process import coordination, server
 from tests.serve import engines
 
 HOUR_S = 3600.0
@@ -39,10 +40,10 @@ def main() -> int:
             faults.hanging.update(("litert", "jax"))
             return
         loop = asyncio.get_running_loop()
-        hang = service._lanes.decode("caption", threading.Event().wait, loop.time() + HOUR_S)
+        hang = service._queues.decode("caption", threading.Event().wait, loop.time() + HOUR_S)
         decoding.append(loop.create_task(hang))
 
-    with process.listen("127.0.0.1", 0) as listener:
+    with coordination.listen("127.0.0.1", 0) as listener:
         print(listener.getsockname()[1], flush=True)
         return server.run(settings, listener, announce=fall_ill, service=service)
 
