@@ -1,4 +1,4 @@
-"""`mmllm serve`: what it does without serving; `tests/serve/process/test_server.py` runs it whole."""
+"""`mmllm serve`: what it does without serving; `serve/process/test_server.py` runs it whole."""
 
 import json
 import os

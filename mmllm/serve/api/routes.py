@@ -48,7 +48,7 @@ async def caption(request: Request) -> schemas.CaptionAnswer:
     )
     text = await admission.until_disconnect(request, work)
     return schemas.CaptionAnswer(
-        caption=text.text, language=options.language, score=text.score, **made(text.made)
+        caption=text.text, language=options.language, score=text.score, **_provenance(text.made)
     )
 
 
@@ -65,7 +65,7 @@ async def ocr(request: Request) -> schemas.OcrAnswer:
         lines=[schemas.Line(text=at.text, box=at.box, score=at.score) for at in reading.lines],
         width=reading.width,
         height=reading.height,
-        **made(reading.made),
+        **_provenance(reading.made),
     )
 
 
@@ -77,7 +77,7 @@ async def vqa(request: Request) -> schemas.VqaAnswer:
     image = await picture(request, body.image)
     work = admission.context_of(request).service.vqa(image, options.question, beam=options.beam)
     text = await admission.until_disconnect(request, work)
-    return schemas.VqaAnswer(answer=text.text, score=text.score, **made(text.made))
+    return schemas.VqaAnswer(answer=text.text, score=text.score, **_provenance(text.made))
 
 
 @task("/embed/image", "embed", document.with_image(schemas.EmbedImageFields), *document.PICTURE)
@@ -91,7 +91,7 @@ async def embed_image(request: Request) -> schemas.EmbedImageAnswer:
     return schemas.EmbedImageAnswer(
         embedding=list(vectors.vectors[0]),
         fingerprint=vectors.made.fingerprint,
-        **made(vectors.made),
+        **_provenance(vectors.made),
     )
 
 
@@ -107,7 +107,7 @@ async def embed_text(request: Request) -> schemas.EmbedTextAnswer:
     return schemas.EmbedTextAnswer(
         embeddings=[list(vector) for vector in vectors.vectors],
         fingerprint=vectors.made.fingerprint,
-        **made(vectors.made),
+        **_provenance(vectors.made),
     )
 
 
@@ -128,7 +128,7 @@ async def search(request: Request) -> schemas.SearchAnswer:
     work = admission.context_of(request).service.search(text=text, image=image, k=body.fields.k)
     found = await admission.until_disconnect(request, work)
     hits = [schemas.Hit(id=hit.id, score=hit.score, metadata=hit.metadata) for hit in found.hits]
-    return schemas.SearchAnswer(hits=hits, **made(found.made))
+    return schemas.SearchAnswer(hits=hits, **_provenance(found.made))
 
 
 @task(
@@ -145,7 +145,7 @@ async def index_add(request: Request, id: ItemId) -> schemas.IndexAnswer:
     image = await picture(request, body.image)
     work = admission.context_of(request).service.index_add(id, image, body.fields.metadata)
     kept = await admission.until_disconnect(request, work)
-    return schemas.IndexAnswer(id=kept.id, **made(kept.made))
+    return schemas.IndexAnswer(id=kept.id, **_provenance(kept.made))
 
 
 @router.delete(
@@ -222,7 +222,7 @@ async def picture(request: Request, image: bytes | str | None) -> bytes:
     return await asyncio.to_thread(pictures.from_data_uri, image, limits)
 
 
-def made(how: answers.Provenance) -> dict[str, Any]:
+def _provenance(how: answers.Provenance) -> dict[str, Any]:
     """The fields that all answers share."""
     return {
         "model": how.model,

@@ -144,6 +144,7 @@ class Batcher(Generic[Item, Answer]):
         entry = _Entry(item, deadline, now, future)
         self._queue.append(entry)
         self._changed.set()
+        # One clock for the wait and the run: a client cares for neither, only for their sum.
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:
@@ -161,7 +162,7 @@ class Batcher(Generic[Item, Answer]):
 
     async def close(self, drain_s: float) -> None:
         """Refuses new items, lets those accepted finish for `drain_s`, and fails the rest."""
-        self._closed = True
+        self._closed = True  # first: else what comes now would wait for a worker that never runs
         loop = asyncio.get_running_loop()
         end = loop.time() + drain_s
         while (self._queue or self._running) and loop.time() < end:
@@ -241,7 +242,7 @@ class Batcher(Generic[Item, Answer]):
     async def _answer(self, batch: list[_Entry[Item]]) -> None:
         started = asyncio.get_running_loop().time()
         try:
-            answers = await self._together(batch)
+            answers = await self._run_batch(batch)
         except Exception as error:
             # A Problem says that the engine is not there; anything else may be one item's fault,
             # and that item must not take its batch mates with it.
@@ -262,7 +263,7 @@ class Batcher(Generic[Item, Answer]):
         waits = tuple(started - entry.arrived for entry in batch)
         self._observe(Batch(len(batch), waits, run_s))
 
-    async def _together(self, batch: list[_Entry[Item]]) -> Sequence[Answer | Exception]:
+    async def _run_batch(self, batch: list[_Entry[Item]]) -> Sequence[Answer | Exception]:
         answers = await self._run([entry.item for entry in batch])
         if len(answers) != len(batch):
             raise RuntimeError(f"a batch of {len(batch)} got {len(answers)} answers")
@@ -276,7 +277,7 @@ class Batcher(Generic[Item, Answer]):
                 answers.append(problems.Problem("deadline"))
                 continue
             try:
-                answers += await self._together([entry])
+                answers += await self._run_batch([entry])
             except problems.Problem as problem:
                 return answers + [problem] * (len(batch) - place)
             except Exception as error:

@@ -42,6 +42,7 @@ def key_of(task: str, fingerprint: str, digest: str, **options: Any) -> str:
       digest: hex sha256 of the input.
       **options: whatever else changes the answer.
     """
+    # JSON in the order of names: the same options are the same text, and none runs into another.
     whole = json.dumps([task, fingerprint, digest, options], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()
 
@@ -132,6 +133,7 @@ class ResultCache:
         self._flights: dict[str, _Flight] = {}
         self._store: Store | None = store
         self._closed = False
+        # Without a store equal requests at the same time still share one run.
         if store is not None or settings.cache_items == 0:
             return
         if settings.redis_url is None:

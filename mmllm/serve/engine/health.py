@@ -49,12 +49,12 @@ class Health:
         self._checks: list[Check] = []
         self._each_tick: list[Callable[[], None]] = []
         self._fatal: str | None = None
-        self._heavy: str | None = None
-        self._heavy_since = 0.0
+        self._over_memory: str | None = None
+        self._over_memory_since = 0.0
         self._lag_s = 0.0
         self._started = self._draining = False
         self._task: asyncio.Task[None] | None = None
-        self._told: Report | None = None
+        self._reported: Report | None = None
         self.must_exit = False
 
     def watch(self, check: Check, *, fatal: bool = False) -> None:
@@ -77,7 +77,7 @@ class Health:
     def started(self) -> None:
         """The model is warm: requests may come."""
         self._started = True
-        self._tell()
+        self._report()
 
     @property
     def draining(self) -> bool:
@@ -88,11 +88,11 @@ class Health:
         """No further requests should be sent here; those that come are still answered."""
         self._draining = True
         self._metrics.draining(True)
-        self._tell()
+        self._report()
 
     def live(self) -> Report:
         """Whether the process works at all; if not, only a restart helps."""
-        self._look()
+        self._check_fatal()
         return Report(self._fatal is None, () if self._fatal is None else (self._fatal,))
 
     def startup(self) -> Report:
@@ -104,8 +104,8 @@ class Health:
         reasons = [*self.live().reasons, *self.startup().reasons]
         if self._draining:
             reasons.append("draining")
-        if self._heavy is not None and self._heavy not in reasons:
-            reasons.append(self._heavy)
+        if self._over_memory is not None and self._over_memory not in reasons:
+            reasons.append(self._over_memory)
         if self._lag_s > MAX_LAG_S:
             reasons.append(f"the event loop was held up for {self._lag_s:.1f} s")
         if self._started:
@@ -118,31 +118,32 @@ class Health:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def _look(self) -> None:
+    def _check_fatal(self) -> None:
         """Finds out whether something is wrong for good; it stays so."""
-        if self._heavy is not None and time.monotonic() > self._heavy_since + self._drain_s:
-            self._fatal = self._fatal or self._heavy  # what was accepted has been answered
+        drained_s = self._over_memory_since + self._drain_s
+        if self._over_memory is not None and time.monotonic() > drained_s:
+            self._fatal = self._fatal or self._over_memory  # what was accepted has been answered
         for check in [] if self._fatal else self._fatal_checks:
             if (reason := check()) is not None:
                 self._fatal, self.must_exit = reason, True
                 log.critical("this process should be replaced: %s", reason)
                 return
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         report = self.ready()
         self._metrics.ready(report.ok)
-        if report != self._told:
-            level = logging.INFO if report.ok or self._told is None else logging.WARNING
+        if report != self._reported:
+            level = logging.INFO if report.ok or self._reported is None else logging.WARNING
             log.log(level, "ready: %s", "; ".join(report.reasons) or "yes")
-        self._told = report
+        self._reported = report
 
-    def _weigh(self) -> None:
+    def _measure_memory(self) -> None:
         size = self._metrics.resident_bytes()
         if self._max_bytes is not None and size > self._max_bytes and not self.must_exit:
             max_mb = self._max_bytes // MB
-            self._heavy = f"{size // MB} MB of memory are more than max_rss_mb={max_mb}"
-            self._heavy_since, self.must_exit = time.monotonic(), True
-            log.critical("%s: this process drains and ends", self._heavy)
+            self._over_memory = f"{size // MB} MB of memory are more than max_rss_mb={max_mb}"
+            self._over_memory_since, self.must_exit = time.monotonic(), True
+            log.critical("%s: this process drains and ends", self._over_memory)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -151,9 +152,9 @@ class Health:
             await asyncio.sleep(TICK_S)
             self._lag_s = max(0.0, loop.time() - due)
             try:
-                self._weigh()
+                self._measure_memory()
                 for call in self._each_tick:
                     call()
-                self._tell()
+                self._report()
             except Exception:  # a watch that ends would watch nothing
                 log.exception("the watch failed once")

@@ -78,9 +78,9 @@ class Index:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # the one that is open: its device and inode
-        self._forget()
-        with self._lock, self._told():
-            self._connected()
+        self._clear()
+        with self._lock, self._as_problem():
+            self._connect()
 
     def __len__(self) -> int:
         return self._count
@@ -102,14 +102,14 @@ class Index:
         text = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
         if (size := len(text.encode())) > MAX_METADATA_BYTES:
             raise ValueError(f"metadata must have at most {MAX_METADATA_BYTES} bytes, got {size}")
-        with self._lock, self._told(), self._written() as connection:
+        with self._lock, self._as_problem(), self._transaction() as connection:
             old = connection.execute("SELECT row FROM items WHERE id = ?", (id,)).fetchone()
             if old is None:
                 (count,) = connection.execute("SELECT count(*) FROM items").fetchone()
                 if count >= self.max_items:
                     raise problems.Problem("index-full")
             else:
-                self._drop(connection, old[0])
+                self._delete(connection, old[0])
             connection.execute(
                 "INSERT INTO items (id, vector, metadata) VALUES (?, ?, ?)",
                 (id, unit.tobytes(), text),
@@ -121,10 +121,10 @@ class Index:
         Raises:
           Problem: "index-unavailable" if the file cannot be written.
         """
-        with self._lock, self._told(), self._written() as connection:
+        with self._lock, self._as_problem(), self._transaction() as connection:
             old = connection.execute("SELECT row FROM items WHERE id = ?", (id,)).fetchone()
             if old is not None:
-                self._drop(connection, old[0])
+                self._delete(connection, old[0])
             return old is not None
 
     def search(self, vector: Float[np.ndarray, "e"], k: int) -> list[Found]:
@@ -137,8 +137,8 @@ class Index:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         query = self._unit(vector)
-        with self._lock, self._told():
-            connection = self._connected()
+        with self._lock, self._as_problem():
+            connection = self._connect()
             self._refresh(connection)
             scores = self._vectors[: self._count] @ query
             rows = self._rows[: self._count]
@@ -172,7 +172,7 @@ class Index:
 
     # What follows runs under the lock.
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._vectors = np.zeros((0, self.width), np.float32)
         self._rows = np.zeros(0, np.int64)
         self._places: dict[int, int] = {}
@@ -186,19 +186,19 @@ class Index:
         self._connection = None
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _as_problem(self) -> Iterator[None]:
         """Turns what SQLite raises into a Problem; a damaged file is set aside by the next call."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
             log.error("the index %s is not available: %s", self.path.name, error)
             self._disconnect()
-            self._forget()
+            self._clear()
             raise problems.Problem("index-unavailable", retry_after_s=1.0) from error
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         if self._connection is not None:
-            if self._is_in_place():
+            if self._is_same_file():
                 return self._connection
             log.warning("another process began the index %s anew: it is reopened", self.path.name)
             self._disconnect()
@@ -207,31 +207,32 @@ class Index:
         with self.path.with_suffix(".lock").open("a") as lock:
             _lock_within(lock.fileno(), BUSY_S)
             try:
-                self._connection = self._opened()
+                self._connection = self._open()
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):  # locked, full, not writable
                     raise
-                self._set_aside(error)
-                self._connection = self._opened()
+                self._rename_damaged(error)
+                self._connection = self._open()
             self._file = _identity(self.path)
-        self._forget()
+        self._clear()
         self._refresh(self._connection)
         return self._connection
 
-    def _is_in_place(self) -> bool:
+    def _is_same_file(self) -> bool:
         """Whether the open file still has the index's name: a repair elsewhere renames it."""
         try:
             return _identity(self.path) == self._file
         except FileNotFoundError:
             return False
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
         )
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA journal_mode = WAL")  # readers of other processes go on
             connection.execute("PRAGMA synchronous = NORMAL")
+            # Not integrity_check, which also compares each index with its table and takes longer.
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
@@ -255,7 +256,7 @@ class Index:
             raise
         return connection
 
-    def _set_aside(self, error: Exception) -> None:
+    def _rename_damaged(self, error: Exception) -> None:
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
         log.error(
             "the index %s is damaged (%s): it is kept as %s and an empty one begun",
@@ -269,14 +270,14 @@ class Index:
                 part.rename(aside.with_name(aside.name + end))
 
     @contextlib.contextmanager
-    def _written(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A transaction that is written whole or not at all."""
-        connection = self._connected()
+        connection = self._connect()
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
             connection.execute("COMMIT")
-            if not self._is_in_place():  # since `_connected`: it is written where nobody looks
+            if not self._is_same_file():  # since `_connect`: it is written where nobody looks
                 raise sqlite3.OperationalError("the file was set aside during the write")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):  # SQLite may have done it itself
@@ -284,7 +285,7 @@ class Index:
             raise
         self._refresh(connection, always=True)
 
-    def _drop(self, connection: sqlite3.Connection, row: int) -> None:
+    def _delete(self, connection: sqlite3.Connection, row: int) -> None:
         connection.execute("DELETE FROM items WHERE row = ?", (row,))
         connection.execute("INSERT INTO removals (row) VALUES (?)", (row,))
         connection.execute(
@@ -299,25 +300,26 @@ class Index:
         connection.execute("BEGIN")  # one state of the file for all that is read
         try:
             (first,) = connection.execute("SELECT min(number) FROM removals").fetchone()
+            # Removals that this process has not seen are no longer on record: read all again.
             if first is not None and first > self._last_removal + 1:
-                self._forget()
+                self._clear()
             removed = connection.execute(
                 "SELECT number, row FROM removals WHERE number > ? ORDER BY number",
                 (self._last_removal,),
             ).fetchall()
             for number, row in removed:
-                self._take_out(row)
+                self._remove_row(row)
                 self._last_removal = number
             added = connection.execute(
                 "SELECT row, vector FROM items WHERE row > ? ORDER BY row", (self._last_row,)
             )
             for row, vector in added:
-                self._put_in(row, np.frombuffer(vector, np.float32))
+                self._insert_row(row, np.frombuffer(vector, np.float32))
         finally:
             connection.execute("COMMIT")
         self._version = version
 
-    def _put_in(self, row: int, vector: np.ndarray) -> None:
+    def _insert_row(self, row: int, vector: np.ndarray) -> None:
         if self._count == len(self._rows):
             more = max(FIRST_ROWS, len(self._rows))
             self._vectors = np.concatenate(
@@ -329,7 +331,7 @@ class Index:
         self._count += 1
         self._last_row = row
 
-    def _take_out(self, row: int) -> None:
+    def _remove_row(self, row: int) -> None:
         """The last vector takes the place of the one that goes."""
         place = self._places.pop(row, None)
         if place is None:  # came and went between two looks

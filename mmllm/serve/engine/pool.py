@@ -129,6 +129,7 @@ class Pool:
     def blocked(self) -> str | None:
         """Why no batch would be tried now, or None; it may pass."""
         engines = [] if self._current is None else self._current.engines()
+        # Before the start and after the end others say that nothing is served.
         if not engines or any(engine.lets_through() for engine in engines):
             return None
         if not any(engine.workers.alive for engine in engines):
@@ -184,12 +185,14 @@ class Pool:
           Problem: "reload-running", or "model-refused" if it is missing, damaged or does not run;
             then the old one goes on serving.
         """
+        # Refused and not queued: two reloads at once would have three models in memory.
         if self._reloading.locked():
             raise problems.Problem("reload-running", retry_after_s=5.0)
         async with self._reloading:
             old = self.serving()
             try:
                 new = await self._load(model)
+            # Any error: an operator's mistake must not end a service that works.
             except Exception as error:
                 log.error("the new model is refused, the old one serves on: %s", error)
                 self._metrics.reload(False)
@@ -211,6 +214,7 @@ class Pool:
     async def close(self) -> None:
         """Frees all models; batches that still run are waited for as long as one may take."""
         self._closed = True
+        # None from here on, so that `serving` refuses what comes while the models are freed.
         current, self._current = self._current, None
         releases = [*self._releases]
         if current is not None:
@@ -225,6 +229,7 @@ class Pool:
         log.info("model %s (%s) serves on %s", bundle.name, bundle.fingerprint[:12], engine)
 
     async def _load(self, model: str) -> ModelVersion:
+        # In a thread: to verify a bundle is to hash all its files.
         bundle = await asyncio.to_thread(bundles.open_bundle, model, self._settings.engine)
 
         # The other engine costs as much memory as the first, so it is loaded when it is needed.
@@ -264,6 +269,7 @@ class Pool:
 
     def _request_fallback(self, version: ModelVersion) -> None:
         """Fetches the other engine, now that the chosen one is given a rest."""
+        # The breaker opens again after each failed probe; one load is enough.
         wanted = version.fallback is None and version.loading is None
         if wanted and len(version.bundle.engines) > 1 and not self._closed:
             version.loading = asyncio.create_task(
@@ -292,6 +298,7 @@ class Pool:
         started = loop.time()
 
         async def run_on(engine: _Engine) -> BatchResult:
+            # The breaker around the workers: a thread that hangs counts as a failure of the engine.
             values = await engine.breaker.run(
                 lambda: engine.workers.run(
                     lambda model: function(model, items), self._settings.engine_timeout_s
@@ -311,7 +318,7 @@ class Pool:
                 raise
             log.info("engine %s answers in the place of the other", version.fallback.name)
         ran = await run_on(version.fallback)
-        self._metrics.fallback(task, ran.engine)
+        self._metrics.fallback(task, ran.engine)  # once it has answered, not once it was asked
         return ran
 
     async def _release(self, version: ModelVersion, request_s: float = 0.0) -> None:

@@ -65,7 +65,7 @@ class TaskQueues:
         self._model: dict[str, batcher.Batcher[Any, Any]] = {}
         for task in FUNCTIONS:
             how = settings.batch_of(task)
-            alone = task == "stream"  # a stream has the thread for itself
+            alone = task == "stream"  # it has the thread for itself for as long as it takes
             self._model[task] = batcher.Batcher(
                 functools.partial(self._on_pool, task),
                 max_batch=1 if alone else how.max_batch,
@@ -75,10 +75,11 @@ class TaskQueues:
                 observe=functools.partial(self._observe, task),
                 dropped=functools.partial(metrics.items_dropped, task),
             )
-        self._decoding = _Threads("decode", settings.engine_threads, settings, metrics)
+        self._decoding = _ThreadQueue("decode", settings.engine_threads, settings, metrics)
         # The lines of a hostile picture can take seconds to find: that shall delay pages alone.
-        self._pages = _Threads("page", 1, settings, metrics)
-        self._indexing = _Threads("index", 1, settings, metrics)
+        self._pages = _ThreadQueue("page", 1, settings, metrics)
+        # One thread: SQLite has one writer at a time anyway.
+        self._indexing = _ThreadQueue("index", 1, settings, metrics)
 
     async def run(
         self, task: str, item: Any, deadline: float, version: pool_lib.ModelVersion | None = None
@@ -97,6 +98,7 @@ class TaskQueues:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
+        # Held until the answer: a reload meanwhile must not free the model.
         with tracing.span("run", task=task), version or self._pool.serving() as model:
             value, ran = await self._model[task].submit((model, item), deadline)
         # What is left of the whole time once the run is taken off: clocks differ by a little.
@@ -239,7 +241,7 @@ class TaskQueues:
             self._metrics.queue_wait(task, wait_s)
 
 
-class _Threads:
+class _ThreadQueue:
     """A queue whose items are functions, run one by one in threads."""
 
     def __init__(

@@ -50,6 +50,7 @@ class BodyLimit:
         self._memory = _MemoryBudget(max_total_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Before a byte of the body is read: a client that asks first (Expect) need not send it.
         if (problem := self._problem_of_head(scope)) is not None:
             await self._refuse(problem, scope, receive, send)
             return
@@ -57,6 +58,7 @@ class BodyLimit:
         try:
             await self._app(scope, body.receive, body.send)
         except Exception:
+            # What the application makes of our refusal is no error of its own.
             if body.problem is None:
                 raise
         finally:
@@ -154,7 +156,7 @@ class _Body:
             self.problem = problems.Problem("body-too-large", limit=self._max_bytes)
             raise self.problem
         if not self._memory.take(size_bytes):
-            self.free()
+            self.free()  # at once: another body may need it while this one is refused
             self.problem = problems.Problem("queue-full", retry_after_s=RETRY_S)
             raise self.problem
         self._taken_bytes += size_bytes

@@ -99,7 +99,7 @@ class Limiter:
         self._local = strategies.SlidingWindowCounterRateLimiter(self._memory)
         self._shared: strategies.SlidingWindowCounterRateLimiter | None = None
         if client is None and settings.redis_url is not None:
-            client = _client(settings.redis_url)
+            client = _client(settings.redis_url)  # connects with its first call, not here
         self._client = client
         if client is not None:
             storage = _redis_storage(client)
@@ -148,6 +148,7 @@ class Limiter:
             counted = await _count_in(self._local, self._shares[by], by, who)
         left_s = max(0.0, counted.reset - time.time())
         quota = Quota(counted.rate.amount, max(0, counted.remaining), left_s)
+        # What is left is read after the count: a refusal that tells of more would contradict itself.
         if not counted.passed:
             self._metrics.rate_limited(by)
             raise RateLimited(quota._replace(remaining=0))
@@ -177,6 +178,7 @@ class Limiter:
 
 def _share(rate: RateLimitItem, workers: int) -> RateLimitItem:
     """What one of several processes allows, so that together they allow the rate."""
+    # Rounded up, so that a low rate does not become none.
     return type(rate)(math.ceil(rate.amount / workers), rate.multiples)
 
 

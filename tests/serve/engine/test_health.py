@@ -70,7 +70,7 @@ def test_too_much_memory_asks_for_a_drain_and_then_for_a_replacement(make_settin
         (reason,) = health.ready().reasons  # no other server than ours looks at must_exit
         assert "more than max_rss_mb=64" in reason
         assert health.live().ok
-        health._heavy_since -= 5.1  # as long as a drain ago
+        health._over_memory_since -= 5.1  # as long as a drain ago
         assert health.live() == health_lib.Report(False, (reason,))
         assert health.ready() == health_lib.Report(False, (reason,))
         await health.close()

@@ -318,17 +318,17 @@ def test_after_a_repair_by_another_process_both_use_the_new_file(tmp_path: Path)
 def test_a_write_to_a_file_that_was_just_set_aside_is_not_said_to_be_kept(tmp_path: Path):
     index = opened(tmp_path)
     index.add("a", X, {})
-    connected = index._connected
+    connected = index._connect
 
     def overtaken() -> sqlite3.Connection:
         connection = connected()
         index.path.rename(tmp_path / "aside")
         return connection
 
-    index._connected = overtaken
+    index._connect = overtaken
     with pytest.raises(problems.Problem, match="index-unavailable"):
         index.add("b", Y, {})
-    index._connected = connected
+    index._connect = connected
     index.add("b", Y, {})
     assert ids(index.search(Y, 5)) == ["b"]
     index.close()

@@ -148,7 +148,7 @@ def test_a_process_whose_threads_hang_for_good_asks_to_be_replaced(
     where: str, why: str, picture_bytes: bytes, tmp_path: Path
 ):
     """From a hanging thread to the exit code, with one client that asks again and again."""
-    command = [sys.executable, "-m", "tests.serve.ill_service", where, str(tmp_path)]
+    command = [sys.executable, "-m", "tests.serve.hanging_service", where, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ill:
         try:
             assert ill.stdout is not None
@@ -168,7 +168,7 @@ def test_a_process_whose_threads_hang_for_good_asks_to_be_replaced(
 def test_a_thread_that_hangs_does_not_hold_up_the_end_after_sigterm(
     picture_bytes: bytes, tmp_path: Path
 ):
-    command = [sys.executable, "-m", "tests.serve.ill_service", "decode", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.serve.hanging_service", "decode", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ill:
         try:
             assert ill.stdout is not None

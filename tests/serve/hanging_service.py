@@ -1,4 +1,4 @@
-"""A whole process of the service that falls ill: `python -m tests.serve.ill_service WHERE FOLDER`.
+"""A process of the service that falls ill: `python -m tests.serve.hanging_service WHERE FOLDER`.
 
 WHERE says what hangs from then on: "engine", each thread of the model that is used, or "decode",
 the threads that decode pictures, whose queue then stands still. Prints the port first.
