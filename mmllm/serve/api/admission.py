@@ -43,6 +43,11 @@ def context_of(request: starlette.requests.Request) -> Context:
     return request.app.state.context
 
 
+def service_of(request: starlette.requests.Request) -> service.Service:
+    """The service of that process."""
+    return context_of(request).service
+
+
 def admit(scope: str | None = None) -> Callable[..., Awaitable[auth.Caller]]:
     """The dependency of a route that callers need `scope` for; None: who may do anything."""
 

@@ -84,7 +84,7 @@ _ERRORS = {"schema": errors.OpenAIErrorDocument.__name__, "media_type": forms.JS
 )
 async def models(request: Request) -> Models:
     """Lists the model that serves."""
-    return Models(data=[Model(id=admission.context_of(request).service.info().model)])
+    return Models(data=[Model(id=admission.service_of(request).info().model)])
 
 
 @router.get(
@@ -145,7 +145,7 @@ class _Frame:
             "id": f"chatcmpl-{errors.request_id(request)}",
             "created": int(time.time()),
             "model": model,
-            "system_fingerprint": admission.context_of(request).service.info().fingerprint,
+            "system_fingerprint": admission.service_of(request).info().fingerprint,
         }
 
     def event(self, delta: dict[str, str], finish_reason: str | None = None) -> str:
@@ -159,7 +159,7 @@ def _event(data: str) -> str:
 
 
 async def _whole(request: Request, parsed: chat.ParsedChat, image: bytes) -> str:
-    service = admission.context_of(request).service
+    service = admission.service_of(request)
     if parsed.task == "ocr":
         return "\n".join(line.text for line in (await service.ocr(image)).lines)
     if parsed.task == "vqa":
@@ -174,7 +174,7 @@ async def _pieces(
         yield await _whole(request, parsed, image)
         return
     question = parsed.question if parsed.task == "vqa" else None
-    pieces: Any = admission.context_of(request).service.stream(
+    pieces: Any = admission.service_of(request).stream(
         image, question=question, language=parsed.language or "en"
     )
     async with contextlib.aclosing(pieces):
@@ -209,5 +209,5 @@ def _completion(request: Request, model: str, text: str) -> Completion:
 
 def _check_model(request: Request, name: str) -> None:
     """Refuses a model that does not serve here, as OpenAI does."""
-    if name != admission.context_of(request).service.info().model:
+    if name != admission.service_of(request).info().model:
         raise problems.Problem("not-found", field="model", reason="see /v1/models")

@@ -26,19 +26,19 @@ _FAILING: dict[int | str, dict[str, Any]] = {503: {"model": schemas.ProbeAnswer}
 @router.get("/healthz/live", responses=_FAILING)
 async def live(request: Request, response: fastapi.Response) -> schemas.ProbeAnswer:
     """Whether the process works; if not, it should be replaced."""
-    return _said(response, admission.context_of(request).service.health.live())
+    return _said(response, admission.service_of(request).health.live())
 
 
 @router.get("/healthz/ready", responses=_FAILING)
 async def ready(request: Request, response: fastapi.Response) -> schemas.ProbeAnswer:
     """Whether to send requests here."""
-    return _said(response, admission.context_of(request).service.health.ready())
+    return _said(response, admission.service_of(request).health.ready())
 
 
 @router.get("/healthz/startup", responses=_FAILING)
 async def startup(request: Request, response: fastapi.Response) -> schemas.ProbeAnswer:
     """Whether the model is loaded and warm."""
-    return _said(response, admission.context_of(request).service.health.startup())
+    return _said(response, admission.service_of(request).health.startup())
 
 
 @router.get(

@@ -43,7 +43,7 @@ async def caption(request: Request) -> schemas.CaptionAnswer:
     body = await forms.read(request, schemas.CaptionFields)
     options = body.fields
     image = await picture(request, body.image)
-    work = admission.context_of(request).service.caption(
+    work = admission.service_of(request).caption(
         image, language=options.language, beam=options.beam
     )
     text = await admission.until_disconnect(request, work)
@@ -57,9 +57,7 @@ async def ocr(request: Request) -> schemas.OcrAnswer:
     """Reads the lines of text in a picture with a near-uniform background."""
     body = await forms.read(request, schemas.OcrFields)
     image = await picture(request, body.image)
-    reading = await admission.until_disconnect(
-        request, admission.context_of(request).service.ocr(image)
-    )
+    reading = await admission.until_disconnect(request, admission.service_of(request).ocr(image))
     return schemas.OcrAnswer(
         text="\n".join(line.text for line in reading.lines),
         lines=[schemas.Line(text=at.text, box=at.box, score=at.score) for at in reading.lines],
@@ -75,7 +73,7 @@ async def vqa(request: Request) -> schemas.VqaAnswer:
     body = await forms.read(request, schemas.VqaFields)
     options = body.fields
     image = await picture(request, body.image)
-    work = admission.context_of(request).service.vqa(image, options.question, beam=options.beam)
+    work = admission.service_of(request).vqa(image, options.question, beam=options.beam)
     text = await admission.until_disconnect(request, work)
     return schemas.VqaAnswer(answer=text.text, score=text.score, **_provenance(text.made))
 
@@ -86,7 +84,7 @@ async def embed_image(request: Request) -> schemas.EmbedImageAnswer:
     body = await forms.read(request, schemas.EmbedImageFields)
     image = await picture(request, body.image)
     vectors = await admission.until_disconnect(
-        request, admission.context_of(request).service.embed_image(image)
+        request, admission.service_of(request).embed_image(image)
     )
     return schemas.EmbedImageAnswer(
         embedding=list(vectors.vectors[0]),
@@ -102,7 +100,7 @@ async def embed_text(request: Request) -> schemas.EmbedTextAnswer:
     """Gives the unit vectors of texts."""
     body = await forms.read_json(request, schemas.EmbedTextRequest)
     vectors = await admission.until_disconnect(
-        request, admission.context_of(request).service.embed_text(body.texts)
+        request, admission.service_of(request).embed_text(body.texts)
     )
     return schemas.EmbedTextAnswer(
         embeddings=[list(vector) for vector in vectors.vectors],
@@ -125,7 +123,7 @@ async def search(request: Request) -> schemas.SearchAnswer:
     if (body.image is None) == (text is None):
         raise problems.Problem("invalid-field", field="text", reason="give a text or an image")
     image = None if body.image is None else await picture(request, body.image)
-    work = admission.context_of(request).service.search(text=text, image=image, k=body.fields.k)
+    work = admission.service_of(request).search(text=text, image=image, k=body.fields.k)
     found = await admission.until_disconnect(request, work)
     hits = [schemas.Hit(id=hit.id, score=hit.score, metadata=hit.metadata) for hit in found.hits]
     return schemas.SearchAnswer(hits=hits, **_provenance(found.made))
@@ -143,7 +141,7 @@ async def index_add(request: Request, id: ItemId) -> schemas.IndexAnswer:
     """Keeps the vector of a picture, in the place of an older one of the same name."""
     body = await forms.read(request, schemas.IndexFields)
     image = await picture(request, body.image)
-    work = admission.context_of(request).service.index_add(id, image, body.fields.metadata)
+    work = admission.service_of(request).index_add(id, image, body.fields.metadata)
     kept = await admission.until_disconnect(request, work)
     return schemas.IndexAnswer(id=kept.id, **_provenance(kept.made))
 
@@ -156,7 +154,7 @@ async def index_add(request: Request, id: ItemId) -> schemas.IndexAnswer:
 )
 async def index_remove(request: Request, id: ItemId) -> None:
     """Forgets a picture."""
-    await admission.context_of(request).service.index_remove(id)
+    await admission.service_of(request).index_remove(id)
 
 
 @router.get("/info", dependencies=[Depends(admission.admit())], responses=document.errors())
@@ -204,7 +202,7 @@ async def reload(request: Request) -> schemas.ReloadAnswer:
         raise problems.Problem("several-processes", reason=hint)
     body = await forms.read_json(request, schemas.ReloadRequest)
     # Who asked for it may hang up: a reload that began is finished.
-    serves = await admission.context_of(request).service.reload(body.model)
+    serves = await admission.service_of(request).reload(body.model)
     return schemas.ReloadAnswer(
         model=serves.model, fingerprint=serves.fingerprint, engine=serves.engine
     )

@@ -148,7 +148,7 @@ class Limiter:
             counted = await _count_in(self._local, self._shares[by], by, who)
         left_s = max(0.0, counted.reset - time.time())
         quota = Quota(counted.rate.amount, max(0, counted.remaining), left_s)
-        # What is left is read after the count: a refusal that tells of more would contradict itself.
+        # What is left is read after the count; a refusal that tells of more contradicts itself.
         if not counted.passed:
             self._metrics.rate_limited(by)
             raise RateLimited(quota._replace(remaining=0))
