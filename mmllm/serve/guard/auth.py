@@ -2,7 +2,7 @@
 
     Authorization: Bearer KEY-or-TOKEN        or        X-API-Key: KEY
 
-`gate` asks for each request. Where neither keys nor tokens are configured, credentials are not
+`admission` asks for each request. Where neither keys nor tokens are configured, credentials are not
 looked at and every caller is anonymous.
 """
 

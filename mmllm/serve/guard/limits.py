@@ -1,8 +1,8 @@
 """How often a key and an address may ask: sliding windows, in this process or in Redis for all.
 
-`gate` counts each request here, first against its address, then against its key. Without Redis, or
-an answer of it, each process counts for itself, and allows its share of the rate: no request fails
-for an outage.
+`admission` counts each request here, first against its address, then against its key. Without
+Redis, or an answer of it, each process counts for itself, and allows its share of the rate: no
+request fails for an outage.
 """
 
 import asyncio

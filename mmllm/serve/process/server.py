@@ -190,7 +190,7 @@ def run(
       service: one of its own by default.
 
     Returns:
-      The exit code: 0, EXIT_START when it could not start, or EXIT_RESTART, see `process`.
+      The exit code: 0, EXIT_START when it could not start, or EXIT_RESTART, see `coordination`.
     """
     service = service or service_lib.Service(settings, metrics.Metrics())
     logs.configure(settings, service.metrics.log_dropped)

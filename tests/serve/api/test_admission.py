@@ -25,7 +25,7 @@ def granted() -> dict[str, tuple[str, dict]]:
 def client(
     tmp_path_factory: pytest.TempPathFactory, granted: dict[str, tuple[str, dict]]
 ) -> Iterator[TestClient]:
-    folder = tmp_path_factory.mktemp("gate")
+    folder = tmp_path_factory.mktemp("keys")
     file = folder / "keys.json"
     file.write_text(json.dumps({"keys": [entry for _, entry in granted.values()]}))
     with web.serving(folder, api_keys_file=file, rate_per_key="40/minute") as client:

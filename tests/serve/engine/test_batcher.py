@@ -40,14 +40,14 @@ def later(seconds: float = BOUND_S) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-def ask(lane: batcher.Batcher[Any, Any], item: Any, seconds: float = BOUND_S) -> asyncio.Task:
-    return asyncio.create_task(lane.submit(item, later(seconds)))
+def ask(queue: batcher.Batcher[Any, Any], item: Any, seconds: float = BOUND_S) -> asyncio.Task:
+    return asyncio.create_task(queue.submit(item, later(seconds)))
 
 
-async def held(lane: batcher.Batcher[Any, Any], engine: Engine) -> asyncio.Task:
+async def held(queue: batcher.Batcher[Any, Any], engine: Engine) -> asyncio.Task:
     """Sends an item that keeps the only worker until the gate opens."""
     engine.gate.clear()
-    task = ask(lane, 1000)
+    task = ask(queue, 1000)
     await until(lambda: [1000] in engine.batches)
     return task
 
@@ -64,15 +64,15 @@ def check(test: Callable[[], Awaitable[None]]) -> None:
 def test_what_waits_runs_together_up_to_the_most():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine)
-        first = await held(lane, engine)
-        rest = [ask(lane, number) for number in range(6)]
-        await until(lambda: lane.depth == 6)
+        queue = make(engine)
+        first = await held(queue, engine)
+        rest = [ask(queue, number) for number in range(6)]
+        await until(lambda: queue.depth == 6)
         engine.gate.set()
         assert await asyncio.gather(*rest) == [0, 2, 4, 6, 8, 10]
         assert await first == 2000
         assert engine.batches == [[1000], [0, 1, 2, 3], [4, 5]]
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)
 
@@ -80,10 +80,10 @@ def test_what_waits_runs_together_up_to_the_most():
 def test_a_full_batch_does_not_wait_for_its_time():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine, max_batch=2, max_wait_s=3600.0)
-        assert await asyncio.gather(ask(lane, 1), ask(lane, 2)) == [2, 4]
+        queue = make(engine, max_batch=2, max_wait_s=3600.0)
+        assert await asyncio.gather(ask(queue, 1), ask(queue, 2)) == [2, 4]
         assert engine.batches == [[1, 2]]
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)
 
@@ -91,10 +91,10 @@ def test_a_full_batch_does_not_wait_for_its_time():
 def test_a_batch_goes_half_full_when_its_oldest_item_has_waited():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine, max_wait_s=SOON)
-        assert await asyncio.gather(ask(lane, 1), ask(lane, 2)) == [2, 4]
+        queue = make(engine, max_wait_s=SOON)
+        assert await asyncio.gather(ask(queue, 1), ask(queue, 2)) == [2, 4]
         assert engine.batches == [[1, 2]]
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)
 
@@ -102,10 +102,10 @@ def test_a_batch_goes_half_full_when_its_oldest_item_has_waited():
 def test_a_worker_takes_its_share_and_leaves_the_rest_to_the_others():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine, workers=2, max_wait_s=SOON, max_batch=8)
-        await asyncio.gather(*(ask(lane, number) for number in range(4)))
+        queue = make(engine, workers=2, max_wait_s=SOON, max_batch=8)
+        await asyncio.gather(*(ask(queue, number) for number in range(4)))
         assert engine.batches == [[0, 1], [2], [3]]
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)
 
@@ -113,30 +113,30 @@ def test_a_worker_takes_its_share_and_leaves_the_rest_to_the_others():
 def test_a_full_queue_refuses_and_says_when_to_come_back():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine, queue_size=2)
-        await held(lane, engine)
-        waiting = [ask(lane, 1), ask(lane, 2)]
-        await until(lambda: lane.depth == 2)
+        queue = make(engine, queue_size=2)
+        await held(queue, engine)
+        waiting = [ask(queue, 1), ask(queue, 2)]
+        await until(lambda: queue.depth == 2)
         with pytest.raises(problems.Problem) as raised:
-            await lane.submit(3, later())
+            await queue.submit(3, later())
         assert code_of(raised.value) == "queue-full"
         assert raised.value.retry_after_s == 1.0  # nothing measured yet
         engine.gate.set()
         assert await asyncio.gather(*waiting) == [2, 4]
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)
 
 
 def test_the_time_to_come_back_follows_the_measured_throughput():
     async def test() -> None:
-        lane = make(Engine(), workers=2)
-        lane._measured(4, 8.0)  # half an item a second, on each of two workers
-        assert lane.retry_after_s() == 1.0
-        lane._queue.extend([None] * 9)  # type: ignore[list-item]
-        assert lane.retry_after_s() == 10.0
-        lane._queue.extend([None] * 990)  # type: ignore[list-item]
-        assert lane.retry_after_s() == batcher.MAX_RETRY_S
+        queue = make(Engine(), workers=2)
+        queue._measured(4, 8.0)  # half an item a second, on each of two workers
+        assert queue.retry_after_s() == 1.0
+        queue._queue.extend([None] * 9)  # type: ignore[list-item]
+        assert queue.retry_after_s() == 10.0
+        queue._queue.extend([None] * 990)  # type: ignore[list-item]
+        assert queue.retry_after_s() == batcher.MAX_RETRY_S
 
     check(test)
 
@@ -144,20 +144,20 @@ def test_the_time_to_come_back_follows_the_measured_throughput():
 def test_a_deadline_covers_the_queue_and_the_expired_item_never_runs():
     async def test() -> None:
         engine, dropped = Engine(), []
-        lane = make(engine, dropped=lambda: dropped.append(1))
-        await held(lane, engine)
-        late = ask(lane, 1, SOON)
+        queue = make(engine, dropped=lambda: dropped.append(1))
+        await held(queue, engine)
+        late = ask(queue, 1, SOON)
         with pytest.raises(problems.Problem) as raised:
             await late
         assert code_of(raised.value) == "deadline"
-        assert lane.depth == 0
+        assert queue.depth == 0
         assert dropped == [1]
         engine.gate.set()
-        assert await lane.submit(2, later()) == 4
+        assert await queue.submit(2, later()) == 4
         assert [1] not in engine.batches
         with pytest.raises(problems.Problem, match="deadline"):
-            await lane.submit(3, later(-1.0))
-        await lane.close(1.0)
+            await queue.submit(3, later(-1.0))
+        await queue.close(1.0)
 
     check(test)
 
@@ -165,15 +165,15 @@ def test_a_deadline_covers_the_queue_and_the_expired_item_never_runs():
 def test_a_deadline_covers_the_run_and_spares_the_others_of_the_batch():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine, max_batch=2, max_wait_s=3600.0)
+        queue = make(engine, max_batch=2, max_wait_s=3600.0)
         engine.gate.clear()
-        late, other = ask(lane, 1, 10 * SOON), ask(lane, 2)
+        late, other = ask(queue, 1, 10 * SOON), ask(queue, 2)
         await until(lambda: engine.batches)
         with pytest.raises(problems.Problem, match="deadline"):
             await late
         engine.gate.set()
         assert await other == 4
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)
 
@@ -181,18 +181,18 @@ def test_a_deadline_covers_the_run_and_spares_the_others_of_the_batch():
 def test_a_caller_who_leaves_is_not_worked_for():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine)
-        first = await held(lane, engine)
-        gone, stays = ask(lane, 1), ask(lane, 2)
-        await until(lambda: lane.depth == 2)
+        queue = make(engine)
+        first = await held(queue, engine)
+        gone, stays = ask(queue, 1), ask(queue, 2)
+        await until(lambda: queue.depth == 2)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
-        assert lane.depth == 1
+        assert queue.depth == 1
         first.cancel()  # its batch runs: it goes on, and its answer is dropped
         engine.gate.set()
         assert await stays == 4
         assert engine.batches == [[1000], [2]]
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)
 
@@ -200,15 +200,15 @@ def test_a_caller_who_leaves_is_not_worked_for():
 def test_an_item_that_spoils_its_batch_fails_alone():
     async def test() -> None:
         engine = Engine(lambda item: item == 2)
-        lane = make(engine, max_batch=3, max_wait_s=3600.0)
+        queue = make(engine, max_batch=3, max_wait_s=3600.0)
         results = await asyncio.gather(
-            *(ask(lane, number) for number in (1, 2, 3)), return_exceptions=True
+            *(ask(queue, number) for number in (1, 2, 3)), return_exceptions=True
         )
         assert results[0] == 2
         assert isinstance(results[1], RuntimeError)
         assert results[2] == 6
         assert engine.batches == [[1, 2, 3], [1], [2], [3]]
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)
 
@@ -218,13 +218,13 @@ def test_an_answer_that_is_an_exception_is_raised_for_its_item_alone():
         async def run(items: list[Any]) -> list[Any]:
             return [KeyError("this one") if item == 2 else item for item in items]
 
-        lane: batcher.Batcher[int, int] = batcher.Batcher(
+        queue: batcher.Batcher[int, int] = batcher.Batcher(
             run, max_batch=2, max_wait_s=3600.0, queue_size=8, semaphore=batcher.WorkerSemaphore(1)
         )
-        results = await asyncio.gather(ask(lane, 1), ask(lane, 2), return_exceptions=True)
+        results = await asyncio.gather(ask(queue, 1), ask(queue, 2), return_exceptions=True)
         assert results[0] == 1
         assert isinstance(results[1], KeyError)
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)
 
@@ -237,13 +237,13 @@ def test_a_problem_of_the_engine_reaches_the_whole_batch_without_another_try():
             batches.append(items)
             raise problems.Problem("engine-stuck")
 
-        lane: batcher.Batcher[int, int] = batcher.Batcher(
+        queue: batcher.Batcher[int, int] = batcher.Batcher(
             run, max_batch=2, max_wait_s=3600.0, queue_size=8, semaphore=batcher.WorkerSemaphore(1)
         )
-        results = await asyncio.gather(ask(lane, 1), ask(lane, 2), return_exceptions=True)
+        results = await asyncio.gather(ask(queue, 1), ask(queue, 2), return_exceptions=True)
         assert list(map(code_of, results)) == ["engine-stuck"] * 2
         assert batches == [[1, 2]]
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)
 
@@ -253,12 +253,12 @@ def test_too_few_answers_are_an_error_and_no_hang():
         async def run(items: list[Any]) -> list[Any]:
             return []
 
-        lane: batcher.Batcher[int, int] = batcher.Batcher(
+        queue: batcher.Batcher[int, int] = batcher.Batcher(
             run, max_batch=1, max_wait_s=0.0, queue_size=8, semaphore=batcher.WorkerSemaphore(1)
         )
         with pytest.raises(RuntimeError, match="a batch of 1 got 0 answers"):
-            await lane.submit(1, later())
-        await lane.close(1.0)
+            await queue.submit(1, later())
+        await queue.close(1.0)
 
     check(test)
 
@@ -285,14 +285,14 @@ def test_a_long_queue_does_not_starve_another_task():
 def test_closing_finishes_what_was_accepted_and_refuses_the_rest():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine)
-        first = await held(lane, engine)
-        second = ask(lane, 1)
-        await until(lambda: lane.depth == 1)
-        closing = asyncio.create_task(lane.close(BOUND_S))
+        queue = make(engine)
+        first = await held(queue, engine)
+        second = ask(queue, 1)
+        await until(lambda: queue.depth == 1)
+        closing = asyncio.create_task(queue.close(BOUND_S))
         await asyncio.sleep(0)
         with pytest.raises(problems.Problem, match="draining"):
-            await lane.submit(2, later())
+            await queue.submit(2, later())
         engine.gate.set()
         await closing
         assert await asyncio.gather(first, second) == [2000, 2]
@@ -303,11 +303,11 @@ def test_closing_finishes_what_was_accepted_and_refuses_the_rest():
 def test_closing_ends_in_time_and_tells_those_it_leaves():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine)
-        running = await held(lane, engine)
-        waiting = ask(lane, 1)
-        await until(lambda: lane.depth == 1)
-        await lane.close(SOON)
+        queue = make(engine)
+        running = await held(queue, engine)
+        waiting = ask(queue, 1)
+        await until(lambda: queue.depth == 1)
+        await queue.close(SOON)
         results = await asyncio.gather(running, waiting, return_exceptions=True)
         assert list(map(code_of, results)) == ["draining", "draining"]
 
@@ -317,15 +317,15 @@ def test_closing_ends_in_time_and_tells_those_it_leaves():
 def test_the_watchdog_sees_a_queue_that_nothing_is_taken_from():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine)
-        assert lane.stalled_s() == 0.0
-        await held(lane, engine)
-        waiting = ask(lane, 1)
-        await until(lambda: lane.stalled_s() > SOON)
+        queue = make(engine)
+        assert queue.stalled_s() == 0.0
+        await held(queue, engine)
+        waiting = ask(queue, 1)
+        await until(lambda: queue.stalled_s() > SOON)
         engine.gate.set()
         await waiting
-        assert lane.stalled_s() == 0.0
-        await lane.close(1.0)
+        assert queue.stalled_s() == 0.0
+        await queue.close(1.0)
 
     check(test)
 
@@ -333,20 +333,20 @@ def test_the_watchdog_sees_a_queue_that_nothing_is_taken_from():
 def test_a_standstill_lasts_though_those_who_wait_give_up_one_by_one():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine)
-        running = await held(lane, engine)
+        queue = make(engine)
+        running = await held(queue, engine)
         for item in range(1, 4):
-            before = lane.stalled_s()
-            waiting = ask(lane, item)
-            await until(lambda: lane.depth == 1)
+            before = queue.stalled_s()
+            waiting = ask(queue, item)
+            await until(lambda: queue.depth == 1)
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
-            assert lane.depth == 0
-            await until(lambda before=before: lane.stalled_s() > before)
+            assert queue.depth == 0
+            await until(lambda before=before: queue.stalled_s() > before)
         engine.gate.set()
         await running
-        await until(lambda: lane.stalled_s() == 0.0)
-        await lane.close(1.0)
+        await until(lambda: queue.stalled_s() == 0.0)
+        await queue.close(1.0)
 
     check(test)
 
@@ -354,13 +354,13 @@ def test_a_standstill_lasts_though_those_who_wait_give_up_one_by_one():
 def test_batches_are_observed_with_their_waits():
     async def test() -> None:
         engine, seen = Engine(), []
-        lane = make(engine, max_batch=2, max_wait_s=3600.0, observe=seen.append)
-        await asyncio.gather(ask(lane, 1), ask(lane, 2))
+        queue = make(engine, max_batch=2, max_wait_s=3600.0, observe=seen.append)
+        await asyncio.gather(ask(queue, 1), ask(queue, 2))
         (batch,) = seen
         assert batch.size == 2
         assert len(batch.waits_s) == 2
         assert min(*batch.waits_s, batch.run_s) >= 0
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)
 
@@ -368,16 +368,16 @@ def test_batches_are_observed_with_their_waits():
 def test_a_batch_that_is_cancelled_before_it_begins_tells_its_callers():
     async def test() -> None:
         engine = Engine()
-        lane = make(engine)
-        asked = ask(lane, "a")
+        queue = make(engine)
+        asked = ask(queue, "a")
         async with asyncio.timeout(BOUND_S):
-            while not lane._running:
+            while not queue._running:
                 await asyncio.sleep(0)
-        for task in [*lane._running]:
+        for task in [*queue._running]:
             task.cancel()  # its first step has not been taken
         with pytest.raises(problems.Problem, match="draining"):
             await asked
         assert engine.batches == []
-        await lane.close(1.0)
+        await queue.close(1.0)
 
     check(test)

@@ -187,12 +187,12 @@ def test_a_reload_fails_nothing_that_waits(
                 made.embed_text([long]),
             )
         ]
-        lanes = made._queues._model
+        queues = made._queues._model
         tasks = ("caption", "vqa", "ocr", "embed_image", "embed_text")
-        await until(lambda: sum(lanes[task].depth for task in tasks) == len(asked))
+        await until(lambda: sum(queues[task].depth for task in tasks) == len(asked))
         new = (await made.reload(model)).fingerprint
         later = asyncio.create_task(made.caption(picture_bytes))  # in one batch with the old
-        await until(lambda: lanes["caption"].depth >= 2)
+        await until(lambda: queues["caption"].depth >= 2)
         faults.release.set()
         answers = await asyncio.gather(first, *asked)
         assert {answer.made.fingerprint for answer in answers} == {old}

@@ -10,10 +10,10 @@ from mmllm.runtime import prompts
 from mmllm.serve import problems
 from mmllm.serve.guard import texts
 
-MOST = 500
+MAX_CHARS = 500
 
 
-def refused(text: str, limit: int = MOST) -> problems.Problem:
+def refused(text: str, limit: int = MAX_CHARS) -> problems.Problem:
     with pytest.raises(problems.Problem) as caught:
         texts.clean("question", text, limit)
     assert caught.value.field == "question"
@@ -35,7 +35,7 @@ def refused(text: str, limit: int = MOST) -> problems.Problem:
     ],
 )
 def test_a_text_is_tidied(text, cleaned):
-    assert texts.clean("question", text, MOST) == cleaned
+    assert texts.clean("question", text, MAX_CHARS) == cleaned
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_text_is_tidied(text, cleaned):
     ],
 )
 def test_every_script_and_emoji_pass_unchanged(text):
-    assert texts.clean("question", text, MOST) == unicodedata.normalize("NFC", text)
+    assert texts.clean("question", text, MAX_CHARS) == unicodedata.normalize("NFC", text)
 
 
 @pytest.mark.parametrize(
@@ -113,18 +113,18 @@ def test_a_text_too_long_by_far_is_not_even_looked_at():
 
 def test_many_marks_on_one_letter_are_bounded():
     assert refused("a" + "\u0301\u0327" * 10_000).code == "text-too-long"
-    assert len(texts.clean("question", "a" + "\u0301\u0327" * 200, MOST)) <= MOST
+    assert len(texts.clean("question", "a" + "\u0301\u0327" * 200, MAX_CHARS)) <= MAX_CHARS
 
 
 @given(st.text(max_size=600))
 def test_what_passes_is_clean_and_the_model_takes_it(text):
     try:
-        cleaned = texts.clean("question", text, MOST)
+        cleaned = texts.clean("question", text, MAX_CHARS)
     except problems.Problem as problem:
         event = problem.code
         assert event.startswith("text-")
         return
-    assert texts.clean("question", cleaned, MOST) == cleaned
+    assert texts.clean("question", cleaned, MAX_CHARS) == cleaned
     assert unicodedata.is_normalized("NFC", cleaned)
     assert prompts.checked_text("question", cleaned) == cleaned
 
@@ -132,4 +132,4 @@ def test_what_passes_is_clean_and_the_model_takes_it(text):
 @given(st.text(alphabet=st.characters(categories=["L", "N", "P"]), min_size=1, max_size=50))
 def test_plain_words_of_any_script_pass(text):
     if not set(text) & texts._BLANK_LETTERS:
-        assert texts.clean("text", text, MOST) == unicodedata.normalize("NFC", text)
+        assert texts.clean("text", text, MAX_CHARS) == unicodedata.normalize("NFC", text)

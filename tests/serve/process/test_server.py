@@ -243,7 +243,9 @@ def test_a_worker_over_its_memory_serves_until_it_has_an_heir():
     with running("--workers", "2", MMLLM_MAX_RSS_MB="64", MMLLM_DRAIN_S="40") as service:
         assert service.process.stderr is not None
         said = ""
-        while said.count("asks to be replaced") < 3 and "ended with" not in said:  # heirs ask, too
+        while (
+            said.count("asks to be replaced") < 3 and "ended with" not in said
+        ):  # new ones as well
             said += service.process.stderr.readline()
             assert service.get("/v1/models")[0] == 200
         assert "ended with" not in said
