@@ -54,7 +54,7 @@ def test_processes_know_who_has_more_connections():
     assert second.last_beat_s == 0
 
 
-def test_a_process_that_asked_for_an_heir_is_not_taken_for_its_successor():
+def test_a_process_that_asked_to_be_replaced_is_not_taken_for_its_successor():
     memory = [0.0] * 2, [-1] * 2, [0] * 2
     first, second = (coordination.SharedState(*memory, place) for place in (0, 1))
     first.ask_for_replacement()

@@ -107,7 +107,7 @@ def test_a_service_whose_workers_are_killed_one_after_another_goes_on():
         assert [float(pause) for pause in pauses] == [0, 0.05, 0.1, 0.15, 0.15, 0.15]
 
 
-def test_a_worker_that_asks_serves_until_its_heir_does():
+def test_a_worker_that_asks_serves_until_its_replacement_does():
     with running(1) as toy:
         first = toy.ask(b"replace")
         second = toy.someone_else(first)
