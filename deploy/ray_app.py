@@ -21,7 +21,7 @@ def make() -> Any:
     """Makes the application, in the replica: what a process holds cannot be sent to it."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    from mmllm.serve import app as app_lib
+    from mmllm.serve.api import app as app_lib
 
     return app_lib.create_app()
 

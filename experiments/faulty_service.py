@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmllm.serve import bundles, metrics, process, server, service
+from mmllm.serve import metrics
 from mmllm.serve import settings as settings_lib
+from mmllm.serve.engine import bundles, service
+from mmllm.serve.process import coordination, server
 
 
 class Faulty:
@@ -58,7 +60,7 @@ def main() -> int:
     """Serves until a signal."""
     settings = settings_lib.load(port=int(sys.argv[1]))
     made = service.Service(settings, metrics.Metrics(), maker(Path(sys.argv[2])))
-    with process.listen(settings.host, settings.port) as listener:
+    with coordination.listen(settings.host, settings.port) as listener:
         return server.run(settings, listener, service=made)
 
 

@@ -32,7 +32,8 @@ from PIL import Image
 
 from experiments import runner
 from mmllm.runtime import prompts
-from mmllm.serve import messages, pictures, problems, texts
+from mmllm.serve import messages, problems
+from mmllm.serve.guard import pictures, texts
 
 BOUND_S = 20.0
 MAX_EDITS = 8

@@ -101,8 +101,8 @@ def test_imports_go_one_way():
         ("mmllm/quant/grid.py", "from mmllm import models", 1),
         ("mmllm/models/vit.py", "from mmllm.quant import grid", 0),
         ("mmllm/data/splits.py", "from configs import base", 1),
-        ("mmllm/serve/app.py", "from mmllm.cli import main", 1),
-        ("mmllm/cli.py", "from mmllm.serve import app", 0),
+        ("mmllm/serve/api/app.py", "from mmllm.cli import main", 1),
+        ("mmllm/cli.py", "from mmllm.serve.api import app", 0),
         ("mmllm/__main__.py", "from mmllm.cli import main", 0),
     ],
 )

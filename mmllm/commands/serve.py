@@ -80,7 +80,7 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _serve(settings: "Settings") -> int:
-    from mmllm.serve import process, supervisor
+    from mmllm.serve.process import coordination, supervisor
 
     def announce(url: str) -> None:
         print(f"mmllm: {settings.model} at {url} (Ctrl+C drains and ends)", file=sys.stderr)
@@ -89,16 +89,16 @@ def _serve(settings: "Settings") -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if settings.workers > 1:
         return supervisor.run(settings, announce)
-    from mmllm.serve import server
+    from mmllm.serve.process import server
 
-    with process.listen(settings.host, settings.port) as listener:
-        url = process.address(listener)
+    with coordination.listen(settings.host, settings.port) as listener:
+        url = coordination.address(listener)
         return server.run(settings, listener, announce=lambda: announce(url))
 
 
 def _check(settings: "Settings") -> int:
     """Loads and warms what would serve, and reads every file that the settings name."""
-    from mmllm.serve import server
+    from mmllm.serve.process import server
 
     server.check(settings)
     print(f"ok: {settings.model} loads and answers; the settings are sound")
@@ -106,7 +106,7 @@ def _check(settings: "Settings") -> int:
 
 
 def _new_key(settings: "Settings", name: str, scopes: list[str] | None) -> int:
-    from mmllm.serve import auth
+    from mmllm.serve.guard import auth
 
     chosen = scopes or [scope for scope in auth.SCOPES if scope != "admin"]
     key, entry = auth.new_key(name, tuple(chosen))
@@ -123,7 +123,7 @@ def _new_key(settings: "Settings", name: str, scopes: list[str] | None) -> int:
 def _append(file: Path, entry: dict[str, Any]) -> None:
     """Adds an entry to the file of keys, which stays readable for its owner alone."""
     from mmllm.common import paths
-    from mmllm.serve import keys
+    from mmllm.serve.guard import keys
 
     if file.exists():
         if entry["id"] in keys.read(file):

@@ -28,8 +28,8 @@ from mmllm.serve import tracing
 
 QUEUE_LINES = 10_000
 CLOSE_S = 2.0
-LONGEST_VALUE, LONGEST_TRACE = 1_000, 10_000  # characters
-DEEPEST, MOST_INNER = 4, 100
+MAX_VALUE_CHARS, MAX_TRACE_CHARS = 1_000, 10_000  # characters
+MAX_DEPTH, MAX_INNER = 4, 100
 STDOUT, STDERR = 1, 2
 HIDDEN = "[hidden]"
 # A name that has one of these words in it, as in "metrics_token" or "X-API-Key".
@@ -65,20 +65,20 @@ class Logs:
         self._sink, self._dropped = sink, dropped
         self._failures, self._announced = 0, False
         self._lines: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUE_LINES)
-        self._entrance = _Entrance(self._lines, self._lost)
-        self._entrance.setFormatter(formatter)
+        self._handler = _EnqueueHandler(self._lines, self._lost)
+        self._handler.setFormatter(formatter)
         vars(sink)["handleError"] = self._failed
         self._level = logging.root.level
-        logging.root.addHandler(self._entrance)
+        logging.root.addHandler(self._handler)
         logging.root.setLevel(level)
         self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Takes no more lines and writes those that wait, within two times CLOSE_S."""
-        if self._entrance not in logging.root.handlers:
+        if self._handler not in logging.root.handlers:
             return
-        logging.root.removeHandler(self._entrance)
+        logging.root.removeHandler(self._handler)
         logging.root.setLevel(self._level)
         try:
             self._lines.put(None, timeout=CLOSE_S)
@@ -113,7 +113,7 @@ class Logs:
                 os.write(STDERR, f"mmllm: log lines are being lost ({reason})\n".encode())
 
 
-class _Entrance(handlers.QueueHandler):
+class _EnqueueHandler(handlers.QueueHandler):
     """Formats a record where it is logged and never waits for the writer."""
 
     def __init__(self, lines: Any, lost: Callable[[], None]) -> None:
@@ -207,7 +207,7 @@ def close() -> None:
 
 def redact(logger: Any, method: str, event: EventDict) -> EventDict:
     """Hides credentials and payloads by the names they go under, and cuts what is long."""
-    return {name: _shown(name, value, DEEPEST) for name, value in event.items()}
+    return {name: _shown(name, value, MAX_DEPTH) for name, value in event.items()}
 
 
 def _shown(name: str, value: Any, depth: int) -> Any:
@@ -216,14 +216,14 @@ def _shown(name: str, value: Any, depth: int) -> Any:
     if not (CREDENTIALS | PAYLOADS).isdisjoint(_WORDS.findall(name.lower())):
         return HIDDEN
     if isinstance(value, Mapping) and depth:
-        inner = list(value.items())[:MOST_INNER]
+        inner = list(value.items())[:MAX_INNER]
         return {str(key): _shown(str(key), part, depth - 1) for key, part in inner}
     if isinstance(value, list | tuple) and depth:
-        return [_shown(name, part, depth - 1) for part in value[:MOST_INNER]]
+        return [_shown(name, part, depth - 1) for part in value[:MAX_INNER]]
     if isinstance(value, bytes | bytearray | memoryview):
         return f"[{len(value)} bytes]"
-    longest = LONGEST_TRACE if name in ("exception", "stack") else LONGEST_VALUE
-    text = _SECRETS.sub(HIDDEN, str(value)[: 10 * LONGEST_TRACE])
+    longest = MAX_TRACE_CHARS if name in ("exception", "stack") else MAX_VALUE_CHARS
+    text = _SECRETS.sub(HIDDEN, str(value)[: 10 * MAX_TRACE_CHARS])
     half = longest // 2
     return text if len(text) <= longest else f"{text[:half]} [...] {text[-half:]}"
 
@@ -240,8 +240,8 @@ def check_place(path: Path) -> None:
         raise ValueError(f"log_file {str(path)!r} must be a file, but is a folder")
 
 
-def _file(path: Path, most_bytes: int, backups: int) -> logging.Handler:
+def _file(path: Path, max_bytes: int, backups: int) -> logging.Handler:
     check_place(path)
     return concurrent_log_handler.ConcurrentRotatingFileHandler(
-        str(path), maxBytes=most_bytes, backupCount=backups, encoding="utf-8", chmod=0o640
+        str(path), maxBytes=max_bytes, backupCount=backups, encoding="utf-8", chmod=0o640
     )

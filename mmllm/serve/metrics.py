@@ -6,18 +6,20 @@ sends becomes a series. With several processes, PROMETHEUS_MULTIPROC_DIR must na
 before this module is imported; then any process answers for all of them.
 """
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import prometheus_client
 import psutil
-
-from mmllm.serve import folding
+from prometheus_client import mmap_dict, multiprocess
 
 TASKS = ("caption", "ocr", "vqa", "embed_image", "embed_text", "search", "index", "stream")
-LANES = (*TASKS, "decode", "page")  # what has a queue of its own; "page" decodes for "ocr"
+QUEUES = (*TASKS, "decode", "page")  # what has a queue of its own; "page" decodes for "ocr"
 STAGES = ("decode", "queue", "engine", "total")
 ENGINES = ("litert", "jax")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -26,7 +28,7 @@ LIMITED_BY = ("key", "address")
 STORES = ("limits", "cache", "index")
 BREAKER_STATES = {"closed": 0, "half-open": 1, "half-opened": 1, "open": 2, "opened": 2}
 OTHER = "other"
-MOST_VALUES = 200  # of routes, problem codes and models, whose lists stand elsewhere
+MAX_VALUES = 200  # of routes, problem codes and models, whose lists stand elsewhere
 
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0)
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
@@ -34,6 +36,9 @@ SIZE_BUCKETS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0)
 
 Mode = Literal["livesum", "livemax"]
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+MERGED_KINDS = ("counter", "histogram")  # gauges count for the living: the supervisor removes them
+ENDED = "ended"  # stands where other files have the process
+LOCK_S = 5.0
 
 prometheus_client.disable_created_metrics()  # a second series for each one
 
@@ -131,12 +136,12 @@ class Metrics:
         self._stage.labels(_among(task, TASKS), _among(stage, STAGES)).observe(seconds)
 
     def queue_wait(self, task: str, seconds: float) -> None:
-        """Times the wait of an item for its batch; `task` is one of LANES."""
-        self._stage.labels(_among(task, LANES), "queue").observe(seconds)
+        """Times the wait of an item for its batch; `task` is one of QUEUES."""
+        self._stage.labels(_among(task, QUEUES), "queue").observe(seconds)
 
     def queue_depth(self, task: str, items: int) -> None:
-        """Says how many items wait in the queue of one of LANES."""
-        self._depth.labels(_among(task, LANES)).set(items)
+        """Says how many items wait in the queue of one of QUEUES."""
+        self._depth.labels(_among(task, QUEUES)).set(items)
 
     def batch_size(self, task: str, items: int) -> None:
         """Counts a batch."""
@@ -144,7 +149,7 @@ class Metrics:
 
     def items_dropped(self, task: str, items: int = 1) -> None:
         """Counts items that expired or were cancelled before they ran."""
-        self._shed.labels(_among(task, LANES)).inc(items)
+        self._shed.labels(_among(task, QUEUES)).inc(items)
 
     def cache(self, task: str, result: str) -> None:
         """Counts a look-up: "hit", "miss", "joined" (another request made it) or "error"."""
@@ -205,15 +210,15 @@ class Metrics:
         self.resident_bytes()
         folder = os.environ.get(FOLDER_VARIABLE)
         if folder:
-            text = folding.exposed(Path(folder))
+            text = _exposed_by_all(Path(folder))
         else:
             text = prometheus_client.generate_latest(self.registry)
         return text, prometheus_client.CONTENT_TYPE_LATEST
 
     def _bounded(self, label: str, value: str) -> str:
-        """A value, or "other" once a label has had MOST_VALUES."""
+        """A value, or "other" once a label has had MAX_VALUES."""
         seen = self._seen.setdefault(label, set())
-        if value not in seen and len(seen) >= MOST_VALUES:
+        if value not in seen and len(seen) >= MAX_VALUES:
             return OTHER
         seen.add(value)
         return value
@@ -240,3 +245,57 @@ class Metrics:
 
 def _among(value: str, values: Iterable[str]) -> str:
     return value if value in values else OTHER
+
+
+def _exposed_by_all(folder: Path) -> bytes:
+    """What `expose` gives where several processes keep their files in one folder.
+
+    Each process has a file of each kind of metric. Those of all that ever ended would be read again
+    at each scrape, so their counts are merged into one file first, by one process at a time: none
+    may count what moves twice.
+    """
+    with _locked(folder):
+        _merge_ended(folder)
+        registry = prometheus_client.CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry, str(folder))
+        return prometheus_client.generate_latest(registry)
+
+
+def _merge_ended(folder: Path) -> None:
+    """Adds the counts of ended processes to one file a kind."""
+    for kind in MERGED_KINDS:
+        files = {path.stem.removeprefix(f"{kind}_"): path for path in folder.glob(f"{kind}_*.db")}
+        whole = files.pop(ENDED, folder / f"{kind}_{ENDED}.db")
+        _add(whole, [file for pid, file in files.items() if not psutil.pid_exists(int(pid))])
+
+
+def _add(whole: Path, parts: list[Path]) -> None:
+    if not parts:
+        return
+    # Beside the old one, so that an end in the middle leaves no half of a sum.
+    new = whole.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    sums = mmap_dict.MmapedDict(str(new))
+    for path in [whole, *parts] if whole.exists() else parts:
+        for key, value, at, _ in mmap_dict.MmapedDict.read_all_values_from_file(str(path)):
+            old, old_at = sums.read_value(key)
+            sums.write_value(key, old + value, max(at, old_at))
+    sums.close()
+    new.rename(whole)
+    for path in parts:
+        path.unlink()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    end = time.monotonic() + LOCK_S
+    with (folder / "scrape.lock").open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise TimeoutError("another process is at the metrics for too long") from None
+                time.sleep(0.01)
+        yield

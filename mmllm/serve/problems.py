@@ -7,7 +7,6 @@ the client's language. What only the operator may know goes to the log and never
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 from urllib import parse
 
@@ -189,7 +188,6 @@ def response(
     language: str = messages.DEFAULT,
     request_id: str | None = None,
     instance: str | None = None,
-    headers: Mapping[str, str] | None = None,
 ) -> starlette.responses.Response:
     """The answer that tells a client of a problem: `document` in JSON, with its headers.
 
@@ -198,22 +196,21 @@ def response(
       language: of the text, one of `messages.LANGUAGES`.
       request_id: finds the request in the log.
       instance: the path of the request.
-      headers: more of them; they win over those made here.
     """
-    made = {
+    headers = {
         "Content-Language": language,
         "Vary": "Accept-Language",
         "Cache-Control": "no-store",
     }
     if problem.retry_after is not None:
-        made["Retry-After"] = str(problem.retry_after)
+        headers["Retry-After"] = str(problem.retry_after)
     if problem.code in _CHALLENGES:
-        made["WWW-Authenticate"] = _CHALLENGES[problem.code]
+        headers["WWW-Authenticate"] = _CHALLENGES[problem.code]
     told = json.dumps(document(problem, language, request_id, instance), ensure_ascii=False)
     return starlette.responses.Response(
         told.translate(_ESCAPES).encode(),
         problem.status,
-        {**made, **(headers or {})},
+        headers,
         media_type=MEDIA_TYPE,
     )
 

@@ -26,7 +26,7 @@ ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_
 SEND_S = 2.0  # one attempt and its repeats
 CLOSE_S = 3.0
 QUEUE_SPANS, BATCH_SPANS = 2048, 512
-LONGEST_ATTRIBUTE = 200  # characters
+MAX_ATTRIBUTE = 200  # characters
 
 
 class Tracing:
@@ -43,7 +43,7 @@ class Tracing:
         resource = resources.Resource.create(
             {"service.name": SERVICE, "service.version": mmllm.__version__}
         )
-        limits = sdk.SpanLimits(max_attribute_length=LONGEST_ATTRIBUTE, max_events=16)
+        limits = sdk.SpanLimits(max_attribute_length=MAX_ATTRIBUTE, max_events=16)
         self.provider = sdk.TracerProvider(
             resource=resource, span_limits=limits, shutdown_on_exit=False
         )

@@ -18,7 +18,7 @@ def refused(seconds: float) -> float:
     return serving_faults.CLIENTS * broken_s / serving_load.REFUSED_S
 
 
-MOST_FAILED = {
+MAX_FAILED = {
     # Of the connections to the killed process; each had one request on its way.
     "kill_worker": serving_faults.CLIENTS,
     "kill_worker_behind_nginx": serving_faults.CLIENTS,
@@ -53,6 +53,6 @@ def test_no_answer_is_wrong_none_hangs_and_it_passes(fault: str, truth: serving_
     assert row["hung"] == 0, row
     assert row["recovery_s"] is not None, row
     assert row.get("ended") is None, row  # the process itself lived through it
-    assert row["failed"] <= MOST_FAILED[fault], row
+    assert row["failed"] <= MAX_FAILED[fault], row
     if fault in LOSES_LINES:
         assert row["lines_lost"] > 0, row

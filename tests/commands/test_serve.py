@@ -1,4 +1,4 @@
-"""`mmllm serve`: what it does without serving; `tests/serve/test_server.py` runs it whole."""
+"""`mmllm serve`: what it does without serving; `serve/process/test_server.py` runs it whole."""
 
 import json
 import os
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mmllm import cli
-from mmllm.serve import keys, process
+from mmllm.serve.guard import keys
+from mmllm.serve.process import coordination
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -72,7 +73,7 @@ def test_a_check_finds_what_could_not_serve(capsys, monkeypatch, variable, value
 
 
 def test_a_taken_port_takes_one_line(capsys):
-    with process.listen("127.0.0.1", 0) as listener:
+    with coordination.listen("127.0.0.1", 0) as listener:
         code, _, err = run(capsys, "--port", listener.getsockname()[1])
     assert code == 1
     assert "choose others with --host and --port" in err

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import fuzz
-from mmllm.serve import pictures, problems
+from mmllm.serve import problems
+from mmllm.serve.guard import pictures
 
 PLAN = fuzz.Plan(runs=600)
 

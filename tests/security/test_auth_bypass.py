@@ -10,8 +10,8 @@ import jwt
 import pytest
 from starlette.testclient import TestClient
 
-from mmllm.serve import keys
 from mmllm.serve import settings as settings_lib
+from mmllm.serve.guard import keys
 from tests.serve import web
 
 SECRET = "a secret of the service's own, as long as the longest algorithm asks for"

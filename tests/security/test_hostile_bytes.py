@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmllm.serve import messages, pictures, problems, texts
+from mmllm.serve import messages, problems
+from mmllm.serve.guard import pictures, texts
 from tests.security import bombs
 
 LIMITS = pictures.Limits(100_000, 1_000_000, 4_000, 1, ("JPEG", "PNG", "WEBP"))

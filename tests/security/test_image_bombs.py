@@ -5,8 +5,9 @@ import contextlib
 import pytest
 from PIL import Image
 
-from mmllm.serve import pictures, problems
+from mmllm.serve import problems
 from mmllm.serve import settings as settings_lib
+from mmllm.serve.guard import pictures
 from tests.security import bombs
 
 LIMITS = pictures.limits_of(settings_lib.Settings())

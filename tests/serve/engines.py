@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from mmllm.serve import bundles
+from mmllm.serve.engine import bundles
 from tests.serve.waiting import BOUND_S
 
 

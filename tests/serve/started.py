@@ -7,7 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from mmllm.serve import bundles, metrics, service
+from mmllm.serve import metrics
+from mmllm.serve.engine import bundles, service
 from tests.serve.engines import Faults
 from tests.serve.waiting import BOUND_S
 

@@ -40,13 +40,13 @@ def run(code: str, *arguments: str, **options) -> subprocess.CompletedProcess:
 
 
 def test_both_kinds_of_loggers_give_one_form(lines):
-    structlog.get_logger("mmllm.serve.pool").info("loaded", model="nano", took_ms=3.5)
+    structlog.get_logger("mmllm.serve.engine.pool").info("loaded", model="nano", took_ms=3.5)
     logging.getLogger("uvicorn.error").warning("closing %d connections", 3)
     ours, theirs = lines()
     assert ours["event"] == "loaded"
     assert (ours["model"], ours["took_ms"]) == ("nano", 3.5)
     assert (theirs["event"], theirs["level"]) == ("closing 3 connections", "warning")
-    assert (ours["logger"], theirs["logger"]) == ("mmllm.serve.pool", "uvicorn.error")
+    assert (ours["logger"], theirs["logger"]) == ("mmllm.serve.engine.pool", "uvicorn.error")
     assert ours["timestamp"].endswith("Z")
 
 
@@ -137,8 +137,8 @@ def test_any_value_is_redacted_to_something_json_can_hold(value: object):
 
 def test_what_is_long_is_cut():
     shown = logs.redact(None, "info", {"name": "x" * 10**6, "parts": list(range(1000))})
-    assert len(shown["name"]) < logs.LONGEST_VALUE + 20
-    assert len(shown["parts"]) == logs.MOST_INNER
+    assert len(shown["name"]) < logs.MAX_VALUE_CHARS + 20
+    assert len(shown["parts"]) == logs.MAX_INNER
 
 
 def test_a_pipe_nobody_reads_costs_lines_and_no_wait(monkeypatch):

@@ -13,7 +13,14 @@ from mmllm.runtime import model as model_lib
 from mmllm.serve import messages, problems
 
 ISOLATION = "\u2066\u2067\u2068\u2069"
-NUMBERS = {"most": 500, "width": 12_000, "height": 9_000, "side": 10_000, "least": 16, "seconds": 5}
+NUMBERS = {
+    "limit": 500,
+    "width": 12_000,
+    "height": 9_000,
+    "side": 10_000,
+    "least": 16,
+    "seconds": 5,
+}
 TAGS = st.sampled_from(["de", "DE-at", "zh-Hant-TW", "xx", "*", "en", "", "i-klingon", "ё", "-"])
 WEIGHTS = st.sampled_from(
     ["", ";q=0", ";q=1", ";q=.5", ";q=nan", ";q=-1", ";q=9", ";x", ";q=", ";"]
@@ -127,7 +134,7 @@ def test_the_plural_is_right(language, seconds, expected):
     ("language", "number"), [("en", "25,000,000"), ("de", "25.000.000"), ("ru", "25\xa0000\xa0000")]
 )
 def test_numbers_are_written_as_the_language_does(language, number):
-    assert number in messages.detail("body-too-large", language, {"most": 25_000_000})
+    assert number in messages.detail("body-too-large", language, {"limit": 25_000_000})
 
 
 def test_what_may_be_added_is_added_only_when_it_is_known():
@@ -146,7 +153,7 @@ def test_a_variable_that_is_not_given_is_an_error_and_not_a_gap():
 
 @pytest.mark.parametrize(
     "hostile",
-    ["{ $most }", '{ "x" }', "{ internal }", "-brand", "%s %(a)s {0}", "\n.title = x", "*[other]"],
+    ["{ $limit }", '{ "x" }', "{ internal }", "-brand", "%s %(a)s {0}", "\n.title = x", "*[other]"],
 )
 @pytest.mark.parametrize("language", messages.LANGUAGES)
 def test_what_a_client_wrote_stays_text(hostile, language):

@@ -1,5 +1,6 @@
 """What the service counts: right numbers, bounded labels, one answer for several processes."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,6 +12,12 @@ from prometheus_client import parser
 from mmllm.serve import metrics as metrics_lib
 
 ROOT = Path(__file__).parents[2]
+COUNT = (
+    "import prometheus_client as p; "
+    "p.Counter('calls', 'Calls.', ('by',)).labels('a').inc(2); "
+    "p.Histogram('seconds', 'Times.', buckets=(1.0,)).observe(.5); "
+    "p.Gauge('queue', 'Waiting.', multiprocess_mode='livesum').set(3)"
+)
 
 
 def samples(text: bytes) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -87,14 +94,14 @@ def test_a_status_is_counted_by_its_class_and_a_lost_client_as_gone(metrics):
 
 
 def test_what_a_client_invents_becomes_no_series(metrics):
-    for i in range(3 * metrics_lib.MOST_VALUES):
+    for i in range(3 * metrics_lib.MAX_VALUES):
         metrics.request(f"/{i}", f"M{i}", 200, 0.1)
         metrics.stage(f"task{i}", f"stage{i}", 0.1)
         metrics.cache(f"task{i}", f"result{i}")
         metrics.problem(f"code{i}")
     found = samples(metrics.expose()[0])
     routes = {labels for name, labels in found if name == "mmllm_request_seconds_count"}
-    assert len(routes) == metrics_lib.MOST_VALUES + 1
+    assert len(routes) == metrics_lib.MAX_VALUES + 1
     assert {method for method, _, _ in routes} == {"other"}
     assert found["mmllm_stage_seconds_count", ("other", "other")] == 600
     assert len([1 for name, _ in found if name == "mmllm_problems_total"]) <= 201
@@ -122,8 +129,9 @@ def test_several_processes_answer_as_one(tmp_path):
         "import sys; print('counted', flush=True); sys.stdin.read()"
     )
     expose = (
-        "import sys; from mmllm.serve import metrics as m, supervisor; "
-        "supervisor._forget(int(sys.argv[1])); "
+        "import sys; from mmllm.serve import metrics as m; "
+        "from mmllm.serve.process import supervisor; "
+        "supervisor._drop_gauges(int(sys.argv[1])); "
         "sys.stdout.buffer.write(m.Metrics().expose()[0])"
     )
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
@@ -144,3 +152,38 @@ def test_several_processes_answer_as_one(tmp_path):
     assert found["mmllm_queue_depth", ("caption",)] == 3  # the ended one has no queue
     assert found["mmllm_ready_processes", ()] == 1
     assert found["mmllm_model_info", ("litert", "f" * 12, "nano")] == 1
+
+
+def end_a_process(folder: Path) -> None:
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    subprocess.run([sys.executable, "-c", COUNT], env=environment, cwd=ROOT, check=True)
+
+
+def test_what_ended_processes_counted_is_kept_in_one_file_a_kind(tmp_path: Path):
+    for number in range(1, 4):
+        end_a_process(tmp_path)
+        for _ in range(2):  # to look does not count again
+            text = metrics_lib._exposed_by_all(tmp_path).decode()
+            assert f'calls_total{{by="a"}} {2.0 * number}' in text
+            assert f'seconds_bucket{{le="1.0"}} {1.0 * number}' in text
+            assert f"seconds_sum {0.5 * number}" in text
+        found = {path.name for path in tmp_path.iterdir() if not path.name.startswith("gauge")}
+        assert found == {"counter_ended.db", "histogram_ended.db", "scrape.lock"}
+
+
+def test_files_of_the_living_are_left_alone(tmp_path: Path):
+    end_a_process(tmp_path)
+    for path in tmp_path.glob("*.db"):
+        path.rename(path.with_stem(f"{path.stem.rpartition('_')[0]}_{os.getpid()}"))
+    text = metrics_lib._exposed_by_all(tmp_path).decode()
+    assert 'calls_total{by="a"} 2.0' in text
+    assert "queue 3.0" in text
+    assert len([*tmp_path.glob(f"*_{os.getpid()}.db")]) == 3
+
+
+def test_a_scrape_does_not_wait_for_another_without_end(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(metrics_lib, "LOCK_S", 0.02)
+    with (tmp_path / "scrape.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError, match="another process"):
+            metrics_lib._exposed_by_all(tmp_path)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mmllm.serve import process, supervisor
+from mmllm.serve.process import coordination, supervisor
 
 WAIT_S = 10.0
 CROWDED = range(2, 5)  # of the starts: after those of the first two workers
@@ -26,8 +26,8 @@ BOUNDS = supervisor.Bounds(
 )
 
 
-def work(listener: socket.socket, mode: str, share: process.Share) -> None:
-    """Answers one connection after another; "hang" in it stops the beat, "heir" asks for one.
+def work(listener: socket.socket, mode: str, share: coordination.SharedState) -> None:
+    """Answers one connection after another; "hang" stops the beat, "replace" asks for that.
 
     A worker that asked prints whether another serves when it is told to end.
     """
@@ -38,7 +38,7 @@ def work(listener: socket.socket, mode: str, share: process.Share) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     listener.settimeout(0.05)
-    while not stopped.is_set() and process.is_supervised():
+    while not stopped.is_set() and coordination.is_supervised():
         if beats:
             share.beat(0)
         try:
@@ -49,12 +49,12 @@ def work(listener: socket.socket, mode: str, share: process.Share) -> None:
             client.settimeout(WAIT_S)
             said = client.recv(16)
             beats &= said != b"hang"
-            if said == b"heir":
-                share.ask_for_heir()
+            if said == b"replace":
+                share.ask_for_replacement()
             client.sendall(str(os.getpid()).encode())
     listener.close()
-    if share.wants_heir:
-        print("relieved" if share.is_ahead(1) else "alone", flush=True)
+    if share.wants_replacement:
+        print("relieved" if share.should_yield(1) else "alone", flush=True)
     if mode == "slow":
         time.sleep(2 * WAIT_S)
 
@@ -77,7 +77,7 @@ def main() -> int:
     """Serves until a signal; prints the port first."""
     count, mode = int(sys.argv[1]), sys.argv[2]
     context = multiprocessing.get_context("spawn")
-    with process.listen("127.0.0.1", 0) as listener, supervisor.metrics_folder() as folder:
+    with coordination.listen("127.0.0.1", 0) as listener, supervisor.metrics_folder() as folder:
         print(listener.getsockname()[1], flush=True)
         print(Path(folder).is_dir(), flush=True)
         start = supervisor.starter(context, work, (listener, mode), count)

@@ -9,11 +9,13 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from mmllm.serve import app as app_lib
-from mmllm.serve import bundles, metrics, process, server
-from mmllm.serve import pool as pool_lib
-from mmllm.serve import service as service_lib
+from mmllm.serve import metrics
 from mmllm.serve import settings as settings_lib
+from mmllm.serve.api import app as app_lib
+from mmllm.serve.engine import bundles
+from mmllm.serve.engine import pool as pool_lib
+from mmllm.serve.engine import service as service_lib
+from mmllm.serve.process import coordination, server
 from tests.serve import waiting
 
 HOST = "http://test"
@@ -51,12 +53,12 @@ def listening(settings: settings_lib.Settings) -> Iterator[str]:
     ready = threading.Event()
     service = service_lib.Service(settings, metrics.Metrics())
     config = server.configuration(app_lib.create_app(settings, service), settings)
-    with process.listen("127.0.0.1", 0) as listener:
+    with coordination.listen("127.0.0.1", 0) as listener:
         running = server.Server(config, service.health, settings.drain_s, announce=ready.set)
         thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
         thread.start()
         assert ready.wait(waiting.BOUND_S)
-        yield process.address(listener)
+        yield coordination.address(listener)
         running.should_exit = True
         thread.join(waiting.BOUND_S)
     assert not thread.is_alive()

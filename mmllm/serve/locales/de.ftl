@@ -9,13 +9,13 @@ bad-request = Die Anfrage ist nicht verständlich.
 invalid-field = Das Feld „{ $field }“ fehlt oder enthält einen unzulässigen Wert.
     .title = Ungültiges Feld
 too-many-items =
-    { $most ->
+    { $limit ->
         [one] Das Feld „{ $field }“ darf nur einen Eintrag enthalten.
-       *[other] Das Feld „{ $field }“ darf höchstens { $most } Einträge enthalten.
+       *[other] Das Feld „{ $field }“ darf höchstens { $limit } Einträge enthalten.
     }
     .title = Zu viele Einträge
 body-too-large = Der Inhalt der Anfrage ist zu groß.
-    .more = Höchstens { $most } B werden angenommen.
+    .more = Höchstens { $limit } B werden angenommen.
     .title = Anfrage zu groß
 body-timeout = Der Inhalt der Anfrage ist nicht rechtzeitig angekommen.
     .title = Zeit für die Anfrage abgelaufen
@@ -30,7 +30,7 @@ not-an-image = Die gesendeten Daten sind beschädigt oder kein Bild.
     .title = Kein Bild
 image-truncated = Das Bild ist beschädigt oder unvollständig.
     .title = Beschädigtes Bild
-image-too-large = Das Bild ist zu groß. Angenommen werden höchstens { $most } px insgesamt und { $side } px je Seite.
+image-too-large = Das Bild ist zu groß. Angenommen werden höchstens { $limit } px insgesamt und { $side } px je Seite.
     .title = Bild zu groß
 image-too-small = Das Bild misst { $width } × { $height } px. Jede Seite muss mindestens { $least } px haben.
     .title = Bild zu klein
@@ -44,9 +44,9 @@ image-format = Dieses Bildformat wird hier nicht gelesen.
 text-empty = Das Feld „{ $field }“ darf nicht leer sein.
     .title = Leerer Text
 text-too-long =
-    { $most ->
+    { $limit ->
         [one] Das Feld „{ $field }“ darf nur ein Zeichen haben.
-       *[other] Das Feld „{ $field }“ darf höchstens { $most } Zeichen haben.
+       *[other] Das Feld „{ $field }“ darf höchstens { $limit } Zeichen haben.
     }
     .title = Text zu lang
 text-too-many-tokens = Der Text im Feld „{ $field }“ ist für das Modell zu lang. Kürzen Sie ihn.

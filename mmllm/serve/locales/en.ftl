@@ -9,13 +9,13 @@ bad-request = The request could not be understood.
 invalid-field = The field “{ $field }” is missing or has a value that is not allowed.
     .title = Invalid field
 too-many-items =
-    { $most ->
+    { $limit ->
         [one] The field “{ $field }” may hold one entry only.
-       *[other] The field “{ $field }” may hold at most { $most } entries.
+       *[other] The field “{ $field }” may hold at most { $limit } entries.
     }
     .title = Too many entries
 body-too-large = The request body is too large.
-    .more = At most { $most } B are accepted.
+    .more = At most { $limit } B are accepted.
     .title = Request too large
 body-timeout = The request body did not arrive in time.
     .title = Request timed out
@@ -30,7 +30,7 @@ not-an-image = The data sent is damaged or is not a picture.
     .title = Not a picture
 image-truncated = The picture is damaged or incomplete.
     .title = Damaged picture
-image-too-large = The picture is too large. At most { $most } px in all and { $side } px a side are accepted.
+image-too-large = The picture is too large. At most { $limit } px in all and { $side } px a side are accepted.
     .title = Picture too large
 image-too-small = The picture measures { $width } × { $height } px. Each side must have at least { $least } px.
     .title = Picture too small
@@ -44,9 +44,9 @@ image-format = This picture format is not read here.
 text-empty = The field “{ $field }” must not be empty.
     .title = Empty text
 text-too-long =
-    { $most ->
+    { $limit ->
         [one] The field “{ $field }” may have one character only.
-       *[other] The field “{ $field }” may have at most { $most } characters.
+       *[other] The field “{ $field }” may have at most { $limit } characters.
     }
     .title = Text too long
 text-too-many-tokens = The text in the field “{ $field }” is too long for the model. Shorten it.

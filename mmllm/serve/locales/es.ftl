@@ -9,13 +9,13 @@ bad-request = No se ha podido entender la solicitud.
 invalid-field = El campo «{ $field }» falta o tiene un valor no permitido.
     .title = Campo no válido
 too-many-items =
-    { $most ->
-        [one] El campo «{ $field }» puede contener { $most } elemento como máximo.
-       *[other] El campo «{ $field }» puede contener { $most } elementos como máximo.
+    { $limit ->
+        [one] El campo «{ $field }» puede contener { $limit } elemento como máximo.
+       *[other] El campo «{ $field }» puede contener { $limit } elementos como máximo.
     }
     .title = Demasiados elementos
 body-too-large = El cuerpo de la solicitud es demasiado grande.
-    .more = Se aceptan { $most } B como máximo.
+    .more = Se aceptan { $limit } B como máximo.
     .title = Solicitud demasiado grande
 body-timeout = El cuerpo de la solicitud no ha llegado a tiempo.
     .title = Tiempo de la solicitud agotado
@@ -30,7 +30,7 @@ not-an-image = Los datos enviados están dañados o no son una imagen.
     .title = No es una imagen
 image-truncated = La imagen está dañada o incompleta.
     .title = Imagen dañada
-image-too-large = La imagen es demasiado grande. Se aceptan como máximo { $most } px en total y { $side } px por lado.
+image-too-large = La imagen es demasiado grande. Se aceptan como máximo { $limit } px en total y { $side } px por lado.
     .title = Imagen demasiado grande
 image-too-small = La imagen mide { $width } × { $height } px. Cada lado debe tener al menos { $least } px.
     .title = Imagen demasiado pequeña
@@ -44,9 +44,9 @@ image-format = Este formato de imagen no se lee aquí.
 text-empty = El campo «{ $field }» no debe estar vacío.
     .title = Texto vacío
 text-too-long =
-    { $most ->
-        [one] El campo «{ $field }» puede tener { $most } carácter como máximo.
-       *[other] El campo «{ $field }» puede tener { $most } caracteres como máximo.
+    { $limit ->
+        [one] El campo «{ $field }» puede tener { $limit } carácter como máximo.
+       *[other] El campo «{ $field }» puede tener { $limit } caracteres como máximo.
     }
     .title = Texto demasiado largo
 text-too-many-tokens = El texto del campo «{ $field }» es demasiado largo para el modelo. Acórtelo.

@@ -9,13 +9,13 @@ bad-request = La requête n’a pas pu être comprise.
 invalid-field = Le champ « { $field } » manque ou contient une valeur non autorisée.
     .title = Champ non valide
 too-many-items =
-    { $most ->
-        [one] Le champ « { $field } » peut contenir { $most } élément au maximum.
-       *[other] Le champ « { $field } » peut contenir { $most } éléments au maximum.
+    { $limit ->
+        [one] Le champ « { $field } » peut contenir { $limit } élément au maximum.
+       *[other] Le champ « { $field } » peut contenir { $limit } éléments au maximum.
     }
     .title = Trop d’éléments
 body-too-large = Le corps de la requête est trop volumineux.
-    .more = { $most } o au maximum sont acceptés.
+    .more = { $limit } o au maximum sont acceptés.
     .title = Requête trop volumineuse
 body-timeout = Le corps de la requête n’est pas arrivé à temps.
     .title = Délai de la requête dépassé
@@ -30,7 +30,7 @@ not-an-image = Les données envoyées sont endommagées ou ne sont pas une image
     .title = Pas une image
 image-truncated = L’image est endommagée ou incomplète.
     .title = Image endommagée
-image-too-large = L’image est trop grande. Au maximum { $most } px au total et { $side } px par côté sont acceptés.
+image-too-large = L’image est trop grande. Au maximum { $limit } px au total et { $side } px par côté sont acceptés.
     .title = Image trop grande
 image-too-small = L’image mesure { $width } × { $height } px. Chaque côté doit avoir au moins { $least } px.
     .title = Image trop petite
@@ -44,9 +44,9 @@ image-format = Ce format d’image n’est pas lu ici.
 text-empty = Le champ « { $field } » ne doit pas être vide.
     .title = Texte vide
 text-too-long =
-    { $most ->
-        [one] Le champ « { $field } » peut avoir { $most } caractère au maximum.
-       *[other] Le champ « { $field } » peut avoir { $most } caractères au maximum.
+    { $limit ->
+        [one] Le champ « { $field } » peut avoir { $limit } caractère au maximum.
+       *[other] Le champ « { $field } » peut avoir { $limit } caractères au maximum.
     }
     .title = Texte trop long
 text-too-many-tokens = Le texte du champ « { $field } » est trop long pour le modèle. Raccourcissez-le.

@@ -9,13 +9,13 @@ bad-request = Non è stato possibile interpretare la richiesta.
 invalid-field = Il campo «{ $field }» manca o contiene un valore non ammesso.
     .title = Campo non valido
 too-many-items =
-    { $most ->
-        [one] Il campo «{ $field }» può contenere al massimo { $most } elemento.
-       *[other] Il campo «{ $field }» può contenere al massimo { $most } elementi.
+    { $limit ->
+        [one] Il campo «{ $field }» può contenere al massimo { $limit } elemento.
+       *[other] Il campo «{ $field }» può contenere al massimo { $limit } elementi.
     }
     .title = Troppi elementi
 body-too-large = Il corpo della richiesta è troppo grande.
-    .more = Sono accettati al massimo { $most } B.
+    .more = Sono accettati al massimo { $limit } B.
     .title = Richiesta troppo grande
 body-timeout = Il corpo della richiesta non è arrivato in tempo.
     .title = Tempo della richiesta scaduto
@@ -30,7 +30,7 @@ not-an-image = I dati inviati sono danneggiati o non sono un’immagine.
     .title = Non è un’immagine
 image-truncated = L’immagine è danneggiata o incompleta.
     .title = Immagine danneggiata
-image-too-large = L’immagine è troppo grande. Sono accettati al massimo { $most } px in tutto e { $side } px per lato.
+image-too-large = L’immagine è troppo grande. Sono accettati al massimo { $limit } px in tutto e { $side } px per lato.
     .title = Immagine troppo grande
 image-too-small = L’immagine misura { $width } × { $height } px. Ogni lato deve avere almeno { $least } px.
     .title = Immagine troppo piccola
@@ -44,9 +44,9 @@ image-format = Questo formato di immagine non viene letto qui.
 text-empty = Il campo «{ $field }» non deve essere vuoto.
     .title = Testo vuoto
 text-too-long =
-    { $most ->
-        [one] Il campo «{ $field }» può avere al massimo { $most } carattere.
-       *[other] Il campo «{ $field }» può avere al massimo { $most } caratteri.
+    { $limit ->
+        [one] Il campo «{ $field }» può avere al massimo { $limit } carattere.
+       *[other] Il campo «{ $field }» può avere al massimo { $limit } caratteri.
     }
     .title = Testo troppo lungo
 text-too-many-tokens = Il testo del campo «{ $field }» è troppo lungo per il modello. Accorcialo.

@@ -9,13 +9,13 @@ bad-request = Het verzoek is niet te begrijpen.
 invalid-field = Het veld ‘{ $field }’ ontbreekt of heeft een waarde die niet is toegestaan.
     .title = Ongeldig veld
 too-many-items =
-    { $most ->
-        [one] Het veld ‘{ $field }’ mag hoogstens { $most } element bevatten.
-       *[other] Het veld ‘{ $field }’ mag hoogstens { $most } elementen bevatten.
+    { $limit ->
+        [one] Het veld ‘{ $field }’ mag hoogstens { $limit } element bevatten.
+       *[other] Het veld ‘{ $field }’ mag hoogstens { $limit } elementen bevatten.
     }
     .title = Te veel elementen
 body-too-large = De inhoud van het verzoek is te groot.
-    .more = Hoogstens { $most } B wordt aangenomen.
+    .more = Hoogstens { $limit } B wordt aangenomen.
     .title = Verzoek te groot
 body-timeout = De inhoud van het verzoek is niet op tijd aangekomen.
     .title = Tijd voor het verzoek verstreken
@@ -30,7 +30,7 @@ not-an-image = De verstuurde gegevens zijn beschadigd of geen afbeelding.
     .title = Geen afbeelding
 image-truncated = De afbeelding is beschadigd of onvolledig.
     .title = Beschadigde afbeelding
-image-too-large = De afbeelding is te groot. Toegestaan is hoogstens { $most } px in totaal en { $side } px per zijde.
+image-too-large = De afbeelding is te groot. Toegestaan is hoogstens { $limit } px in totaal en { $side } px per zijde.
     .title = Afbeelding te groot
 image-too-small = De afbeelding meet { $width } × { $height } px. Elke zijde moet minstens { $least } px hebben.
     .title = Afbeelding te klein
@@ -44,9 +44,9 @@ image-format = Dit afbeeldingsformaat wordt hier niet gelezen.
 text-empty = Het veld ‘{ $field }’ mag niet leeg zijn.
     .title = Lege tekst
 text-too-long =
-    { $most ->
-        [one] Het veld ‘{ $field }’ mag hoogstens { $most } teken hebben.
-       *[other] Het veld ‘{ $field }’ mag hoogstens { $most } tekens hebben.
+    { $limit ->
+        [one] Het veld ‘{ $field }’ mag hoogstens { $limit } teken hebben.
+       *[other] Het veld ‘{ $field }’ mag hoogstens { $limit } tekens hebben.
     }
     .title = Tekst te lang
 text-too-many-tokens = De tekst in het veld ‘{ $field }’ is te lang voor het model. Maak die korter.

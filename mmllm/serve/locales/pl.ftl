@@ -11,15 +11,15 @@ bad-request = Nie udało się zrozumieć żądania.
 invalid-field = Brakuje pola „{ $field }” albo ma ono niedozwoloną wartość.
     .title = Nieprawidłowe pole
 too-many-items =
-    { $most ->
-        [one] Pole „{ $field }” może zawierać najwyżej { $most } element.
-        [few] Pole „{ $field }” może zawierać najwyżej { $most } elementy.
-        [many] Pole „{ $field }” może zawierać najwyżej { $most } elementów.
-       *[other] Pole „{ $field }” może zawierać najwyżej { $most } elementu.
+    { $limit ->
+        [one] Pole „{ $field }” może zawierać najwyżej { $limit } element.
+        [few] Pole „{ $field }” może zawierać najwyżej { $limit } elementy.
+        [many] Pole „{ $field }” może zawierać najwyżej { $limit } elementów.
+       *[other] Pole „{ $field }” może zawierać najwyżej { $limit } elementu.
     }
     .title = Zbyt wiele elementów
 body-too-large = Treść żądania jest za duża.
-    .more = Przyjmuje się najwyżej { $most } B.
+    .more = Przyjmuje się najwyżej { $limit } B.
     .title = Żądanie za duże
 body-timeout = Treść żądania nie dotarła na czas.
     .title = Przekroczono czas żądania
@@ -34,7 +34,7 @@ not-an-image = Przesłane dane są uszkodzone albo nie są obrazem.
     .title = To nie jest obraz
 image-truncated = Obraz jest uszkodzony albo niepełny.
     .title = Uszkodzony obraz
-image-too-large = Obraz jest za duży. Przyjmuje się najwyżej { $most } px łącznie i { $side } px na bok.
+image-too-large = Obraz jest za duży. Przyjmuje się najwyżej { $limit } px łącznie i { $side } px na bok.
     .title = Obraz za duży
 image-too-small = Obraz ma wymiary { $width } × { $height } px. Każdy bok musi mieć co najmniej { $least } px.
     .title = Obraz za mały
@@ -48,11 +48,11 @@ image-format = Ten format obrazu nie jest tu odczytywany.
 text-empty = Pole „{ $field }” nie może być puste.
     .title = Pusty tekst
 text-too-long =
-    { $most ->
-        [one] Pole „{ $field }” może mieć najwyżej { $most } znak.
-        [few] Pole „{ $field }” może mieć najwyżej { $most } znaki.
-        [many] Pole „{ $field }” może mieć najwyżej { $most } znaków.
-       *[other] Pole „{ $field }” może mieć najwyżej { $most } znaku.
+    { $limit ->
+        [one] Pole „{ $field }” może mieć najwyżej { $limit } znak.
+        [few] Pole „{ $field }” może mieć najwyżej { $limit } znaki.
+        [many] Pole „{ $field }” może mieć najwyżej { $limit } znaków.
+       *[other] Pole „{ $field }” może mieć najwyżej { $limit } znaku.
     }
     .title = Tekst za długi
 text-too-many-tokens = Tekst w polu „{ $field }” jest za długi dla modelu. Skróć go.

@@ -9,13 +9,13 @@ bad-request = Não foi possível compreender o pedido.
 invalid-field = O campo “{ $field }” está em falta ou tem um valor não permitido.
     .title = Campo inválido
 too-many-items =
-    { $most ->
-        [one] O campo “{ $field }” pode conter no máximo { $most } elemento.
-       *[other] O campo “{ $field }” pode conter no máximo { $most } elementos.
+    { $limit ->
+        [one] O campo “{ $field }” pode conter no máximo { $limit } elemento.
+       *[other] O campo “{ $field }” pode conter no máximo { $limit } elementos.
     }
     .title = Demasiados elementos
 body-too-large = O corpo do pedido é demasiado grande.
-    .more = São aceites no máximo { $most } B.
+    .more = São aceites no máximo { $limit } B.
     .title = Pedido demasiado grande
 body-timeout = O corpo do pedido não chegou a tempo.
     .title = Tempo do pedido esgotado
@@ -30,7 +30,7 @@ not-an-image = Os dados enviados estão danificados ou não são uma imagem.
     .title = Não é uma imagem
 image-truncated = A imagem está danificada ou incompleta.
     .title = Imagem danificada
-image-too-large = A imagem é demasiado grande. São aceites no máximo { $most } px no total e { $side } px por lado.
+image-too-large = A imagem é demasiado grande. São aceites no máximo { $limit } px no total e { $side } px por lado.
     .title = Imagem demasiado grande
 image-too-small = A imagem mede { $width } × { $height } px. Cada lado deve ter pelo menos { $least } px.
     .title = Imagem demasiado pequena
@@ -44,9 +44,9 @@ image-format = Este formato de imagem não é lido aqui.
 text-empty = O campo “{ $field }” não pode estar vazio.
     .title = Texto vazio
 text-too-long =
-    { $most ->
-        [one] O campo “{ $field }” pode ter no máximo { $most } carácter.
-       *[other] O campo “{ $field }” pode ter no máximo { $most } caracteres.
+    { $limit ->
+        [one] O campo “{ $field }” pode ter no máximo { $limit } carácter.
+       *[other] O campo “{ $field }” pode ter no máximo { $limit } caracteres.
     }
     .title = Texto demasiado longo
 text-too-many-tokens = O texto do campo “{ $field }” é demasiado longo para o modelo. Encurte-o.

@@ -9,13 +9,13 @@ bad-request = İstek anlaşılamadı.
 invalid-field = “{ $field }” alanı eksik veya izin verilmeyen bir değer içeriyor.
     .title = Geçersiz alan
 too-many-items =
-    { $most ->
+    { $limit ->
         [one] “{ $field }” alanı yalnızca bir öğe içerebilir.
-       *[other] “{ $field }” alanı en çok { $most } öğe içerebilir.
+       *[other] “{ $field }” alanı en çok { $limit } öğe içerebilir.
     }
     .title = Çok fazla öğe
 body-too-large = İsteğin gövdesi çok büyük.
-    .more = En çok { $most } B kabul edilir.
+    .more = En çok { $limit } B kabul edilir.
     .title = İstek çok büyük
 body-timeout = İsteğin gövdesi zamanında ulaşmadı.
     .title = İstek zaman aşımına uğradı
@@ -30,7 +30,7 @@ not-an-image = Gönderilen veri bozuk veya bir görüntü değil.
     .title = Görüntü değil
 image-truncated = Görüntü bozuk veya eksik.
     .title = Bozuk görüntü
-image-too-large = Görüntü çok büyük. Toplamda en çok { $most } px ve kenar başına en çok { $side } px kabul edilir.
+image-too-large = Görüntü çok büyük. Toplamda en çok { $limit } px ve kenar başına en çok { $side } px kabul edilir.
     .title = Görüntü çok büyük
 image-too-small = Görüntünün boyutu { $width } × { $height } px. Her kenar en az { $least } px olmalıdır.
     .title = Görüntü çok küçük
@@ -44,9 +44,9 @@ image-format = Bu görüntü biçimi burada okunmaz.
 text-empty = “{ $field }” alanı boş olamaz.
     .title = Boş metin
 text-too-long =
-    { $most ->
+    { $limit ->
         [one] “{ $field }” alanı yalnızca bir karakter içerebilir.
-       *[other] “{ $field }” alanı en çok { $most } karakter içerebilir.
+       *[other] “{ $field }” alanı en çok { $limit } karakter içerebilir.
     }
     .title = Metin çok uzun
 text-too-many-tokens = “{ $field }” alanındaki metin model için çok uzun. Kısaltın.

@@ -1,0 +1,1 @@
+"""What clients see: routes, schemas, error answers, and the middleware around every request."""

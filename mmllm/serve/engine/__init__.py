@@ -1,0 +1,1 @@
+"""What makes the answers: queues, batches, threads with a model, the cache and the index."""

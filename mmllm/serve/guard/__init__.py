@@ -1,0 +1,1 @@
+"""What a request must pass: who calls, how often, from where, and how much it may cost."""
