@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from mmllm import bundle
-from mmllm.export import litert
+from mmllm.export import signatures
+from mmllm.export.targets.litert import codes, convert
 from mmllm.quant import rules, tree
 from tests import tiny_bundle
 
@@ -44,8 +45,8 @@ def make(folder: Path) -> Made:
     )
     loaded = bundle.load(folder)
     held = jax.tree.map(jnp.asarray, loaded.params)
-    converted = litert.convert(litert.signatures(CONFIG, held))
-    file = litert.put_codes(converted, loaded.coded, litert.folds(CONFIG, loaded.params))
+    converted = convert.convert(signatures.signatures(CONFIG, held))
+    file = codes.put_codes(converted, loaded.coded, codes.folds(CONFIG, loaded.params))
     (folder / bundle.LITERT).write_bytes(file)
     bundle.add(folder, folder / bundle.LITERT)
     return Made(folder, bundle.load(folder), converted)

@@ -13,7 +13,7 @@ from mmllm.data import synthetic
 from mmllm.export import from_run
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import tree
-from mmllm.runtime.jax_engine import JaxEngine
+from mmllm.runtime.engines.jax import JaxEngine
 from mmllm.train import cache, calibrate, loop, stages
 from mmllm.train import state as state_lib
 from tests import tiny_bundle, tiny_run
