@@ -79,12 +79,13 @@ class Attention(nn.Module):
         """
         b, h, q, k = query.shape
         g, s = pair.key.shape[1:3]
-        score = jnp.matmul(query.reshape(b, g, -1, k), pair.key.transpose(0, 1, 3, 2))
+        shared = h // g * q  # queries by key; not -1, which no reshape can find for no rows
+        score = jnp.matmul(query.reshape(b, g, shared, k), pair.key.transpose(0, 1, 3, 2))
         score = score.reshape(b, h, q, s) * self.config.head_dim**-0.5
         if mask is not None:
             # Added, not selected: mobile runtimes select slowly where shapes are broadcast.
             score = score + (1.0 - mask.astype(score.dtype)) * MASKED
-        weight = jax.nn.softmax(score, axis=-1).reshape(b, g, -1, s)
+        weight = jax.nn.softmax(score, axis=-1).reshape(b, g, shared, s)
         mixed = jnp.matmul(weight, pair.value).reshape(b, h, q, k)
         return self.out(mixed.transpose(0, 2, 1, 3).reshape(b, q, h * k))
 
