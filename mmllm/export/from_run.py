@@ -11,7 +11,7 @@ from mmllm.common.types import Params
 from mmllm.data import pretrained, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
-from mmllm.quant import coded, tree
+from mmllm.quant import coded, rules, tree
 from mmllm.train import align_text, cache, checkpoint, stages, tune_backbone
 from mmllm.train import backbone as backbone_lib
 
@@ -104,6 +104,7 @@ def write(
         scores=scores or {},
         data=data,
         coded=codes,
+        rules=rules.parse(config.quant.rules),
         pretrained=[*origins, pretrained.MINILM.manifest_entry()],
     )
 
@@ -117,4 +118,4 @@ def _coded(
     planned = stages.plan(config)
     if "backbone" in params:
         scales = {**scales, **backbone_lib.scales(config, workdir, params["backbone"])}
-    return tree.encode(params, scales, planned)
+    return tree.quantize(params, scales, planned)

@@ -39,10 +39,10 @@ def signatures(config: ModelConfig, params: Params) -> dict[str, Signature]:
     each prompt length T. A cache is key_B and value_B for each decoder block B.
 
     Args:
-      config: of the model; its activations stay float here, a target rounds them in its own way.
+      config: of the model; its inputs stay float here, a target rounds them in its own way.
       params: floats.
     """
-    model = model_lib.build(dataclasses.replace(config, activations="float"), exported=True)
+    model = model_lib.build(config, exported=True)
 
     def call(method: str, *inputs: Any) -> Any:
         return model.apply({"params": params}, *inputs, method=method)

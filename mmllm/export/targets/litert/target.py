@@ -51,11 +51,12 @@ def budget(file: bytes) -> dict[str, Any]:
 
 def _refuse(bundle: Bundle) -> None:
     """Says what LiteRT cannot express."""
-    if bundle.config.activations == "int8_static":
-        raise ValueError(
-            "model.activations must be float or int8 for LiteRT on a CPU, which rounds each row by "
-            "a range of its own, got 'int8_static'"
-        )
+    for rule in bundle.rules:
+        if rule.inputs == "int8_static":
+            raise ValueError(
+                "inputs must be float or int8 for LiteRT on a CPU, which rounds each row by a "
+                f"range of its own, got 'int8_static' for {rule.pattern}"
+            )
     for path, each in bundle.coded.items():
         if grid_lib.GRIDS[each.grid].offset:
             raise ValueError(f"{path} lies on grid {each.grid}, which LiteRT cannot express")

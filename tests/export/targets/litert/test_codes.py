@@ -1,12 +1,22 @@
 """The codes of the bundle in the LiteRT file, bit for bit; what differs is found."""
 
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmllm import bundle
+from mmllm import bundle, models
 from mmllm.common import tensors
-from mmllm.export.targets.litert import codes, flatbuffer
+from mmllm.export import signatures
+from mmllm.export.targets.litert import codes, convert, flatbuffer
+from mmllm.models import efficientnet_lite0
+from mmllm.quant import rules, tree
 from mmllm.quant.coded import Coded
+from mmllm.runtime.engines.litert import LiteRtEngine
+from tests.tiny_backbone import random_weights
 from tests.tiny_litert import CONFIG, Made
 
 pytestmark = pytest.mark.export
@@ -105,3 +115,35 @@ def test_other_scales_than_the_bundle_has_are_found(made: Made):
     codes.check(file, made.bundle.coded, made.bundle.params, folded)
     with pytest.raises(ValueError, match=f"the scales of {UP} differ"):
         codes.check(file, wrong, made.bundle.params, folded)
+
+
+@pytest.mark.slow
+def test_a_backbone_that_ends_in_a_residual_is_exported(tmp_path: Path):
+    """Only without a residual does the converter fold the affine into the last block's weights."""
+    level = "14x14x112"
+    config = dataclasses.replace(
+        CONFIG, backbone="efficientnet_lite0", level=level, image_side=224, merge=7
+    )
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: models.init_params(config, jax.random.key(0)))
+    params = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.uniform(0.5, 2, leaf.shape), jnp.float32),
+        {part: shapes[part] for part in ("feature_affine", "image_embedding")},
+    )
+    params["backbone"] = efficientnet_lite0.convert_weights(random_weights(rng), level)
+    planned = tree.plan(params, rules.parse((r".*(stem|depthwise)/.* float", r".*/kernel int8")))
+    coded = tree.quantize(params, tree.init_scales(params, planned), planned)
+    params = tree.dequantize(params, coded)
+    called = {"embed_image": signatures.signatures(config, params)["embed_image"]}
+    file = convert.convert(called)
+
+    folded = codes.folds(config, params)
+    codes.check(codes.put_codes(file, coded, folded), coded, params, folded)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(file)  # the float file, whose numbers no rounding hides
+    pixels = rng.uniform(0, 255, (1, 224, 224, 3)).astype(np.float32)
+    found = LiteRtEngine(path, config).embed_image(pixels)
+    direct = jax.jit(
+        lambda pixels: models.build(config).apply({"params": params}, pixels, method="embed_image")
+    )
+    np.testing.assert_allclose(found, direct(pixels), atol=1e-4)

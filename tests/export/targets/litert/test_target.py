@@ -12,6 +12,7 @@ import pytest
 from mmllm import bundle, models
 from mmllm.export.targets.litert import budget, convert, target
 from mmllm.quant.coded import Coded
+from mmllm.quant.rules import Rule
 from mmllm.runtime import decode
 from mmllm.runtime.engines.jax import JaxEngine
 from mmllm.runtime.engines.litert import LiteRtEngine
@@ -59,7 +60,7 @@ def test_every_signature_gives_the_numbers_of_jax(engines: tuple[LiteRtEngine, J
 
 
 def test_int8_inputs_make_a_difference_that_the_file_shares(made: Made, engines):
-    whole = models.build(dataclasses.replace(CONFIG, activations="float"))
+    whole = models.build(CONFIG)
     ids = np.array([[5, 60, 7]], np.int32)
     params = jax.tree.map(jnp.asarray, made.bundle.params)
     plain = np.asarray(whole.apply({"params": params}, jnp.asarray(ids), method="embed_text"))
@@ -126,6 +127,6 @@ def test_a_grid_with_an_offset_is_refused_before_the_conversion(made: Made, tmp_
 
 
 def test_static_ranges_are_refused(made: Made, tmp_path: Path):
-    config = dataclasses.replace(CONFIG, activations="int8_static")
+    static = (Rule("embed/table", "int4", "int8_static"),)
     with pytest.raises(ValueError, match=r"must be float or int8 for LiteRT .* got 'int8_static'"):
-        target.export(tmp_path, dataclasses.replace(made.bundle, config=config))
+        target.export(tmp_path, dataclasses.replace(made.bundle, rules=static))
