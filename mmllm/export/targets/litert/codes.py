@@ -39,10 +39,12 @@ def folds(config: ModelConfig, params: Params) -> dict[str, np.ndarray]:
     found = {"embedding_token/kernel": np.full(config.width, config.embed_dim**0.5, np.float32)}
     # Behind a residual the affine of the features stays a multiplication of its own: the sum in
     # front of it is no product that could take the factor. Only a stage's first block has none.
-    if config.backbone == "efficientnet_lite0":
-        if efficientnet_lite0.stages_of(config.level)[-1].blocks == 1:
-            last = efficientnet_lite0.block_names(config.level)[-1]
-            found[f"backbone/{last}/project/kernel"] = np.asarray(params["feature_affine"]["scale"])
+    if (
+        config.backbone == "efficientnet_lite0"
+        and efficientnet_lite0.stages_of(config.level)[-1].blocks == 1
+    ):
+        last = efficientnet_lite0.block_names(config.level)[-1]
+        found[f"backbone/{last}/project/kernel"] = np.asarray(params["feature_affine"]["scale"])
     return found
 
 
