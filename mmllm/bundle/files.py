@@ -1,6 +1,6 @@
 """The bundle: a folder with everything a runtime needs, checked byte for byte when it is loaded.
 
-    manifest.json        config, sizes, scores, data and licences, sha256 of each file
+    manifest.json        config, sizes, scores, provenance and licences, sha256 of each file
     tokenizer.model      SentencePiece
     weights.safetensors  the master: float16, flat names such as "encoder/norm/scale"; quantized
                          weights as packed codes, and their scales (float32) under NAME:scale
@@ -88,6 +88,7 @@ def save(
     coded: Mapping[str, Coded] | None = None,
     rules: Sequence[Rule] = (),
     name: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a bundle, all of it or nothing; an older one stands until the new one is whole.
 
@@ -104,6 +105,8 @@ def save(
       coded: weights that are stored as codes, by path; their floats in `params` are not read.
       rules: of the model; say how the layers round their inputs.
       name: the bundle's name; the folder's own by default.
+      provenance: of the run the parameters are from: {"commit", "dirty", "step", "seed", "training",
+        "training_sha256", "parent"}, see `export.from_run`.
 
     Returns:
       The folder.
@@ -155,6 +158,8 @@ def save(
             "data": [dict(row) for row in data],
             "pretrained": [dict(row) for row in pretrained],
         }
+        if provenance is not None:
+            manifest["provenance"] = dict(provenance)
         text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (temporary / MANIFEST).write_text(text, encoding="utf-8")
         _swap(temporary, folder)

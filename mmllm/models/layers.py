@@ -23,8 +23,8 @@ def _rounded(
     x: Float[Array, "*b i"], inputs: str, amax: Float[Array, ""] | None
 ) -> Float[Array, "*b i"]:
     if amax is not None:
-        return fake_quant.fake_quant_tensor(x, amax)
-    return fake_quant.fake_quant_rows(x) if inputs == rules_lib.INT8 else x
+        return fake_quant.fake_quant_per_tensor(x, amax)
+    return fake_quant.fake_quant_per_token(x) if inputs == rules_lib.INT8 else x
 
 
 def _inputs(

@@ -80,7 +80,7 @@ fake_quant.defvjp(_forward, _backward)
 
 
 @jax.custom_vjp
-def fake_quant_rows(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+def fake_quant_per_token(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     """Activations as dynamic int8: each row gets its own scale and zero point.
 
     A row that is not finite, or whose range is beyond float32, comes out as NaN.
@@ -97,11 +97,13 @@ def fake_quant_rows(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     return (codes - zero) * scale
 
 
-fake_quant_rows.defvjp(lambda x: (fake_quant_rows(x), None), lambda _, gradient: (gradient,))
+fake_quant_per_token.defvjp(
+    lambda x: (fake_quant_per_token(x), None), lambda _, gradient: (gradient,)
+)
 
 
 @jax.custom_vjp
-def fake_quant_tensor(x: Float[Array, "*b d"], amax: Float[Array, ""]) -> Float[Array, "*b d"]:
+def fake_quant_per_tensor(x: Float[Array, "*b d"], amax: Float[Array, ""]) -> Float[Array, "*b d"]:
     """Activations as static int8: one symmetric scale, `amax` / 127, found by calibration.
 
     The gradient passes where |x| <= amax, and none reaches `amax`.
@@ -113,7 +115,7 @@ def fake_quant_tensor(x: Float[Array, "*b d"], amax: Float[Array, ""]) -> Float[
 def _tensor_forward(
     x: Float[Array, "*b d"], amax: Float[Array, ""]
 ) -> tuple[Float[Array, "*b d"], tuple[Float[Array, "*b d"], Float[Array, ""]]]:
-    return fake_quant_tensor(x, amax), (x, amax)
+    return fake_quant_per_tensor(x, amax), (x, amax)
 
 
 def _tensor_backward(
@@ -123,4 +125,4 @@ def _tensor_backward(
     return jnp.where(jnp.abs(x) <= amax, gradient, 0.0), jnp.zeros_like(amax)
 
 
-fake_quant_tensor.defvjp(_tensor_forward, _tensor_backward)
+fake_quant_per_tensor.defvjp(_tensor_forward, _tensor_backward)

@@ -62,7 +62,7 @@ def mse_scale(weight: Float[Array, "*w o"], grid: Grid) -> Float[Array, "o"]:
     return best
 
 
-def static_range(values: Float[Array, "n"]) -> Float[Array, ""]:
+def calibrated_amax(values: Float[Array, "n"]) -> Float[Array, ""]:
     """The end of a symmetric int8 range with the least squared error over a sample of activations.
 
     Cutting off the rarest values makes the others finer: CANDIDATES shares of the largest absolute
@@ -70,7 +70,9 @@ def static_range(values: Float[Array, "n"]) -> Float[Array, ""]:
     """
     top = jnp.maximum(jnp.max(jnp.abs(values)), SMALLEST)
     ends = top * jnp.linspace(1.0 / CANDIDATES, 1.0, CANDIDATES)
-    apart = [jnp.sum(jnp.square(fake_quant.fake_quant_tensor(values, e) - values)) for e in ends]
+    apart = [
+        jnp.sum(jnp.square(fake_quant.fake_quant_per_tensor(values, e) - values)) for e in ends
+    ]
     return ends[jnp.argmin(jnp.stack(apart))]
 
 
