@@ -105,7 +105,7 @@ def save(
       coded: weights that are stored as codes, by path; their floats in `params` are not read.
       rules: of the model; say how the layers round their inputs.
       name: the bundle's name; the folder's own by default.
-      provenance: of the run the parameters are from: {"commit", "dirty", "step", "seed", "training",
+      provenance: what made the parameters: {"commit", "dirty", "step", "seed", "training",
         "training_sha256", "parent"}, see `export.from_run`.
 
     Returns:

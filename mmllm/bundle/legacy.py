@@ -36,8 +36,8 @@ def path(name: str) -> str:
 def inputs(values: Mapping[str, Any], weights: Iterable[str]) -> dict[str, str]:
     """How each layer rounds its inputs by a config of schema 2; nothing by one of today.
 
-    There one field held for the whole model, but for the backbone: its first blocks stayed float, and
-    its other blocks were never rounded by a static range.
+    There one field held for the whole model, but for the backbone: its first blocks stayed float,
+    and its other blocks were rounded per token even where the rest was per tensor.
 
     Args:
       values: the stored model config.

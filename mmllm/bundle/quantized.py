@@ -71,8 +71,8 @@ def read(
       damaged: begins every message.
 
     Returns:
-      float32 parameters, the coded ones as what their codes stand for; the coded weights; and a rule
-      for each layer that rounds weights or inputs, whose pattern matches its path alone.
+      float32 parameters, the coded ones as what their codes stand for; the coded weights; and a
+      rule for each layer that rounds weights or inputs, whose pattern matches its path alone.
 
     Raises:
       ValueError: an entry and the tensors do not fit together.

@@ -156,7 +156,7 @@ def _parent(config: config_lib.Config) -> dict[str, str | None] | None:
 def _coded(
     config: config_lib.Config, params: Mapping[str, Any], scales: Mapping[str, Any], workdir: Path
 ) -> dict[str, coded.Coded]:
-    """The quantized weights of a run as codes; the backbone, which no run trains, is rounded here."""
+    """The quantized weights of a run as codes; the backbone, which it never trained, among them."""
     if not config.quant.rules:
         return {}
     planned = stages.plan(config)

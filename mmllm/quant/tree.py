@@ -53,7 +53,7 @@ def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
 
 
 def inputs(params: Params, rules: Sequence[Rule]) -> dict[str, str]:
-    """How layers round their inputs, by the path of their weight; those that do not are left out."""
+    """How layers round their inputs, by their weight's path; those that do not are left out."""
     found = {
         path: rules_lib.inputs_of(path, rules)
         for path, value in _flat(params).items()

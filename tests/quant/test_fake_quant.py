@@ -110,7 +110,9 @@ def test_zero_stays_zero_and_a_row_of_zeros_is_no_division():
 
 
 def test_the_gradient_of_rows_passes_unchanged():
-    gradient = jax.grad(lambda x: jnp.sum(fake_quant.fake_quant_per_token(x) * jnp.arange(3.0)[None]))
+    gradient = jax.grad(
+        lambda x: jnp.sum(fake_quant.fake_quant_per_token(x) * jnp.arange(3.0)[None])
+    )
     np.testing.assert_array_equal(gradient(jnp.array([[1.0, -2.0, 9.0]])), [[0.0, 1.0, 2.0]])
 
 
