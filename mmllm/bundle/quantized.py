@@ -95,7 +95,8 @@ def read(
                 f"{damaged}: quantized weight {path} has shape {shape}, the manifest says "
                 f"{entry.get('shape')}"
             )
-        inputs[path] = entry.get("inputs", rules_lib.FLOAT)
+        older = rules_lib.FLOAT if legacy.has_inputs(manifest["config"]) else None
+        inputs[path] = entry.get("inputs", older)
         if inputs[path] not in rules_lib.INPUTS:
             raise ValueError(
                 f"{damaged}: inputs of quantized weight {path} must be one of "

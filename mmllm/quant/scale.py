@@ -37,8 +37,8 @@ def absmean_scale(weight: Float[Array, "*w o"], grid: Grid) -> Float[Array, "o"]
 def mse_scale(weight: Float[Array, "*w o"], grid: Grid) -> Float[Array, "o"]:
     """The scale with the least squared error between a channel and its levels.
 
-    The best of some candidates around the Gaussian scale, refined in alternation: given the codes, the
-    best scale is a least-squares fit, and given the scale, the best codes are the nearest ones.
+    The best of some candidates around the Gaussian scale, refined in alternation: given the codes,
+    the best scale is a least-squares fit, and given the scale, the best codes are the nearest ones.
     """
     axes = tuple(range(weight.ndim - 1))
 
