@@ -99,6 +99,7 @@ def write(
     params = dict(trained["model"])
     origins = []
     if config.model.backbone == "efficientnet_lite0":
+        # No run trains the backbone: checkpoints leave it out, it comes from where the run had it.
         params["backbone"] = backbone_lib.params(config, workdir)
         origin = pretrained.EFFICIENTNET_LITE0.manifest_entry()
         if backbone_lib.has_trained_blocks(config):

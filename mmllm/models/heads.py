@@ -75,7 +75,7 @@ class TextTower(nn.Module):
         position = jnp.broadcast_to(jnp.arange(text.shape[1])[None], real.shape)
         for block in self.block:
             text, _ = block(text, real[:, None, None, :], position)
-        weight = real.astype(text.dtype)[..., None]
+        weight = real.astype(text.dtype)[..., None]  # the mean must not see the padding
         mean = jnp.sum(self.norm(text) * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1.0)
         return layers.unit_norm(self.project(mean))
 

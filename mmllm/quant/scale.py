@@ -50,6 +50,7 @@ def mse_scale(weight: Float[Array, "*w o"], grid: Grid) -> Float[Array, "o"]:
         wide = fake_quant.wide(scale, weight.ndim)
         return jnp.sum(jnp.square(levels(scale) * wide - weight), axis=axes)
 
+    # The error has many valleys: a grid of candidates finds the right one, the fits its bottom.
     start = best = rms_scale(weight, grid)
     least = error(best)
     for step in range(CANDIDATES + REFINEMENTS):
@@ -78,6 +79,7 @@ def calibrated_amax(values: Float[Array, "n"]) -> Float[Array, ""]:
 def _fit(weight: Float[Array, "*w o"], level: Float[Array, "*w o"]) -> Float[Array, "o"]:
     axes = tuple(range(weight.ndim - 1))
     square = jnp.sum(jnp.square(level), axis=axes)
+    # At least 1: where every code is 0, no scale fits better than another.
     return jnp.maximum(jnp.sum(weight * level, axis=axes) / jnp.maximum(square, 1.0), SMALLEST)
 
 
