@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
     loss.text_teacher = 2.0  # text tower against the sentence teacher on dictionary words
     loss.residual_keep = 0.75  # chance that a caption keeps its free residual in a step
 
-    # The backbone's last blocks, tuned on the names of emoji and stamps before its features are cached.
+    # The backbone's last blocks, tuned on names of emoji and stamps before its features are cached.
     tune = cfg.tune = ConfigDict()
     tune.steps = 0  # 0 leaves the backbone as ImageNet left it
     tune.head_steps = 1_500  # steps of the image embedding alone before that

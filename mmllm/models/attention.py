@@ -31,6 +31,7 @@ def rotate(x: Float[Array, "b h s k"], position: Int[Array, "b s"]) -> Float[Arr
 
     Source: RoFormer (Su et al., 2021), equation 34; pairs (i, i + k/2) as in GPT-NeoX.
     """
+    # Halves rather than neighbours: slices and one join, where neighbours need a transpose.
     half = x.shape[-1] // 2
     frequency = ROTARY_BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle = position[:, None, :, None].astype(jnp.float32) * frequency[None, None, None, :]
@@ -120,6 +121,7 @@ class Block(nn.Module):
         """One token per row at `position`; writes its row of the cache and attends up to it."""
         query, new = self.attention.project(self.attention_norm(x), position[:, None])
         rows = jnp.arange(cache.key.shape[2])[None, None, :, None]
+        # A row of its own for each of the batch: products, where a slice could write but one.
         here = (rows == position[:, None, None, None]).astype(x.dtype)
         cache = KeyValue(
             cache.key * (1.0 - here) + new.key * here, cache.value * (1.0 - here) + new.value * here

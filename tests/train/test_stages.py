@@ -148,7 +148,7 @@ def test_the_steps_before_the_share_that_rounds_are_in_float(share, steps):
 
 def test_a_start_must_be_finished_and_of_the_same_model(tmp_path):
     align = dataclasses.replace(tiny_run.CONFIG.align, steps=1)
-    train = dataclasses.replace(tiny_run.CONFIG.train, steps=3)  # as `tiny_run.make` leaves it
+    train = dataclasses.replace(tiny_run.CONFIG.train, steps=3)
     config = dataclasses.replace(tiny_run.CONFIG, align=align, train=train)
     workdir = tmp_path / "start"
     tiny_run.make(workdir, config)

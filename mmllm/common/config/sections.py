@@ -1,4 +1,4 @@
-"""The sections of a config as frozen, checked dataclasses; configs/base.py says what each field means.
+"""The sections of a config as frozen, checked dataclasses; configs/base.py explains each field.
 
 A field that came after the first release has a default here, the value that means "as before": so
 what was stored without it still loads, and its digest stays (`parse.sha256`).
@@ -76,7 +76,7 @@ class ModelConfig:
         )
         _check(
             self.backbone == "patch" or self.image_side == 224,
-            f"model.image_side must be 224 with the {self.backbone} backbone, got {self.image_side}",
+            f"model.image_side must be 224 with backbone {self.backbone}, got {self.image_side}",
         )
 
     @property
@@ -296,6 +296,6 @@ class Config:
         level = self.model.level if self.model.backbone != "patch" else self.model.backbone
         _check(
             self.tune.steps == 0 or level == "7x7x320",
-            f"tune.steps must be 0 unless the backbone ends at level 7x7x320, got {self.tune.steps} "
-            f"with {level}",
+            f"tune.steps must be 0 unless the backbone ends at level 7x7x320, got "
+            f"{self.tune.steps} with {level}",
         )
