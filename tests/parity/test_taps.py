@@ -53,10 +53,12 @@ def test_a_layer_by_itself_gives_what_it_gave_in_the_model(recorded, params):
     for layer in recorded:
         alone = taps.signature(layer, params)
         assert list(alone.inputs) == [f"input_{i}" for i in range(len(layer.inputs))]
-        got = alone.function(**dict(zip(alone.inputs, map(jnp.asarray, layer.inputs), strict=True)))
-        assert len(got) == len(layer.outputs)
-        for i, wanted in enumerate(layer.outputs):
-            np.testing.assert_allclose(got[f"output_{i}"], wanted, rtol=1e-5, atol=1e-5)
+        found = alone.function(
+            **dict(zip(alone.inputs, map(jnp.asarray, layer.inputs), strict=True))
+        )
+        assert len(found) == len(layer.outputs)
+        for i, target in enumerate(layer.outputs):
+            np.testing.assert_allclose(found[f"output_{i}"], target, rtol=1e-5, atol=1e-5)
 
 
 def test_signature_names_are_plain(recorded, params):
