@@ -35,10 +35,6 @@ def get_config() -> ConfigDict:
     model.vocab_size = 8000  # SentencePiece pieces, task and location tokens included
     model.max_text = 64  # text tokens the decoder can hold: prompt and answer together
     model.charset_size = 95  # characters the line reader knows (printable ASCII)
-    # Inputs of linear layers: "float" | "int8", rounded row by row | "int8_static", by one range a
-    # layer, found by calibration; the backbone's then stay rounded row by row.
-    model.activations = "float"
-    model.float_blocks = 0  # first blocks of the backbone whose inputs stay float all the same
     model.feature_dropout = 0.25  # share of backbone channels dropped per picture in training
 
     data = cfg.data = ConfigDict()
@@ -80,7 +76,7 @@ def get_config() -> ConfigDict:
     loss.text_teacher = 2.0  # text tower against the sentence teacher on dictionary words
     loss.residual_keep = 0.75  # chance that a caption keeps its free residual in a step
 
-    # The backbone's last blocks, tuned on the names of emoji and stamps before its features are cached.
+    # The backbone's last blocks, tuned on names of emoji and stamps before its features are cached.
     tune = cfg.tune = ConfigDict()
     tune.steps = 0  # 0 leaves the backbone as ImageNet left it
     tune.head_steps = 1_500  # steps of the image embedding alone before that
@@ -111,7 +107,10 @@ def get_config() -> ConfigDict:
     # Quantization-aware training: a run of its own, from the end of a float one, which teaches it.
     quant = cfg.quant = ConfigDict()
     quant.start = ""  # the float run: its folder, or its name in <data folder>/runs; "": none
-    quant.rules = ()  # "PATTERN GRID [SCALE]": the first that matches a parameter's path decides
+    # "PATTERN WEIGHTS [INPUTS] [SCALE]": the first that matches the path of a weight decides.
+    # Weights: "float" | "int2" | "ternary" | "seq" | "int4" | "int8". Inputs: "float" | "int8", per
+    # token | "int8_static", per tensor, calibrated. Scale: "learned" | "rms" | "absmean".
+    quant.rules = ()
     quant.scale_start = "mse"  # first scales: "mse" | "rms" | "absmean"
     quant.backbone_steps = (
         0  # steps that train the backbone's end with weights below 8 bits; 0: they round

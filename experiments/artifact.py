@@ -21,8 +21,10 @@ from mmllm import bundle as bundle_lib
 from mmllm.bundle import sizes
 from mmllm.data import sources
 from mmllm.evaluate import corpus
-from mmllm.export import budget, litert, parity
-from mmllm.runtime import compare, demo, model
+from mmllm.export import signatures
+from mmllm.export.targets.litert import budget, convert
+from mmllm.parity import report, samples
+from mmllm.runtime import model, sample
 
 PICTURES, LINES = 160, 32
 FLOAT_BYTES = 4
@@ -40,7 +42,7 @@ print(json.dumps({"seconds": seconds, "peak": peak, "jax": "jax" in sys.modules}
 """
 
 
-def held_out() -> compare.Inputs:
+def held_out() -> samples.Inputs:
     """Pictures of unseen artists, with their names, and lines in unseen fonts."""
 
     def some(name: str, split: str, most: int) -> list[Any]:
@@ -49,7 +51,7 @@ def held_out() -> compare.Inputs:
 
     pictures, lines = some("emoji", "style_out", PICTURES), some("ocr_lines", "unseen_print", LINES)
     names = [corpus.names(corpus.captions(picture))[0] for picture in pictures]
-    return compare.Inputs([p["image"] for p in pictures], [line["image"] for line in lines], names)
+    return samples.Inputs([p["image"] for p in pictures], [line["image"] for line in lines], names)
 
 
 def explained(file: bytes) -> list[dict[str, Any]]:
@@ -65,7 +67,7 @@ def explained(file: bytes) -> list[dict[str, Any]]:
 
 def first_caption(folder: Path) -> dict[str, Any]:
     """Import, load and first caption in a new process: the median time, and the peak memory."""
-    picture = demo.load_sample()[0].path
+    picture = sample.load()[0].path
     runs = []
     for _ in range(STARTS):
         command = [sys.executable, "-c", CAPTION, str(folder), str(picture)]
@@ -86,18 +88,18 @@ def main() -> None:
     folder = parser.parse_args().bundle
     bundle = bundle_lib.load(folder)
     start = first_caption(folder)
-    measured = compare.measure(folder, held_out())
-    parity.check(measured)
+    measured = report.measure(folder, held_out())
+    report.check(measured)
     file = (folder / bundle_lib.LITERT).read_bytes()
     held = jax.tree.map(jnp.asarray, bundle.params)
     fields = {
         "bytes": len(file),
-        "float32_bytes": len(litert.convert(litert.signatures(bundle.config, held))),
+        "float32_bytes": len(convert.convert(signatures.signatures(bundle.config, held))),
         "rows": explained(file),
         "start": [start],
         "parity": measured,
     }
-    print(parity.summary(measured))
+    print(report.summary(measured))
     print("written:", runner.write("artifact", bundle.config, fields, bundle.manifest["name"]))
 
 

@@ -28,13 +28,16 @@ from ai_edge_litert.interpreter import Interpreter
 from experiments import runner
 from mmllm import bundle as bundle_lib
 from mmllm.common.config import ModelConfig
-from mmllm.export import litert, parity, taps
+from mmllm.export import signatures
+from mmllm.export.targets.litert import codes, convert
+from mmllm.parity import layers as layers_lib
+from mmllm.parity import samples as samples_lib
+from mmllm.parity import taps
 from mmllm.quant import tree
 from mmllm.quant.coded import Coded
 from mmllm.quant.rules import Rule
-from mmllm.runtime import compare
 from mmllm.runtime import model as model_lib
-from mmllm.runtime.litert_engine import LiteRtEngine
+from mmllm.runtime.engines.litert import LiteRtEngine
 
 THREADS = (1, 2)
 RUNS = 40
@@ -44,21 +47,21 @@ CAPTION_STEPS = 6  # tokens of a usual caption, its end included
 def files(bundle: bundle_lib.Bundle) -> dict[str, bytes]:
     """The model in float32, with all its coded weights at int8, and as the bundle has it."""
     held = jax.tree.map(jnp.asarray, bundle.params)
-    plain = litert.convert(litert.signatures(bundle.config, held))
-    folded = litert.folds(bundle.config, bundle.params)
+    plain = convert.convert(signatures.signatures(bundle.config, held))
+    folded = codes.folds(bundle.config, bundle.params)
     planned = {path: Rule(path, "int8") for path in bundle.coded}
-    eight = tree.encode(held, tree.init_scales(held, planned), planned)
+    eight = tree.quantize(held, tree.init_scales(held, planned), planned)
     held = jax.tree.map(jnp.asarray, _decoded(bundle.params, eight))
-    as_int8 = litert.convert(litert.signatures(bundle.config, held))
+    as_int8 = convert.convert(signatures.signatures(bundle.config, held))
     return {
         "float32": plain,
-        "int8": litert.put_codes(as_int8, eight, folded),
-        "bundle": litert.put_codes(plain, bundle.coded, folded),
+        "int8": codes.put_codes(as_int8, eight, folded),
+        "bundle": codes.put_codes(plain, bundle.coded, folded),
     }
 
 
 def _decoded(params: Mapping[str, Any], coded: Mapping[str, Coded]) -> Any:
-    return tree.decode(jax.tree.map(jnp.asarray, params), coded)
+    return tree.dequantize(jax.tree.map(jnp.asarray, params), coded)
 
 
 def stages(engine: LiteRtEngine, config: ModelConfig) -> dict[str, Callable[[], Any]]:
@@ -136,11 +139,11 @@ def measure_layers(bundle: bundle_lib.Bundle, runs: int) -> list[dict[str, Any]]
     A call costs some hundredths of a millisecond besides the layer: a norm is little more.
     """
     jaxed = model_lib.MobileMultiModalLLM.from_pretrained(bundle.folder, "jax")
-    samples = compare.sample(jaxed, compare.shipped_sample())
+    samples = samples_lib.of_inputs(jaxed, samples_lib.shipped_sample())
     params = jax.tree.map(jnp.asarray, bundle.params)
-    recorded = parity.recorded_on(bundle, params, samples, 0)
-    plain = litert.convert(taps.signatures(recorded, params))
-    made = {"float32": plain, "bundle": litert.put_codes(plain, bundle.coded, {})}
+    recorded = layers_lib.recorded_on(bundle, params, samples, 0)
+    plain = convert.convert(taps.signatures(recorded, params))
+    made = {"float32": plain, "bundle": codes.put_codes(plain, bundle.coded, {})}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         runners = {}

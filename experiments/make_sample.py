@@ -4,7 +4,7 @@ Command:  python -m experiments.make_sample
 Needs:    mmllm data build all
 
 Every picture comes from a test split, so no model was trained on it; nothing is chosen by how well
-a model does. mmllm/runtime/demo.py says what sample.json holds.
+a model does. mmllm/runtime/sample.py says what sample.json holds.
 """
 
 import json

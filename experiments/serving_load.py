@@ -22,7 +22,7 @@ from urllib import parse
 import numpy as np
 from PIL import Image
 
-from mmllm.runtime import demo
+from mmllm.runtime import sample
 
 PICTURES = 512
 HANG_S = 30.0  # an answer that takes longer counts as hung
@@ -55,7 +55,7 @@ class Outcomes:
 
 def pictures(count: int = PICTURES) -> list[bytes]:
     """Different PNG files, made from the drawings of the sample by changing one corner."""
-    drawings = sorted(demo.SAMPLE.glob("drawing-*.png"))
+    drawings = sorted(sample.SAMPLE.glob("drawing-*.png"))
     files = []
     for number in range(count):
         image = Image.open(drawings[number % len(drawings)]).convert("RGB")

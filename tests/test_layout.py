@@ -21,6 +21,7 @@ ORDER = (
     "train",
     "export",
     "runtime",
+    "parity",
     "evaluate",
     "serve",
     "commands",

@@ -1,6 +1,5 @@
 """A tiny bundle of packed weights with its LiteRT file, made once."""
 
-import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,14 +7,19 @@ import jax
 import jax.numpy as jnp
 
 from mmllm import bundle
-from mmllm.export import litert
+from mmllm.export import signatures
+from mmllm.export.targets.litert import codes, convert
 from mmllm.quant import rules, tree
 from tests import tiny_bundle
 
 RULES = rules.parse(
-    (r"embed/table int4", r"(.*/mlp/down|line_reader/.*)/kernel int8", r".*/kernel int2")
+    (
+        r"embed/table int4 int8",
+        r"(.*/mlp/down|line_reader/.*)/kernel int8 int8",
+        r".*/kernel int2 int8",
+    )
 )
-CONFIG = dataclasses.replace(tiny_bundle.CONFIG, activations="int8")
+CONFIG = tiny_bundle.CONFIG
 
 
 class Made(NamedTuple):
@@ -29,7 +33,7 @@ def make(folder: Path) -> Made:
     plain = bundle.load(tiny_bundle.make(folder.parent / "plain"))
     params = jax.tree.map(jnp.asarray, plain.params)
     planned = tree.plan(params, RULES)
-    coded = tree.encode(params, tree.init_scales(params, planned), planned)
+    coded = tree.quantize(params, tree.init_scales(params, planned), planned)
     bundle.save(
         folder,
         params=plain.params,
@@ -41,11 +45,12 @@ def make(folder: Path) -> Made:
         data=[],
         pretrained=[],
         coded=coded,
+        rules=RULES,
     )
     loaded = bundle.load(folder)
     held = jax.tree.map(jnp.asarray, loaded.params)
-    converted = litert.convert(litert.signatures(CONFIG, held))
-    file = litert.put_codes(converted, loaded.coded, litert.folds(CONFIG, loaded.params))
+    converted = convert.convert(signatures.signatures(CONFIG, held))
+    file = codes.put_codes(converted, loaded.coded, codes.folds(CONFIG, loaded.params))
     (folder / bundle.LITERT).write_bytes(file)
     bundle.add(folder, folder / bundle.LITERT)
     return Made(folder, bundle.load(folder), converted)

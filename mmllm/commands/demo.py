@@ -30,14 +30,15 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the sample."""
-    from mmllm.runtime import demo
+    from mmllm.commands import trials
+    from mmllm.runtime import sample
 
-    pictures = demo.load_sample(args.sample or demo.SAMPLE)
+    pictures = sample.load(args.sample or sample.SAMPLE)
     model = terminal.load_model(args)
     start = time.perf_counter()
-    rows = demo.run(model, pictures, terminal.progress("demo"))
+    rows = trials.run(model, pictures, terminal.progress("demo"))
     seconds = time.perf_counter() - start
-    demo.write_page(args.out, rows, model.manifest["name"])
+    trials.write_page(args.out, rows, model.manifest["name"])
     if args.json:
         terminal.print_json(
             {
@@ -56,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
             terminal.printable(row.answer),
             MARKS[row.good],
         )
-        for row in sorted(rows, key=lambda row: demo.TASKS.index(row.trial.task))
+        for row in sorted(rows, key=lambda row: sample.TASKS.index(row.trial.task))
     ]
     terminal.print_table(("task", "picture", "question", "answer", "as expected"), table)
-    print(f"\n{demo.summary(rows)} {len(rows)} in {seconds:.1f} s.")
+    print(f"\n{trials.summary(rows)} {len(rows)} in {seconds:.1f} s.")
     print(f"Pictures beside the answers: {args.out}")
     return 0
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mmllm.commands import terminal
+from mmllm.export.targets.registry import TARGETS
 
-TARGETS = ("litert",)
 FOLDER = Path("report")
 
 
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "folder", type=Path, nargs="?", metavar="BUNDLE", help="where the bundle will stand"
     )
-    parser.add_argument("--to", choices=TARGETS, help="add this runtime's file to a bundle")
+    parser.add_argument("--to", choices=tuple(TARGETS), help="add this runtime's file to a bundle")
     parser.add_argument(
         "--scores", type=Path, metavar="FILE", help="results of `mmllm bench` for the manifest"
     )
@@ -35,6 +35,11 @@ def add(commands: Any) -> None:
         type=Path,
         metavar="FOLDER",
         help=f"with --to: parity.json and parity.md, the file against JAX (default {FOLDER})",
+    )
+    parser.add_argument(
+        "--unfinished",
+        action="store_true",
+        help="take the newest checkpoint of a run that stopped before its last step",
     )
     terminal.add_json_option(parser)
     parser.set_defaults(run=run)
@@ -58,7 +63,7 @@ def _read_scores(path: Path) -> dict[str, float]:
 def run(args: argparse.Namespace) -> int:
     """Writes the bundle, or the file."""
     if args.to:
-        return _add_litert(args)
+        return _add_file(args)
     if args.folder is None:
         raise terminal.UsageError(
             "BUNDLE must be given: mmllm export RUN BUNDLE, or BUNDLE --to litert"
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from mmllm.export import from_run
 
     scores = _read_scores(args.scores) if args.scores else None
-    folder = from_run.save(args.source, args.folder, scores)
+    folder = from_run.save(args.source, args.folder, scores, unfinished=args.unfinished)
     manifest = bundle.read_manifest(folder)
     if args.json:
         terminal.print_json({"folder": str(folder), **manifest})
@@ -79,30 +84,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_litert(args: argparse.Namespace) -> int:
+def _add_file(args: argparse.Namespace) -> int:
     """Converts, checks weights and outputs against the bundle, and shows where the bytes are."""
     if args.folder is not None or args.scores is not None:
         raise terminal.UsageError("--to takes one folder, a bundle, and no --scores")
-    try:
-        from mmllm import bundle
-        from mmllm.export import budget, litert, parity
-        from mmllm.runtime import compare
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"the LiteRT export needs {error.name}: pip install 'mmllm[export]'", name=error.name
-        ) from error
+    target = TARGETS[args.to]
+    exporter = target.load()
+    from mmllm import bundle
+    from mmllm.parity import report as parity
+    from mmllm.parity import samples
 
-    report = args.report or FOLDER
+    folder = args.report or FOLDER
     loaded = bundle.load(args.source)
-    report.mkdir(parents=True, exist_ok=True)  # what cannot be written is known before it is long
+    folder.mkdir(parents=True, exist_ok=True)  # what cannot be written is known before it is long
     with bundle.staged(args.source) as staged:
-        file = litert.export(staged, loaded.config, loaded.params, loaded.coded)
+        file = exporter.export(staged, loaded)
         bundle.add(staged, file)
-        found = budget.of_file(file.read_bytes())
-        measured = compare.measure(staged, compare.shipped_sample())
-        written = parity.write(measured, report)
-        parity.check(measured)
-    path = args.source / bundle.LITERT
+        found = exporter.budget(file.read_bytes())
+        measured = parity.measure(staged, samples.shipped_sample())
+        written = parity.write(measured, folder)
+        parity.check(measured)  # after the report is written: it says where to look
+    path = args.source / target.file
     if args.json:
         terminal.print_json({"file": str(path), **found, "parity": measured})
         return 0
@@ -112,6 +114,6 @@ def _add_litert(args: argparse.Namespace) -> int:
     ]
     terminal.print_table(("part", "type", "numbers", "MB"), rows)
     print(f"\n{parity.summary(measured)}")
-    print(f"written: {path} ({found['bytes'] / 1e6:.2f} MB of {budget.LIMIT / 1e6:.0f})")
+    print(f"written: {path} ({found['bytes'] / 1e6:.2f} MB of {found['limit'] / 1e6:.0f})")
     print(f"written: {', '.join(map(str, written))}")
     return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mmllm.commands import terminal
 
 if TYPE_CHECKING:
-    from mmllm.runtime.search import Hit
+    from mmllm.commands.folder_index import Hit
 
 SHEET_COLUMNS, SHEET_SIDE = 5, 200  # of the PNG contact sheet; the side in pixels
 
@@ -33,18 +33,18 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ranks the pictures."""
+    from mmllm.commands import folder_index
     from mmllm.runtime import prompts
-    from mmllm.runtime import search as search_lib
 
     query = prompts.checked_text("query", args.query)
     if not Path(args.folder).is_dir():
         raise ValueError(f"{args.folder!r} is not a folder; give the folder to search in")
     model = terminal.load_model(args)
     embedded = model.embed_text(query)
-    index = search_lib.index_folder(
+    index = folder_index.index_folder(
         model, args.folder, progress=terminal.progress("indexing"), warn=terminal.warn
     )
-    hits = search_lib.rank(index, embedded, args.top)
+    hits = folder_index.rank(index, embedded, args.top)
     if args.html:
         _write_html(args.html, query, hits, len(index.paths))
     if args.png:
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_html(path: Path, query: str, hits: "list[Hit]", count: int) -> None:
+    from mmllm.commands import page
     from mmllm.data import images as images_lib
-    from mmllm.runtime import page
 
     cards = [
         page.Card(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmllm.commands import terminal
+from mmllm.runtime.engines.registry import ENGINES
 
 if TYPE_CHECKING:
     from mmllm.serve.settings import Settings
@@ -40,7 +41,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--model", metavar="NAME|FOLDER", help="a model that ships with mmllm, or a bundle folder"
     )
-    parser.add_argument("--engine", choices=("litert", "jax"), help="what runs the model")
+    parser.add_argument("--engine", choices=tuple(ENGINES), help="what runs the model")
     parser.add_argument("--keys", metavar="FILE", help="the file of API keys")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--check", action="store_true", help="verify model and settings, then end")

@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mmllm.runtime.engines.registry import ENGINES
+
 if TYPE_CHECKING:
     from mmllm.runtime.model import MobileMultiModalLLM
 
@@ -34,7 +36,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     add_model_option(parser)
     parser.add_argument(
         "--engine",
-        choices=("litert", "jax"),
+        choices=tuple(ENGINES),
         help="what runs the model (default: litert where the bundle has its file)",
     )
     parser.add_argument(
@@ -68,16 +70,17 @@ def load_model(args: argparse.Namespace) -> "MobileMultiModalLLM":
     """
     from mmllm import bundle
     from mmllm.runtime import model as model_lib
+    from mmllm.runtime.engines import registry
 
     manifest = bundle.read_manifest(model_lib.locate(args.model))
     # Notes about the processor are not for people who ask for a caption.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    engine = model_lib.engine_of(manifest, args.engine)
+    engine = registry.engine_of(manifest, args.engine)
     if args.threads and engine != "litert":
         raise UsageError(f"--threads goes with the engine litert, this is {engine}")
     if engine == "jax" and importlib.util.find_spec("jax"):
         from mmllm.common import paths
-        from mmllm.runtime import jax_engine
+        from mmllm.runtime.engines import jax as jax_engine
 
         jax_engine.keep_compilations(paths.data_dir() / "jax")
     return model_lib.MobileMultiModalLLM.from_pretrained(args.model, engine, args.threads)

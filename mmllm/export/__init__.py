@@ -1,1 +1,1 @@
-"""Checkpoint -> bundle: the files that ship."""
+"""Checkpoint -> bundle -> the files of other runtimes."""

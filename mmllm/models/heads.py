@@ -9,14 +9,15 @@ import jax.numpy as jnp
 from mmllm.common.config import ModelConfig
 from mmllm.common.types import Array, Bool, Float
 from mmllm.models import attention, layers
+from mmllm.quant.rules import Rule
 
 
 @jax.custom_vjp
 def max_pool(features: Float[Array, "b y x c"]) -> Float[Array, "b c"]:
-    """The maximum of each channel; its gradient goes to the first cell that has it.
+    """The maximum of each channel; its gradient goes to the first place that has it.
 
-    JAX's own divides by the number of features that equal the maximum. XLA may compute the features anew
-    for that, rounded otherwise: none equals it, and the gradient is 0 / 0.
+    JAX's own divides by the number of places that equal the maximum. XLA may compute the features
+    anew for that, rounded otherwise: none equals it, and the gradient is 0 / 0.
     """
     return jnp.max(features, axis=(1, 2))
 
@@ -37,16 +38,17 @@ max_pool.defvjp(_max_pool, _gradient)
 
 
 class ImageEmbedding(nn.Module):
-    """Retrieval embedding: two dense layers over the backbone's features, pooled by mean and maximum.
+    """Retrieval embedding: two dense layers over the features, pooled by mean and maximum.
 
     The encoder has no part in it: an embedding costs the backbone and little else.
     """
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     def setup(self) -> None:
         c = self.config
-        self.short = layers.Mlp(c.head_width, c.embed_dim, c.activations)
+        self.short = layers.Mlp(c.head_width, c.embed_dim, self.rules)
 
     def __call__(self, features: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
         """Backbone features -> unit vectors."""
@@ -58,13 +60,14 @@ class TextTower(nn.Module):
     """Text embedding: bidirectional blocks over the token embeddings, mean over real tokens."""
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     def setup(self) -> None:
-        self.block = [attention.Block(self.config) for _ in range(self.config.text_blocks)]
+        self.block = [
+            attention.Block(self.config, self.rules) for _ in range(self.config.text_blocks)
+        ]
         self.norm = layers.Norm()
-        self.project = layers.QuantDense(
-            self.config.embed_dim, self.config.activations, use_bias=False
-        )
+        self.project = layers.QuantDense(self.config.embed_dim, self.rules, use_bias=False)
 
     def __call__(
         self, text: Float[Array, "b t d"], real: Bool[Array, "b t"]
@@ -72,7 +75,7 @@ class TextTower(nn.Module):
         position = jnp.broadcast_to(jnp.arange(text.shape[1])[None], real.shape)
         for block in self.block:
             text, _ = block(text, real[:, None, None, :], position)
-        weight = real.astype(text.dtype)[..., None]
+        weight = real.astype(text.dtype)[..., None]  # the mean must not see the padding
         mean = jnp.sum(self.norm(text) * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1.0)
         return layers.unit_norm(self.project(mean))
 
@@ -84,9 +87,8 @@ class LineReader(nn.Module):
     """
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     @nn.compact
     def __call__(self, encoded: Float[Array, "b n d"]) -> Float[Array, "b n v"]:
-        return layers.QuantDense(
-            self.config.charset_size + 1, self.config.activations, name="project"
-        )(encoded)
+        return layers.QuantDense(self.config.charset_size + 1, self.rules, name="project")(encoded)

@@ -1,1 +1,1 @@
-"""Bundle -> answers. Only `jax_engine` imports JAX, and only when that engine is asked for."""
+"""Bundle -> answers. Only `engines.jax` imports JAX, and only when that engine is asked for."""

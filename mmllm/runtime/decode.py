@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mmllm.runtime.engine import MAX_ROWS, Engine
+from mmllm.runtime.engines.base import Engine
 
 PADDED_LENGTHS = (4, 16, 32, 64, 128)
 """Token rows are padded to one of these widths, so that engines compile for few shapes."""
@@ -63,16 +63,23 @@ def pad_rows(rows: Sequence[Sequence[int]], max_text: int) -> Int[np.ndarray, "b
 
 def log_softmax(logits: Float[np.ndarray, "*b v"]) -> Float[np.ndarray, "*b v"]:
     """Log-probabilities along the last axis."""
+    # The largest becomes 0, so that no exponential overflows.
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 class Step(NamedTuple):
-    """One generated token a row; `token` is the end token in rows that were already done."""
+    """One generated token a row.
+
+    Attributes:
+      token: what came; the end token in rows that are not active.
+      log_probability: of the token; 0 in rows that are not active.
+      active: rows whose answer was not finished before this step.
+    """
 
     token: Int[np.ndarray, "b"]
     log_probability: Float[np.ndarray, "b"]
-    done: Bool[np.ndarray, "b"]
+    active: Bool[np.ndarray, "b"]
 
 
 def steps(
@@ -92,32 +99,35 @@ def steps(
       prompts: what stands before the answer.
       end: the token that ends an answer; it never comes first.
       banned: tokens that are never generated.
-      limit: most tokens of an answer; by default what `max_text` leaves.
+      limit: most tokens of an answer; by default what `max_text` leaves to each row.
     """
-    lengths = prompts.lengths
-    room = engine.config.max_text - int(lengths.max())
-    limit = room if limit is None else min(limit, room)
+    lengths, max_text = prompts.lengths, engine.config.max_text
+    # By each row's own prompt: an answer must not be shorter because of its batch mates.
+    limits = max_text - lengths if limit is None else np.minimum(limit, max_text - lengths)
     allowed = _allowed(engine.config.vocab_size, banned)
     all_logits, cache = engine.prefill(prefix, prompts.ids)
+    # Right of a prompt there is padding, so its next token stands at its last own position.
     logits = all_logits[np.arange(len(lengths)), lengths - 1]
-    done = np.zeros(len(lengths), bool)
+    active = np.ones(len(lengths), bool)
     held = np.arange(len(lengths))  # the row of each row of logits
-    for count in range(limit):
-        chances = log_softmax(np.where(allowed[None], logits, -np.inf))
+    for count in range(int(limits.max())):
+        log_probs = log_softmax(np.where(allowed[None], logits, -np.inf))
         if count == 0:
-            chances[:, end] = -np.inf
-        best = chances.argmax(axis=-1)
-        token, value = np.full(len(lengths), end, np.int32), np.zeros(len(lengths), chances.dtype)
-        token[held] = np.where(done[held], end, best)
-        value[held] = np.where(done[held], 0.0, chances[np.arange(len(held)), best])
-        done = done | (token == end)
-        yield Step(token, value, done)
-        if done.all() or count == limit - 1:
+            log_probs[:, end] = -np.inf
+        best = log_probs.argmax(axis=-1)
+        token, value = np.full(len(lengths), end, np.int32), np.zeros(len(lengths), log_probs.dtype)
+        token[held] = np.where(active[held], best, end)
+        value[held] = np.where(active[held], log_probs[np.arange(len(held)), best], 0.0)
+        yield Step(token, value, active)
+        active = active & (token != end) & (count + 1 < limits)
+        if not active.any():
             return
-        going = np.flatnonzero(~done[held]).astype(np.int32)
+        going = np.flatnonzero(active[held]).astype(np.int32)
         if engine.row_by_row and len(going) < len(held):
             held, cache = held[going], engine.take_rows(cache, going)
-        position = (prefix.shape[1] + lengths + count).astype(np.int32)
+        # A full row that is carried along must not write behind the end of its cache.
+        place = np.minimum(lengths + count, max_text - 1)
+        position = (prefix.shape[1] + place).astype(np.int32)
         logits, cache = engine.decode_step(token[held], position[held], cache)
 
 
@@ -133,13 +143,11 @@ def greedy(
     """Takes the likeliest token at every step; arguments as in `steps`."""
     ids: list[list[int]] = [[] for _ in prompts.lengths]
     total, count = np.zeros(len(ids)), np.zeros(len(ids))
-    done = np.zeros(len(ids), bool)
     for step in steps(engine, prefix, prompts, end=end, banned=banned, limit=limit):
-        total, count = total + step.log_probability, count + ~done
+        total, count = total + step.log_probability, count + step.active
         for row, token in enumerate(step.token.tolist()):
             if token != end:
                 ids[row].append(token)
-        done = step.done
     means = total / np.maximum(count, 1)
     return [Decoded(row, float(mean)) for row, mean in zip(ids, means, strict=True)]
 
@@ -176,12 +184,15 @@ def beam(
     alive: list[list[int]] = [[] for _ in range(width)]
     finished: list[tuple[float, Decoded]] = []
     for count in range(limit):
-        chances = log_softmax(np.where(allowed[None], logits, -np.inf)).astype(np.float64)
+        # In float64: sums over a whole answer decide between beams that are close.
+        log_probs = log_softmax(np.where(allowed[None], logits, -np.inf)).astype(np.float64)
         if count == 0:
-            chances[:, end] = -np.inf
-        total = score[:, None] + chances
+            log_probs[:, end] = -np.inf
+        total = score[:, None] + log_probs
         finished += _finish(alive, total[:, end], count + 1)
+        # An answer that has ended is kept aside and must not take a place in the beam.
         total[:, end] = -np.inf
+        # Finding the best few is linear in the vocabulary, sorting them all is not.
         best = np.argpartition(-total.ravel(), width)[:width]
         best = best[np.argsort(-total.ravel()[best], kind="stable")]
         rows, tokens = np.divmod(best, vocab)
@@ -231,28 +242,14 @@ def ctc_greedy(logits: Float[np.ndarray, "b n v"], charset: str) -> list[tuple[s
             f"logits must have {len(charset) + 1} classes (blank and charset), "
             f"got {logits.shape[-1]}"
         )
-    chances = log_softmax(logits)
-    best = chances.argmax(axis=-1)
-    value = chances.max(axis=-1)
+    log_probs = log_softmax(logits)
+    best = log_probs.argmax(axis=-1)
+    value = log_probs.max(axis=-1)
     texts = []
     for classes, values in zip(best, value, strict=True):
+        # A letter counts where it starts: the blank between two is what doubles it.
         starts = (classes != 0) & (classes != np.concatenate([[0], classes[:-1]]))
         text = "".join(charset[i - 1] for i in classes[starts])
         score = float(np.exp(values[classes != 0].mean())) if text else 0.0
         texts.append((text, score))
     return texts
-
-
-__all__ = [
-    "MAX_BEAM",
-    "MAX_ROWS",
-    "Decoded",
-    "Prompts",
-    "Step",
-    "beam",
-    "ctc_greedy",
-    "greedy",
-    "log_softmax",
-    "pad_prompts",
-    "steps",
-]

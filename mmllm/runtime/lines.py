@@ -1,6 +1,6 @@
 """Finds the lines of text in a picture with a near-uniform ground; cuts long ones at word gaps.
 
-`model.read_text` feeds the pieces to the line reader, whose window is 32 x 256 pixels. The method
+`model.read_text` feeds the segments to the line reader, whose window is 32 x 256 pixels. The method
 is the recursive XY cut: blank rows part lines, wide blank columns part blocks. It works for dark
 text on light ground and the other way round; it does not look for text in photographs.
 
@@ -31,18 +31,18 @@ SQUEEZE = 1.35  # a line may be this much wider than the window before it is cut
 MAX_DEPTH = 24  # cuts within cuts
 
 
-class Piece(NamedTuple):
+class Segment(NamedTuple):
     """A part of a line that fits the reader's window."""
 
     box: Box
-    joint: str  # what stands between the piece before and this one: "" or " "
+    joint: str  # what stands between the segment before and this one: "" or " "
 
 
 class Line(NamedTuple):
-    """A line of text: its tight box, and the pieces to read, from left to right."""
+    """A line of text: its tight box, and the segments to read, from left to right."""
 
     box: Box
-    pieces: tuple[Piece, ...]
+    segments: tuple[Segment, ...]
 
 
 def find_lines(image: Image.Image, window_aspect: float = 8.0) -> list[Line]:
@@ -67,17 +67,18 @@ def find_lines(image: Image.Image, window_aspect: float = 8.0) -> list[Line]:
     mask = ink(pixels)
     whole = (0, 0, *image.size)
     if ground(pixels)[1] > MAX_NOISE or mask.mean() > PANEL_FILL:
-        return [Line(whole, (Piece(whole, ""),))] if image.width >= 2 * image.height else []
+        return [Line(whole, (Segment(whole, ""),))] if image.width >= 2 * image.height else []
     found = list(_lines_of(pixels, mask, panels=2))
     lines = []
     for box, local in found:
         alone = len(found) == 1 and box[3] - box[1] >= 0.35 * mask.shape[0]
-        pieces = split_line(local, box, mask.shape, window_aspect, whole=alone)
+        segments = split_line(local, box, mask.shape, window_aspect, whole=alone)
         lines.append(
             Line(
                 _scaled(box, scale, image.size),
                 tuple(
-                    Piece(_scaled(piece.box, scale, image.size), piece.joint) for piece in pieces
+                    Segment(_scaled(segment.box, scale, image.size), segment.joint)
+                    for segment in segments
                 ),
             )
         )
@@ -108,8 +109,8 @@ def split_line(
     window_aspect: float,
     *,
     whole: bool,
-) -> list[Piece]:
-    """Cuts a line into pieces no wider than the reader's window, at word gaps where there are any.
+) -> list[Segment]:
+    """Cuts a line into segments that fit the reader's window, at word gaps where there are any.
 
     Args:
       mask: ink of the line's tight box.
@@ -119,7 +120,7 @@ def split_line(
       whole: the picture is this line: read it to its borders.
 
     Returns:
-      Pieces with a margin of background, left to right.
+      Segments with a margin of background, left to right.
     """
     x0, y0, x1, y1 = box
     margin = max(2, round(MARGIN * (y1 - y0)))
@@ -127,25 +128,25 @@ def split_line(
     left, right = max(0, x0 - margin), min(limits[1], x1 + margin)
     uncut = (0, 0, limits[1], limits[0]) if whole else (left, top, right, bottom)
     if uncut[2] - uncut[0] <= SQUEEZE * window_aspect * (uncut[3] - uncut[1]):
-        return [Piece(uncut, "")]
+        return [Segment(uncut, "")]
     cuts = list(_cuts(mask, window_aspect * (bottom - top) - 2 * margin))
-    pieces = []
+    segments = []
     for i, (start, end, joint) in enumerate(cuts):
         # Where a word was cut there is no margin: the neighbour's letters stand there.
         open_left = i == 0 or joint == " "
         open_right = i == len(cuts) - 1 or cuts[i + 1][2] == " "
         start, end = x0 + start - margin * open_left, x0 + end + margin * open_right
-        pieces.append(Piece((max(left, start), top, min(right, end), bottom), joint))
-    return pieces
+        segments.append(Segment((max(left, start), top, min(right, end), bottom), joint))
+    return segments
 
 
 def _cuts(mask: Bool[np.ndarray, "y x"], room: float) -> Iterator[tuple[int, int, str]]:
-    """Yields first column, end column and joint of each piece of at most about `room` columns."""
+    """Yields first column, end column and joint of each segment of at most about `room` columns."""
     height, width = mask.shape
     columns = mask.sum(axis=0)
     gaps = [gap for gap in _runs(columns == 0) if gap[1] - gap[0] >= max(2, WORD_GAP * height)]
     count = int(np.ceil(width / room))
-    # Pieces of like width, rather than full ones and a stump.
+    # Segments of like width, rather than full ones and a stump.
     room = min(room, 1.25 * width / count)
     start, joint = 0, ""
     while width - start > room:

@@ -7,8 +7,7 @@
 It prepares inputs, batches them, and leaves the arithmetic to an engine.
 """
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +19,10 @@ from mmllm.data import images as images_lib
 from mmllm.data import tokenizer as tokenizer_lib
 from mmllm.runtime import decode, prompts
 from mmllm.runtime import lines as lines_lib
-from mmllm.runtime.engine import MAX_ROWS, Engine
+from mmllm.runtime.engines import registry
+from mmllm.runtime.engines.base import MAX_ROWS, Engine
 
 ZOO = Path(__file__).parents[1] / "zoo"
-ENGINES = ("litert", "jax")
-MOST_THREADS = 256
-MAX_THREADS = 4  # more only wait for one another on a model of this size
 CAPTION_TOKENS = 32
 ANSWER_TOKENS = 16
 
@@ -66,43 +63,24 @@ def locate(name_or_path: str | Path) -> Path:
     )
 
 
-def engine_of(manifest: Mapping[str, Any], engine: str | None = None) -> str:
-    """The engine that runs a bundle: the one asked for, else LiteRT where the bundle has its file.
-
-    Raises:
-      ValueError: an unknown engine, or one that the bundle has no file for.
-    """
-    has = bundle_lib.LITERT in manifest["files"]
-    if engine is None:
-        return "litert" if has else "jax"
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    if engine == "litert" and not has:
-        raise ValueError(
-            f"bundle {manifest['name']} has no {bundle_lib.LITERT}: make it with "
-            "`mmllm export BUNDLE --to litert`"
-        )
-    return engine
-
-
 def shipped_names() -> list[str]:
     """Names of the bundles in the package."""
     return sorted(path.parent.name for path in ZOO.glob(f"*/{bundle_lib.MANIFEST}"))
 
 
 def regions_of(found: Sequence[lines_lib.Line], read: Sequence[Scored]) -> list[TextRegion]:
-    """Joins what was read in the pieces of lines; a line without text is left out.
+    """Joins what was read in the segments of lines; a line without text is left out.
 
     Args:
       found: the lines.
-      read: one a piece, line by line.
+      read: one a segment, line by line.
     """
-    pieces = iter(read)
+    texts = iter(read)
     regions = []
     for line in found:
-        parts = [next(pieces) for _ in line.pieces]
-        joined = zip(line.pieces, parts, strict=True)
-        text = " ".join("".join(piece.joint + part.text for piece, part in joined).split())
+        parts = [next(texts) for _ in line.segments]
+        joined = zip(line.segments, parts, strict=True)
+        text = " ".join("".join(segment.joint + part.text for segment, part in joined).split())
         if not text:
             continue
         weights = [len(part.text) for part in parts]
@@ -150,8 +128,8 @@ class MobileMultiModalLLM:
         Args:
           name_or_path: a shipped name ("nano") or a bundle folder.
           engine: what runs it, "litert" or "jax"; by default LiteRT where the bundle has its file.
-          threads: CPU threads of "litert", at most MOST_THREADS; by default one a core, at most
-            MAX_THREADS. "jax" takes what it finds.
+          threads: CPU threads of "litert", at most `registry.MAX_THREADS`; by default one a core,
+            at most `registry.DEFAULT_THREADS`. "jax" takes what it finds.
 
         Raises:
           FileNotFoundError: no such bundle, or a part of it is missing.
@@ -159,29 +137,12 @@ class MobileMultiModalLLM:
           ValueError: a damaged bundle, an unknown engine, one that the bundle has no file for, or
             a number of threads that cannot be.
         """
-        if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
-            raise ValueError(
-                f"threads must be a whole number from 1 to {MOST_THREADS}, got {threads!r}"
-            )
+        threads = registry.checked_threads(threads)
         folder = locate(name_or_path)
         manifest, config = bundle_lib.open_verified(folder)
         tokenizer = tokenizer_lib.Tokenizer(folder / bundle_lib.TOKENIZER)
-        if engine_of(manifest, engine) == "litert":
-            from mmllm.runtime.litert_engine import LiteRtEngine
-
-            threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
-            return cls(
-                LiteRtEngine(folder / bundle_lib.LITERT, config, threads), tokenizer, manifest
-            )
-        if threads is not None:
-            raise ValueError(f"threads goes with engine 'litert', got {threads} with 'jax'")
-        try:
-            from mmllm.runtime.jax_engine import JaxEngine
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"engine 'jax' needs {error.name}: pip install 'mmllm[jax]'", name=error.name
-            ) from error
-        return cls(JaxEngine(bundle_lib.load(folder)), tokenizer, manifest)
+        chosen = registry.engine_of(manifest, engine)
+        return cls(registry.load(chosen, folder, config, threads), tokenizer, manifest)
 
     @property
     def fingerprint(self) -> str:
@@ -261,10 +222,10 @@ class MobileMultiModalLLM:
         picture = images_lib.open_image(image)
         aspect = self.config.line_width / self.config.line_height
         found = lines_lib.find_lines(picture, aspect)
-        pieces = [piece for line in found for piece in line.pieces]
-        if not pieces:
+        crops = [picture.crop(segment.box) for line in found for segment in line.segments]
+        if not crops:
             return []
-        return regions_of(found, self.scored_lines([picture.crop(piece.box) for piece in pieces]))
+        return regions_of(found, self.scored_lines(crops))
 
     def read_lines_batch(self, line_images: Sequence[Picture]) -> list[str]:
         """Reads pictures that are one line of text each."""
@@ -364,7 +325,7 @@ class MobileMultiModalLLM:
         shown = text = ""
         how = {"end": self.tokenizer.eos_id, "banned": self.banned, "limit": limit}
         for step in decode.steps(self.engine, prefix, padded, **how):
-            if step.done[0]:
+            if step.token[0] == self.tokenizer.eos_id:
                 break
             ids.append(int(step.token[0]))
             text = self.tokenizer.decode(ids).strip()

@@ -20,6 +20,7 @@ from mmllm.common.config import Config
 from mmllm.common.types import Array, Params
 from mmllm.data import pipeline
 from mmllm.models import mmllm as model_lib
+from mmllm.quant import rules as rules_lib
 from mmllm.quant import tree
 from mmllm.quant.rules import Rule
 from mmllm.train import losses, optimizer
@@ -38,7 +39,8 @@ def make_step(
 
     The tower is {"model", "scales"}, each with its part of the tower alone.
     """
-    model, setting = model_lib.build(config.model), config.align
+    model = model_lib.build(config.model, rules_lib.parse(config.quant.rules))
+    setting = config.align
     vectors = prototypes_lib.vectors(
         params["prototypes"], jnp.asarray(prototype_sentences, jnp.float32)
     )

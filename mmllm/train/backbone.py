@@ -89,7 +89,7 @@ def coarse(config: Config) -> dict[str, Rule]:
     return {
         path: rule
         for path, rule in planned(config).items()
-        if grid.GRIDS[rule.grid].bits < LOSSLESS_BITS
+        if grid.GRIDS[rule.weights].bits < LOSSLESS_BITS
     }
 
 
@@ -104,7 +104,7 @@ def rounded(config: Config, folder: Path, backbone: Params) -> Params:
 
 def digest(config: Config) -> str:
     """What the rounding of the backbone adds to the names of cached features; nothing at eight bits."""
-    rules: Any = {path: [rule.grid, rule.scale] for path, rule in coarse(config).items()}
+    rules: Any = {path: [rule.weights, rule.scale] for path, rule in coarse(config).items()}
     if config.quant.backbone_steps:
         rules = [rules, config.quant.backbone_steps, config.quant.scale_rate, config.tune.batch]
     text = json.dumps(rules, sort_keys=True)

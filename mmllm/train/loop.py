@@ -18,6 +18,7 @@ from mmllm.common import writers
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline
+from mmllm.quant import rules as rules_lib
 from mmllm.quant.rules import Rule
 from mmllm.train import checkpoint, optimizer, stages
 from mmllm.train import state as state_lib
@@ -173,12 +174,11 @@ def _advance(
     if planned is None:
         step = jitted(step_lib.make_step(config))
         return lambda number, state, batch: step(state, batch, *held)
-    step, whole = jitted(step_lib.make_taught_step(config, planned)), None
+    rules = rules_lib.parse(config.quant.rules)
+    step, whole = jitted(step_lib.make_taught_step(config, planned, rules)), None
     begins = stages.float_steps(config)
     if begins:
-        model = dataclasses.replace(config.model, activations="float")
-        plain = dataclasses.replace(config, model=model)
-        whole = jitted(step_lib.make_taught_step(plain, {}))
+        whole = jitted(step_lib.make_taught_step(config, {}, ()))
 
     def advance(number: int, state: state_lib.TrainState, batch: Any) -> Any:
         if whole and number <= begins:

@@ -32,6 +32,7 @@ def plan(config: Config) -> dict[str, Rule]:
     Raises:
       ValueError: a rule that cannot work, see `quant.rules` and `quant.tree.plan`.
     """
+    parsed = rules.parse(config.quant.rules)
     shapes: Any = jax.eval_shape(
         lambda key: model_lib.init_params(config.model, key), jax.random.key(0)
     )
@@ -40,7 +41,13 @@ def plan(config: Config) -> dict[str, Rule]:
             f"quant.scale_start must be one of {', '.join(scale.INITIAL)}, "
             f"got {config.quant.scale_start!r}"
         )
-    return tree.plan(shapes, rules.parse(config.quant.rules))
+    for path, inputs in tree.inputs(shapes, parsed).items():
+        if path.startswith(BACKBONE) and inputs == rules.INT8_STATIC:
+            raise ValueError(
+                f"quant.rules must not round the inputs of {path} as int8_static: the backbone's "
+                "features are cached before anything is calibrated; use int8"
+            )
+    return tree.plan(shapes, parsed)
 
 
 def trained(planned: Mapping[str, Rule]) -> dict[str, Rule]:
@@ -94,8 +101,7 @@ def check_start(config: Config, folder: Path) -> None:
     unlike = [
         field.name
         for field in dataclasses.fields(start.model)
-        if field.name not in ("activations", "float_blocks")
-        and getattr(start.model, field.name) != getattr(config.model, field.name)
+        if getattr(start.model, field.name) != getattr(config.model, field.name)
     ]
     if unlike:
         raise ValueError(f"the run in {folder} has another model.{unlike[0]} than this config")
@@ -136,8 +142,8 @@ class Watch:
         self._last: dict[str, Coded] = {}
 
     def _means(self, params: Params) -> dict[str, float]:
-        turned = tree.turned(params["model"], params["scales"], self._planned)
-        return {path: float(np.mean(scale)) for path, (_, scale) in turned.items()}
+        held = tree.with_scales(params["model"], params["scales"], self._planned)
+        return {path: float(np.mean(scale)) for path, (_, scale) in held.items()}
 
     def look(self, params: Params) -> dict[str, float]:
         """Statistics of a training state's parameters.
@@ -146,7 +152,7 @@ class Watch:
           "flips/PATH", the share of codes changed since the last look, which the first look lacks;
           "scale/PATH", the mean of the scales over their mean at the start.
         """
-        coded = tree.encode(params["model"], params["scales"], self._planned)
+        coded = tree.quantize(params["model"], params["scales"], self._planned)
         flips = tree.flip_rates(self._last, coded) if self._last else {}
         self._last = coded
         found = {f"flips/{path}": rate for path, rate in flips.items()}

@@ -1,7 +1,6 @@
 """One pure training step: state x batch -> state, metrics; of a float model, or of a student."""
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,16 +40,16 @@ def make_step(config: Config) -> Step:
     return step
 
 
-def make_taught_step(config: Config, planned: Mapping[str, Rule]) -> Step:
+def make_taught_step(config: Config, planned: Mapping[str, Rule], rules: Sequence[Rule]) -> Step:
     """The step of a quantized student: state, batch, prototypes teacher, teacher {"model", "prototypes"}.
 
     Weights are rounded on the way in; the losses are those of the float run and what student and
     teacher disagree on. The prototypes stays as it is. From `quant.freeze_from` of the steps on, weights
-    that oscillate are frozen. With nothing planned, a step in float, as those before the share that
-    rounds.
+    that oscillate are frozen. With nothing planned and no rules, a step in float, as those before the
+    share that rounds.
     """
-    student = model_lib.build(config.model)
-    whole = model_lib.build(dataclasses.replace(config.model, activations="float"))
+    student = model_lib.build(config.model, rules)
+    whole = model_lib.build(config.model)
     quant = config.quant
     taught = bool(quant.teach_logits or quant.teach_lines or quant.teach_embeddings)
     update = optimizer.make_optimizer(config.train, quant.scale_rate).update
@@ -80,11 +79,11 @@ def make_taught_step(config: Config, planned: Mapping[str, Rule]) -> Step:
         if state.oscillation is None or not planned:
             return moved.replace(oscillation=state.oscillation), metrics
         params, active = moved.params, moved.step > quant.freeze_from * config.train.steps
-        found, model = oscillation.settle(
+        found, model = oscillation.freeze(
             state.oscillation, params["model"], params["scales"], planned, active
         )
         held = moved.replace(params={**params, "model": model}, oscillation=found)
-        return held, metrics | {"frozen": oscillation.share(found)}
+        return held, metrics | {"frozen": oscillation.frozen_share(found)}
 
     return step
 

@@ -9,11 +9,11 @@ import pytest
 
 from mmllm import bundle
 from mmllm.evaluate import tables
-from mmllm.export import budget, flatbuffer, litert
-from mmllm.runtime import compare
+from mmllm.export.targets.litert import flatbuffer, target
+from mmllm.parity import report as parity
 from tests import tiny_run
-from tests.export.test_flatbuffer import model_of
-from tests.export.test_parity import RIGHT, changed
+from tests.export.targets.litert.test_flatbuffer import model_of
+from tests.parity.test_report import RIGHT, changed
 
 
 @pytest.fixture
@@ -28,6 +28,17 @@ def test_a_run_becomes_a_bundle(command, run_folder, tmp_path):
     assert (code, err) == (0, "")
     manifest = bundle.load(tmp_path / "bundle").manifest
     assert out.startswith(f"written: {tmp_path / 'bundle'} ({manifest['parameters']:,} parameters")
+
+
+def test_an_unfinished_run_is_exported_only_when_that_is_said(command, tmp_path, monkeypatch):
+    tiny_run.pretend_built(monkeypatch)
+    tiny_run.make(tmp_path / "run", step=3)
+    arguments = "export", tmp_path / "run", tmp_path / "bundle"
+    code, _, err = command(*arguments, model=False)
+    assert code == 1
+    assert "stands at step 3 of 20" in err
+    assert len(err.splitlines()) == 1
+    assert command(*arguments, "--unfinished", model=False).code == 0
 
 
 def test_json_gives_the_manifest_and_scores_come_from_a_result(
@@ -77,13 +88,13 @@ def test_a_bundle_gets_its_litert_file_and_its_bytes_are_shown(
     folder = tmp_path / "tiny"
     shutil.copytree(bundle_folder, folder)
 
-    def written(folder, config, params, coded):
-        # A file of the schema without an operation: what converts is looked at in test_litert.
+    def written(folder, exported):
+        # A file of the schema without an operation: what converts is looked at in test_target.
         (folder / bundle.LITERT).write_bytes(flatbuffer.write(model_of("ADD", np.eye(4))))
         return folder / bundle.LITERT
 
-    monkeypatch.setattr(litert, "export", written)
-    monkeypatch.setattr(compare, "measure", lambda *_: RIGHT)
+    monkeypatch.setattr(target, "export", written)
+    monkeypatch.setattr(parity, "measure", lambda *_: RIGHT)
     report = tmp_path / "report"
     arguments = ("export", folder, "--to", "litert", "--report", report)
     code, out, err = command(*arguments, model=False)
@@ -102,13 +113,13 @@ def test_a_file_that_differs_from_jax_leaves_the_bundle_as_it_was_and_a_report(
     shutil.copytree(bundle_folder, folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     wrong = changed("layers", 0, median=0.5)
-    monkeypatch.setattr(compare, "measure", lambda *_: wrong)
+    monkeypatch.setattr(parity, "measure", lambda *_: wrong)
     monkeypatch.setattr(
-        litert,
+        target,
         "export",
         lambda folder, *_: Path(shutil.copy(folder / bundle.TOKENIZER, folder / "m")),
     )
-    monkeypatch.setattr(budget, "of_file", lambda _: {"bytes": 0, "rows": []})
+    monkeypatch.setattr(target, "budget", lambda _: {"bytes": 0, "limit": 1, "rows": []})
     arguments = ("export", folder, "--to", "litert", "--report", tmp_path / "report")
     code, out, err = command(*arguments, model=False)
     assert (code, out) == (1, "")
@@ -135,7 +146,7 @@ def test_arguments_that_do_not_go_together_are_wrong_usage(command, arguments, m
 def test_what_an_export_needs_is_looked_at_before_it_converts(
     command, bundle_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(litert, "export", lambda *_: pytest.fail("converted"))
+    monkeypatch.setattr(target, "export", lambda *_: pytest.fail("converted"))
     file = tmp_path / "file"
     file.touch()
     for folder, report, message in (

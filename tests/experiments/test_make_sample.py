@@ -8,7 +8,7 @@ from PIL import Image
 
 from experiments import make_sample
 from mmllm.data import sources
-from mmllm.runtime import demo
+from mmllm.runtime import sample
 
 LARGEST_BYTES = 2_000_000
 SPLITS = (
@@ -119,13 +119,13 @@ def test_the_folder_is_written_anew_all_of_it_or_nothing(corpora, tmp_path, monk
     make_sample.main()
     assert [path.name for path in folder.parent.iterdir()] == ["sample"]
     assert not (folder / "old.png").exists()
-    assert len(demo.load_sample(folder)) == 48
+    assert len(sample.load(folder)) == 48
 
 
 def test_the_sample_that_ships_is_small_whole_credited_and_free_to_share():
     folder = make_sample.SAMPLE
     pictures = json.loads((folder / "sample.json").read_text("utf-8"))["pictures"]
-    assert len(demo.load_sample(folder)) == len(pictures) == 48
+    assert len(sample.load(folder)) == len(pictures) == 48
     files = {path.name for path in folder.iterdir()}
     assert files == {entry["file"] for entry in pictures} | {"sample.json"}
     assert sum(path.stat().st_size for path in folder.iterdir()) < LARGEST_BYTES

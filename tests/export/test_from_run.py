@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mmllm import bundle
-from mmllm.common import tensors
+from mmllm.common import config as config_lib
+from mmllm.common import paths, tensors
 from mmllm.data import pretrained
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
@@ -97,6 +98,45 @@ def test_an_aligned_tower_takes_the_place_of_the_runs(workdir, tmp_path):
     loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle"))
     assert not any(leaf.any() for leaf in jax.tree.leaves(loaded.params["text_tower"]))
     assert any(leaf.any() for leaf in jax.tree.leaves(loaded.params["decoder"]))
+
+
+def test_an_unfinished_run_is_refused_unless_it_is_asked_for(workdir, tmp_path):
+    steps = tiny_run.CONFIG.train.steps
+    tiny_run.make(workdir, step=steps - 1)
+    message = rf"at step {steps - 1} of {steps} \(train.steps\); .*mmllm.train .*--unfinished"
+    with pytest.raises(ValueError, match=message):
+        from_run.save(workdir, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    folder = from_run.save(workdir, tmp_path / "bundle", unfinished=True)
+    assert bundle.read_manifest(folder)["provenance"]["step"] == steps - 1
+
+
+def test_an_unfinished_run_brings_the_text_tower_it_has(workdir, tmp_path):
+    align = dataclasses.replace(tiny_run.CONFIG.align, steps=1)
+    state = tiny_run.make(workdir, dataclasses.replace(tiny_run.CONFIG, align=align), step=3)
+    loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle", unfinished=True))
+    expected = np.float16(state.params["model"]["text_tower"]["project"]["kernel"])
+    np.testing.assert_array_equal(loaded.params["text_tower"]["project"]["kernel"], expected)
+
+
+def test_the_manifest_says_what_the_parameters_come_from(workdir, tmp_path):
+    tiny_run.make(workdir)
+    found = bundle.read_manifest(from_run.save(workdir, tmp_path / "bundle"))["provenance"]
+    assert found["step"] == tiny_run.CONFIG.train.steps
+    assert found["seed"] == tiny_run.CONFIG.seed
+    assert found["training"] == json.loads((workdir / "config.json").read_text())
+    assert found["training_sha256"] == config_lib.stored_sha256(found["training"])
+    assert found["parent"] is None
+    assert {"commit", "dirty"} <= set(found)
+
+
+def test_the_parent_of_a_student_is_the_float_run_it_started_from(tmp_path, monkeypatch):
+    monkeypatch.setenv(paths.ENVIRONMENT_VARIABLE, str(tmp_path))
+    gone = {"run": "tiny", "weights_sha256": None}
+    assert from_run._parent(tiny_run.STUDENT) == gone
+    state = tiny_run.make(tmp_path / "runs" / "tiny")
+    digest = tensors.sha256(jax.device_get(state.params["model"]))
+    assert from_run._parent(tiny_run.STUDENT) == {"run": "tiny", "weights_sha256": digest}
 
 
 def test_what_a_run_lacks_is_named(workdir, tmp_path):

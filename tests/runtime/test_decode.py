@@ -76,10 +76,10 @@ def probability(engine: NumpyEngine, picture: int, prompt: list[int], answer: li
     total = 0.0
     for i, token in enumerate(answer):
         logits = engine.logits(picture, [*prompt, *answer[:i]]).astype(np.float64)
-        chances = logits - np.log(np.exp(logits).sum())
+        log_probs = logits - np.log(np.exp(logits).sum())
         if i == 0 and token == END:
             return -np.inf
-        total += chances[token]
+        total += log_probs[token]
     return total
 
 
@@ -115,6 +115,31 @@ def test_greedy_equals_one_row_at_a_time_without_a_cache(
         said = answer.ids if len(answer.ids) == 4 else [*answer.ids, END]
         mean = probability(engine, picture, prompt, said) / len(said)
         assert answer.score == pytest.approx(mean, abs=TOLERANCE)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    prompts=st.lists(
+        st.lists(st.integers(1, VOCAB - 1), min_size=1, max_size=MAX_TEXT - 1),
+        min_size=2,
+        max_size=4,
+    ),
+    row_by_row=st.booleans(),
+    limit=st.sampled_from([None, 4]),
+)
+def test_an_answer_does_not_depend_on_its_batch_mates(
+    seed: int, prompts: list[list[int]], row_by_row: bool, limit: int | None
+):
+    """Each prompt leaves another room, and the longest next to none."""
+    engine, options = NumpyEngine(seed, row_by_row), {"end": END, "banned": [0], "limit": limit}
+    pictures = prefix(*range(len(prompts)))
+    together = decode.greedy(engine, pictures, decode.pad_prompts(prompts, MAX_TEXT), **options)
+    for row, (prompt, answer) in enumerate(zip(prompts, together, strict=True)):
+        padded = decode.pad_prompts([prompt], MAX_TEXT)
+        (alone,) = decode.greedy(engine, pictures[row : row + 1], padded, **options)
+        assert answer.ids == alone.ids
+        assert answer.score == pytest.approx(alone.score)
 
 
 @pytest.mark.parametrize("row_by_row", [False, True])

@@ -81,7 +81,7 @@ def test_noise_does_not_join_or_split_lines():
 )
 def test_a_picture_that_is_one_line_is_read_whole(spoil):
     (line,) = lines.find_lines(spoil(one_line()))
-    assert [piece.box for piece in line.pieces] == [(0, 0, 180, 32)]
+    assert [segment.box for segment in line.segments] == [(0, 0, 180, 32)]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (100, 50)])
@@ -138,25 +138,25 @@ def test_a_long_line_is_cut_at_word_gaps_into_pieces_that_fit():
     text = "this is one very long line of text that will not fit in a window"
     image = page([text], size=24, width=1000)
     (line,) = lines.find_lines(image)
-    assert len(line.pieces) > 2
-    assert [piece.joint for piece in line.pieces] == [""] + [" "] * (len(line.pieces) - 1)
-    for piece in line.pieces:
-        x0, y0, x1, y1 = piece.box
+    assert len(line.segments) > 2
+    assert [segment.joint for segment in line.segments] == [""] + [" "] * (len(line.segments) - 1)
+    for segment in line.segments:
+        x0, y0, x1, y1 = segment.box
         assert x1 - x0 <= lines.SQUEEZE * 8 * (y1 - y0)
-    # No letter is cut: the columns between two pieces are blank.
+    # No letter is cut: the columns between two segments are blank.
     columns = lines.ink(np.asarray(image)).max(axis=0)
-    for left, right in zip(line.pieces, line.pieces[1:], strict=False):
+    for left, right in zip(line.segments, line.segments[1:], strict=False):
         between = sorted((left.box[2], right.box[0]))
         assert not columns[between[0] : between[1]].any()
-    assert not columns[: line.pieces[0].box[0]].any()
+    assert not columns[: line.segments[0].box[0]].any()
 
 
 def test_a_word_that_is_too_long_is_cut_without_a_space_and_without_overlap():
     image = page(["Donaudampfschifffahrtsgesellschaftskapitaenswitwe"], size=24, width=700)
     (line,) = lines.find_lines(image)
-    assert len(line.pieces) > 1
-    assert {piece.joint for piece in line.pieces} == {""}
-    for left, right in zip(line.pieces, line.pieces[1:], strict=False):
+    assert len(line.segments) > 1
+    assert {segment.joint for segment in line.segments} == {""}
+    for left, right in zip(line.segments, line.segments[1:], strict=False):
         assert left.box[2] == right.box[0]
 
 
@@ -178,6 +178,6 @@ def test_any_picture_gives_boxes_inside_it(seed: int, height: int, width: int, s
     rng = np.random.default_rng(seed)
     pixels = np.where(rng.random((height, width, 1)) < share, rng.integers(0, 256, 3), 255)
     for line in lines.find_lines(Image.fromarray(pixels.astype(np.uint8))):
-        for x0, y0, x1, y1 in (line.box, *(piece.box for piece in line.pieces)):
+        for x0, y0, x1, y1 in (line.box, *(segment.box for segment in line.segments)):
             assert 0 <= x0 < x1 <= width
             assert 0 <= y0 < y1 <= height

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 import mmllm
 from mmllm import bundle
 from mmllm.runtime import model as model_lib
+from mmllm.runtime import prompts
 from mmllm.runtime.model import MobileMultiModalLLM
 from tests import tiny_bundle
 
@@ -59,6 +60,39 @@ def test_questions_of_different_length_share_a_batch(model, pictures):
     together = model.answer_batch(pictures, questions)
     alone = [model.answer(i, q) for i, q in zip(pictures, questions, strict=True)]
     assert together == alone
+
+
+@pytest.mark.parametrize("beam", [1, 2])
+def test_a_long_question_beside_it_shortens_no_answer(model, pictures, beam: int):
+    """The longest question that fits leaves room for eight tokens, the short one for more."""
+    assert_no_batch_mates(model, pictures, beam)
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("beam", [1, 2])
+def test_nor_does_it_through_litert(made, pictures, beam: int):
+    lite = MobileMultiModalLLM.from_pretrained(made.folder, "litert", threads=1)
+    assert_no_batch_mates(lite, pictures, beam)
+
+
+def assert_no_batch_mates(model, pictures: list[Image.Image], beam: int) -> None:
+    questions = ["a cat?", "what colour is the " + "violin " * 3 + "car?", "how many?"]
+    while True:
+        longer = questions[1].replace("?", " car?")
+        try:
+            prompts.question(model.tokenizer, longer, model.config.max_text)
+        except ValueError:
+            break
+        questions[1] = longer
+    together = model.scored_answers(pictures, questions, beam=beam)
+    for image, question, scored in zip(pictures, questions, together, strict=True):
+        (alone,) = model.scored_answers([image], [question], beam=beam)
+        assert scored.text == alone.text
+        assert scored.score == pytest.approx(alone.score, rel=1e-4)
+    room = model.config.max_text - len(
+        prompts.question(model.tokenizer, questions[1], model.config.max_text)
+    )
+    assert room < model_lib.ANSWER_TOKENS
 
 
 def test_many_questions_about_one_picture_encode_it_once(model, pictures, monkeypatch):

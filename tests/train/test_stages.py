@@ -27,7 +27,7 @@ def test_a_plan_holds_the_weights_of_the_whole_model_and_training_those_outside_
     rules = (r"backbone/.*/expand/kernel int8", r"backbone/.* float", r"embed/table int4")
     planned = stages.plan(ruled(*rules, config=config_lib.resolve(nano.get_config())))
     backbone = [path for path in planned if path.startswith("backbone/")]
-    assert {planned[path].grid for path in backbone} == {"int8"}
+    assert {planned[path].weights for path in backbone} == {"int8"}
     assert len(backbone) == 15  # every block but the first expands
     assert stages.trained(planned) == {"embed/table": Rule("embed/table", "int4")}
 
@@ -36,7 +36,7 @@ def test_a_plan_holds_the_weights_of_the_whole_model_and_training_those_outside_
     ("rule", "message"),
     [
         ("ghost/.* int2", r"^rule 'ghost/\.\*' decides over no parameter"),
-        ("embed/.* int3", r"^grid must be one of "),
+        ("embed/.* int3", r"^weights must be one of "),
         ("embed/.*", r"^a rule must be "),
         ("encoder/norm/.* int2", r"^rule 'encoder/norm/\.\*' matches encoder/norm/scale "),
     ],
@@ -148,15 +148,14 @@ def test_the_steps_before_the_share_that_rounds_are_in_float(share, steps):
 
 def test_a_start_must_be_finished_and_of_the_same_model(tmp_path):
     align = dataclasses.replace(tiny_run.CONFIG.align, steps=1)
-    train = dataclasses.replace(tiny_run.CONFIG.train, steps=3)  # as `tiny_run.make` leaves it
+    train = dataclasses.replace(tiny_run.CONFIG.train, steps=3)
     config = dataclasses.replace(tiny_run.CONFIG, align=align, train=train)
     workdir = tmp_path / "start"
     tiny_run.make(workdir, config)
     with pytest.raises(FileNotFoundError, match="no tower.safetensors in .*finish the run first"):
         stages.check_start(config, workdir)
     tensors.write(workdir / align_text.TOWER, {"model": {"text_tower": {"a": np.ones(1)}}})
-    model = dataclasses.replace(config.model, activations="int8", float_blocks=2)
-    stages.check_start(dataclasses.replace(config, model=model), workdir)
+    stages.check_start(config, workdir)
     model = dataclasses.replace(config.model, decoder_blocks=config.model.decoder_blocks + 1)
     with pytest.raises(ValueError, match="has another model.decoder_blocks than this config"):
         stages.check_start(dataclasses.replace(config, model=model), workdir)
@@ -165,6 +164,13 @@ def test_a_start_must_be_finished_and_of_the_same_model(tmp_path):
     (workdir / "config.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"stands at step \d+ of \d+; finish it first"):
         stages.check_start(config, workdir)
+
+
+def test_static_inputs_of_the_backbone_are_refused_with_the_plan():
+    rules = (r"backbone/.*/expand/kernel int8 int8_static", r"backbone/.* float")
+    config = ruled(*rules, config=config_lib.resolve(nano.get_config()))
+    with pytest.raises(ValueError, match="must not round the inputs of backbone/block_1/expand"):
+        stages.plan(config)
 
 
 def test_an_unknown_start_of_scales_is_refused_with_the_plan():

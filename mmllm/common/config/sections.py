@@ -1,4 +1,4 @@
-"""The sections of a config as frozen, checked dataclasses; configs/base.py says what each field means.
+"""The sections of a config as frozen, checked dataclasses; configs/base.py explains each field.
 
 A field that came after the first release has a default here, the value that means "as before": so
 what was stored without it still loads, and its digest stays (`parse.sha256`).
@@ -7,7 +7,6 @@ what was stored without it still loads, and its digest stays (`parse.sha256`).
 import dataclasses
 
 BACKBONES = ("efficientnet_lite0", "patch")
-ACTIVATIONS = ("float", "int8", "int8_static")
 LEVELS = {"7x7x320": (7, 320), "14x14x112": (14, 112)}
 
 
@@ -40,8 +39,6 @@ class ModelConfig:
     vocab_size: int
     max_text: int
     charset_size: int
-    activations: str
-    float_blocks: int
     feature_dropout: float
 
     def __post_init__(self) -> None:
@@ -52,13 +49,6 @@ class ModelConfig:
         _check(
             0.0 <= self.feature_dropout < 1.0,
             f"model.feature_dropout must be in [0, 1), got {self.feature_dropout}",
-        )
-        _check(
-            self.activations in ACTIVATIONS,
-            f"model.activations must be one of {ACTIVATIONS}, got {self.activations!r}",
-        )
-        _check(
-            self.float_blocks >= 0, f"model.float_blocks must be 0 or more, got {self.float_blocks}"
         )
         _check(
             self.backbone in BACKBONES,
@@ -86,7 +76,7 @@ class ModelConfig:
         )
         _check(
             self.backbone == "patch" or self.image_side == 224,
-            f"model.image_side must be 224 with the {self.backbone} backbone, got {self.image_side}",
+            f"model.image_side must be 224 with backbone {self.backbone}, got {self.image_side}",
         )
 
     @property
@@ -306,6 +296,6 @@ class Config:
         level = self.model.level if self.model.backbone != "patch" else self.model.backbone
         _check(
             self.tune.steps == 0 or level == "7x7x320",
-            f"tune.steps must be 0 unless the backbone ends at level 7x7x320, got {self.tune.steps} "
-            f"with {level}",
+            f"tune.steps must be 0 unless the backbone ends at level 7x7x320, got "
+            f"{self.tune.steps} with {level}",
         )

@@ -17,6 +17,7 @@ from mmllm import bundle as bundle_lib
 from mmllm.common import config as config_lib
 from mmllm.data import tokenizer as tokenizer_lib
 from mmllm.runtime import model as model_lib
+from mmllm.runtime.engines import registry
 
 Model = model_lib.MobileMultiModalLLM
 
@@ -87,10 +88,10 @@ def open_bundle(name_or_path: str, engine: str | None = None) -> Bundle:
     """
     folder = model_lib.locate(name_or_path)
     manifest, config = bundle_lib.open_verified(folder)
-    chosen = model_lib.engine_of(manifest, engine)
+    chosen = registry.engine_of(manifest, engine)
     others = [
         other
-        for other in model_lib.ENGINES
+        for other in registry.ENGINES
         if other != chosen and _runs(other) and _has_file(manifest["files"], other)
     ]
     return Bundle(

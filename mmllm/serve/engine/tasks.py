@@ -64,9 +64,9 @@ def page(data: bytes, limits: pictures.Limits, config: config_lib.ModelConfig) -
     image = pictures.decode(data, limits).image
     found = lines_lib.find_lines(image, config.line_width / config.line_height)
     crops = [
-        images_lib.to_line(image.crop(piece.box), config.line_height, config.line_width)
+        images_lib.to_line(image.crop(segment.box), config.line_height, config.line_width)
         for line in found
-        for piece in line.pieces
+        for segment in line.segments
     ]
     return Page(*image.size, found, crops)
 
