@@ -85,8 +85,8 @@ class ModelConfig:
         )
         check(
             self.backbone == "patch" or self.image_side == 224,
-            f"model.image_side must be 224 with the {self.backbone} backbone, got
-            {self.image_side}",
+            f"model.image_side must be 224 with the {self.backbone} backbone, "
+            f"got {self.image_side}",
         )
 
     @property
@@ -220,6 +220,6 @@ class Config:
         level = self.model.level if self.model.backbone != "patch" else self.model.backbone
         check(
             self.tune.steps == 0 or level == "7x7x320",
-            f"tune.steps must be 0 unless the backbone ends at level 7x7x320, got {self.tune.steps}
-            " f"with {level}",
+            "tune.steps must be 0 unless the backbone ends at level 7x7x320, got "
+            f"{self.tune.steps} with {level}",
         )
