@@ -91,7 +91,7 @@ def test_a_stopped_loop_resumes_bit_for_bit(tmp_path):
 
 def test_a_loss_that_is_not_finite_is_found_before_a_checkpoint(tmp_path):
     advance = fit.jitted(step, jnp.float32(np.nan))
-    with pytest.raises(FloatingPointError, match=r"toy step 1: .*loss/total is not finite; .*Lower toy"):
+    with pytest.raises(FloatingPointError, match=r"toy step 1: .*loss/total is not finite"):
         run(tmp_path, advance=advance, name="toy")
     assert checkpoint.latest_step(tmp_path / checkpoint.FOLDER) is None
 
@@ -140,7 +140,7 @@ def test_a_best_state_that_was_saved_before_a_kill_comes_again(tmp_path):
             raise KeyboardInterrupt
 
     loop = fit.Loop(section=SECTION, path="toy", workdir=tmp_path, validation=validation)
-    with pytest.raises(KeyboardInterrupt, match="interrupted at step 6/8; the checkpoint of step 4"):
+    with pytest.raises(KeyboardInterrupt, match="at step 6/8; the checkpoint of step 4"):
         fit.fit(loop, fresh(), ADVANCE, draws.named([SOURCE], 2, seed=0), report=kill)
     assert checkpoint.latest_step(tmp_path / fit.BEST / checkpoint.FOLDER) == 6
     assert int(run(tmp_path, validation=validation).state.step) == 8

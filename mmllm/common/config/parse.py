@@ -13,10 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from mmllm.common.config.sections import Config
 
-# Fields that were removed, by dotted path, with the one to use now.
+# Fields that were removed, by dotted path, with what to use now.
 RENAMED: dict[str, str] = {
     "model.stem": "model.backbone",
     "model.tap": "model.level",
+    "model.activations": "quant.rules, whose third word says how a layer rounds its inputs",
+    "model.float_blocks": "quant.rules, whose third word says how a layer rounds its inputs",
     "quant.stem_steps": "quant.reconstruction.steps",
     "quant.backbone_steps": "quant.reconstruction.steps",
     "quant.teach_logits": "quant.distill_logits",
@@ -63,7 +65,9 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
     kinds = typing.get_type_hints(cls)
     for key in values:
         if f"{path}{key}" in RENAMED:
-            raise ValueError(f"config field {path}{key} was renamed: use {RENAMED[f'{path}{key}']}")
+            raise ValueError(
+                f"config field {path}{key} was replaced: use {RENAMED[f'{path}{key}']}"
+            )
         if key not in kinds:
             allowed = ", ".join(sorted(kinds))
             raise ValueError(f"config field {path}{key} is unknown; allowed: {allowed}")
