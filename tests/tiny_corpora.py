@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmllm.data import sources, wordnet
+from mmllm.data import sources
+from mmllm.data.lexicons import wordnet
 from mmllm.train import features, teacher
 from tests import tiny_run, tiny_teacher
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmllm.data import tables, wordnet
+from mmllm.data import tables
+from mmllm.data.lexicons import wordnet
 from mmllm.train import teacher
 
 
