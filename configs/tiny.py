@@ -42,4 +42,5 @@ def get_config() -> ConfigDict:
     cfg.train.warmup_steps = 4
     cfg.train.log_every = 5
     cfg.train.checkpoint_every = 10
+    cfg.train.validate_every = 0
     return cfg

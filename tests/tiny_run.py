@@ -10,8 +10,10 @@ import pytest
 from configs import tiny
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, sources, synthetic
-from mmllm.train import cache, checkpoint, loop
+from mmllm.train import checkpoint
+from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
+from mmllm.train.phases import prepare
 from tests import tiny_bundle
 
 CONFIG = config_lib.resolve(tiny.get_config())
@@ -34,12 +36,12 @@ STUDENT = dataclasses.replace(
 
 def make(workdir: Path, config: config_lib.Config = CONFIG) -> state_lib.TrainState:
     """Writes the run of `configs/tiny.py`, claimed by `config`, and returns its state."""
-    loop.claim(workdir, config)
+    run_lib.claim(workdir, config)
     state = state_lib.init_state(CONFIG, synthetic.CAPTIONS).replace(step=jnp.int32(STEP))
     checkpoints = checkpoint.Checkpoints(workdir, keep=1)
     checkpoints.save(state, pipeline.batches(CONFIG, synthetic.training_arrays(CONFIG)))
     checkpoints.close()
-    tiny_bundle.train_tokenizer(workdir / cache.TOKENIZER)
+    tiny_bundle.train_tokenizer(workdir / prepare.TOKENIZER)
     return state
 
 

@@ -48,7 +48,7 @@ def _tail(grid: str, steps: int):
         rf"backbone/block_1[1-5]/(expand|project)/kernel {grid}",
         *mixed.RULES[2:],
     )
-    return lambda cfg: cfg.quant.update(rules=rules, backbone_steps=steps)
+    return lambda cfg: cfg.quant.update(rules=rules, reconstruction={"steps": steps})
 
 
 def _half(cfg: ConfigDict) -> None:
@@ -73,7 +73,7 @@ def _static(cfg: ConfigDict) -> None:
 
 
 def _untaught(cfg: ConfigDict) -> None:
-    cfg.quant.teach_logits = cfg.quant.teach_lines = cfg.quant.teach_embeddings = 0.0
+    cfg.quant.update(distill_logits=0.0, distill_lines=0.0, distill_embeddings=0.0)
 
 
 def _float(cfg: ConfigDict) -> None:

@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     cfg.name = "nano_int2"
     cfg.model.activations = "int8"
     cfg.model.float_blocks = 4
-    cfg.quant.start = "nano"
+    cfg.quant.start = "nano@869d647a1dec"  # experiments/nano_start; "nano": whatever was trained
     cfg.quant.rules = RULES
     cfg.train.steps = 1_500
     cfg.train.learning_rate = 1e-3

@@ -17,6 +17,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from mmllm.data import images
 
+TRANSFORMS_VERSION = 1  # raise it with any change of a pixel: cached features follow
+
 Rgb = UInt8[np.ndarray, "y x 3"]
 Square = UInt8[np.ndarray, "{side} {side} 3"]
 Rgba = UInt8[np.ndarray, "y x 4"]

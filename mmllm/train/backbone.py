@@ -1,9 +1,9 @@
-"""The backbone as a run holds it: pretrained, perhaps tuned, never trained in the loop, and rounded.
+"""The backbone as a run holds it: pretrained, its last blocks perhaps tuned, then rounded.
 
-A run trains on the features of the backbone that ships, but for what eight bits change: rounding weights
-or activations to eight bits costs nothing that can be measured, and the features are the float backbone's.
-Weights below eight bits are rounded before the features are cached; `train.quantize_backbone` may train them
-on their grids first.
+The blocks up to `FROZEN_LEVEL` stay as ImageNet left them; those behind it are the trainable ones.
+The run itself trains on the features of the backbone that ships, but for what eight bits change:
+rounding weights or activations to eight bits costs nothing that can be measured, and the features
+are the float backbone's. Weights below eight bits are rounded before the features are cached.
 """
 
 import hashlib
@@ -13,7 +13,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from mmllm.common import config as config_lib
 from mmllm.common import tensors
 from mmllm.common.config import Config
 from mmllm.common.types import Params
@@ -21,8 +23,9 @@ from mmllm.data import pretrained as sources
 from mmllm.models import efficientnet_lite0
 from mmllm.quant import grid, tree
 from mmllm.quant.rules import Rule
-from mmllm.train import stages
+from mmllm.train.student import plan
 
+FROZEN_LEVEL, LAST_LEVEL = "14x14x112", "7x7x320"
 TUNED = "tuned.safetensors"
 LOSSLESS_BITS = 8
 
@@ -33,53 +36,74 @@ def pretrained(config: Config) -> Params:
     return efficientnet_lite0.convert_weights(weights, config.model.level)
 
 
-def whole(config: Config, folder: Path) -> Params:
-    """The backbone before any rounding, its tuned part read from `folder`.
+def trainable_blocks() -> efficientnet_lite0.EfficientNetLite0:
+    """The part of the backbone behind `FROZEN_LEVEL`, as a model of its own."""
+    return efficientnet_lite0.EfficientNetLite0(level=LAST_LEVEL, entry=FROZEN_LEVEL)
 
-    Raises:
-      FileNotFoundError: the backbone is tuned, and the folder lacks it.
-    """
-    return _with_trained(pretrained(config), folder / TUNED if config.tune.steps else None)
+
+def frozen_names() -> tuple[str, ...]:
+    """Names of the parts up to `FROZEN_LEVEL`."""
+    return ("stem", *efficientnet_lite0.block_names(FROZEN_LEVEL))
+
+
+def split(backbone: Params) -> tuple[Params, Params]:
+    """Parameters of the whole backbone -> (up to `FROZEN_LEVEL`, behind it)."""
+    frozen = frozen_names()
+    return (
+        {name: value for name, value in backbone.items() if name in frozen},
+        {name: value for name, value in backbone.items() if name not in frozen},
+    )
+
+
+def half(blocks: Params) -> Params:
+    """Blocks in float16, as they ship: features must come from those."""
+    return jax.tree.map(lambda value: np.asarray(value, np.float16), blocks)
 
 
 def has_trained_blocks(config: Config) -> bool:
-    """Whether a part of the backbone was trained, and lies in a file."""
-    return bool(config.tune.steps or config.quant.backbone_steps)
+    """Whether blocks of the backbone were trained, and lie in a file."""
+    return bool(config.tune.steps or config.quant.reconstruction.steps)
 
 
-def trainable_file(config: Config) -> str:
-    """Name of the file with the trained part of the backbone; one taught its grids has its own."""
-    return f"tuned{digest(config)}.safetensors" if config.quant.backbone_steps else TUNED
+def blocks_file(config: Config) -> str:
+    """Name of the file with the trained blocks: tuned ones, or ones trained on their grids."""
+    if not config.quant.reconstruction.steps:
+        return TUNED
+    text = json.dumps(rounding(config), sort_keys=True)
+    return f"reconstructed-{hashlib.sha256(text.encode()).hexdigest()[:8]}.safetensors"
+
+
+def whole(config: Config, folder: Path) -> Params:
+    """The backbone before any rounding, its tuned blocks read from `folder`.
+
+    Raises:
+      FileNotFoundError: the backbone is tuned, and the folder lacks the blocks.
+    """
+    return _with_blocks(pretrained(config), folder / TUNED if config.tune.steps else None)
 
 
 def params(config: Config, folder: Path) -> Params | None:
-    """The backbone whose weights a run rounds, its trained part from `folder`; None for the patch backbone.
+    """The backbone whose weights a run rounds, its trained blocks from `folder`; None for "patch".
 
     Raises:
-      FileNotFoundError: a part was trained, and the folder lacks it.
+      FileNotFoundError: blocks were trained, and the folder lacks them.
     """
     if config.model.backbone == "patch":
         return None
-    trainable = folder / trainable_file(config) if has_trained_blocks(config) else None
-    return _with_trained(pretrained(config), trainable)
+    path = folder / blocks_file(config) if has_trained_blocks(config) else None
+    return _with_blocks(pretrained(config), path)
 
 
-def _with_trained(backbone: Params, path: Path | None) -> Params:
-    trainable = tensors.read(path)["trainable"] if path else {}
-    return {**backbone, **jax.tree.map(jnp.asarray, trainable)}
-
-
-def planned(config: Config) -> dict[str, Rule]:
-    """The quantized weights of the backbone, by path."""
-    found = stages.plan(config) if config.quant.rules else {}
-    return {path: rule for path, rule in found.items() if path.startswith(stages.BACKBONE)}
+def _with_blocks(backbone: Params, path: Path | None) -> Params:
+    blocks = tensors.read(path)["trainable"] if path else {}
+    return {**backbone, **jax.tree.map(jnp.asarray, blocks)}
 
 
 def scales(config: Config, folder: Path, backbone: Params) -> Params:
     """The scales its weights are rounded with: learned, or the ones of least square error."""
-    found = tree.init_scales({"backbone": backbone}, planned(config))
-    if config.quant.backbone_steps:
-        learned = tensors.read(folder / trainable_file(config)).get("scales", {})
+    found = tree.init_scales({"backbone": backbone}, plan.backbone(config))
+    if config.quant.reconstruction.steps:
+        learned = tensors.read(folder / blocks_file(config)).get("scales", {})
         found = tensors.unflatten(dict(tensors.flatten(found)) | dict(tensors.flatten(learned)))
     return found
 
@@ -88,9 +112,18 @@ def coarse(config: Config) -> dict[str, Rule]:
     """The weights of the backbone whose rounding moves its features: those below eight bits."""
     return {
         path: rule
-        for path, rule in planned(config).items()
+        for path, rule in plan.backbone(config).items()
         if grid.GRIDS[rule.grid].bits < LOSSLESS_BITS
     }
+
+
+def rounding(config: Config) -> dict[str, Any]:
+    """What the rounding of the backbone adds to the key of its features; nothing at eight bits."""
+    rules = {path: [rule.grid, rule.scale] for path, rule in coarse(config).items()}
+    if not config.quant.reconstruction.steps:
+        return {"rules": rules} if rules else {}
+    section = config_lib.to_dict(config.quant.reconstruction)
+    return {"rules": rules, "reconstruction": [section, config.quant.scale_rate]}
 
 
 def rounded(config: Config, folder: Path, backbone: Params) -> Params:
@@ -100,12 +133,3 @@ def rounded(config: Config, folder: Path, backbone: Params) -> Params:
     found = scales(config, folder, backbone)
     rounded_: Any = tree.fake_quantize({"backbone": backbone}, found, coarse(config))
     return rounded_["backbone"]
-
-
-def digest(config: Config) -> str:
-    """What the rounding of the backbone adds to the names of cached features; nothing at eight bits."""
-    rules: Any = {path: [rule.grid, rule.scale] for path, rule in coarse(config).items()}
-    if config.quant.backbone_steps:
-        rules = [rules, config.quant.backbone_steps, config.quant.scale_rate, config.tune.batch]
-    text = json.dumps(rules, sort_keys=True)
-    return f"-{hashlib.sha256(text.encode()).hexdigest()[:8]}" if rules else ""

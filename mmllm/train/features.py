@@ -1,7 +1,7 @@
-"""Pictures -> backbone features of several views each: the slow part of `train.cache`.
+"""Pictures -> backbone features of several views each: the slow part of preparing a run.
 
-The backbone, pretrained and perhaps tuned, does not change any more: it runs here, once for each view,
-and never in the training loop.
+The backbone, pretrained and perhaps tuned, does not change any more: it runs here, once for each
+view, and never in the training loop.
 """
 
 import dataclasses
@@ -19,11 +19,10 @@ from mmllm.data import images, tables, transforms
 from mmllm.models import efficientnet_lite0
 from mmllm.models import mmllm as model_lib
 
-BATCH = 32
+# Of inference alone: none of them changes a value.
+BATCH = 32  # pictures
 THREADS = 2
-STATISTICS_PICTURES = 4096
 AHEAD = 4  # batches drawn while the backbone is busy; more would only fill memory
-
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -38,7 +37,7 @@ def feature_function(config: Config, backbone: Params | None) -> Function:
 
 
 def part_function(backbone: Params, *, level: str, entry: str | None = None) -> Function:
-    """A part of the backbone: pictures, or features of level `entry`, -> float16 features of `level`."""
+    """A part of the backbone: pictures, or features of `entry`, -> float16 features of `level`."""
     part = efficientnet_lite0.EfficientNetLite0(level=level, entry=entry)
     return _batched(lambda features: part.apply({"params": backbone}, features))
 
@@ -114,9 +113,9 @@ def in_batches(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, np.asarray(rows[start : start + BATCH])
 
 
-def channel_statistics(features: np.ndarray) -> dict[str, np.ndarray]:
-    """Scale and bias that give the backbone's channels mean 0 and deviation 1 over pictures."""
-    plain = np.asarray(features[:STATISTICS_PICTURES], np.float32)
+def channel_statistics(features: np.ndarray, pictures: int) -> dict[str, np.ndarray]:
+    """Scale and bias that give the channels mean 0 and deviation 1 over the first `pictures`."""
+    plain = np.asarray(features[:pictures], np.float32)
     plain = plain.reshape(-1, plain.shape[-1])
     scale = 1.0 / (plain.std(axis=0) + 1e-3)
     bias = -plain.mean(axis=0) * scale

@@ -19,10 +19,11 @@ from mmllm.train import prototypes as prototypes_lib
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """params = {"model": the shipped parameters less the frozen backbone, "prototypes": training only}.
+    """One moment of a run.
 
-    A quantized student has "scales" (`quant.tree`) instead of the prototypes, which is its teacher's, and
-    the state of `quant.oscillation` where it freezes weights.
+    Its params are {"model": the shipped parameters less the frozen backbone, "prototypes"}.
+    A quantized student has "scales" (`quant.tree`) instead of the prototypes, which are its
+    teacher's, and the state of `quant.oscillation` where it freezes weights.
 
     The same tree also holds shapes and shardings in the place of arrays.
     """
@@ -56,7 +57,7 @@ def init_state(config: Config, prototype_count: int, start: Params | None = None
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=optimizer.make_optimizer(config.train).init(params),
+        opt_state=optimizer.make(config.train).init(params),
     )
 
 
@@ -77,7 +78,7 @@ def init_student(config: Config, planned: Mapping[str, Rule], teacher: Params) -
     if lacking:
         raise ValueError(f"the teacher lacks the quantized weights {', '.join(lacking[:5])}")
     params = {"model": model, "scales": tree.init_scales(model, planned, config.quant.scale_start)}
-    tx = optimizer.make_optimizer(config.train, config.quant.scale_rate)
+    tx = optimizer.make(config.train, config.quant.scale_rate)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -9,8 +9,10 @@ import pytest
 from configs.quant import mixed
 from mmllm.common import config as config_lib
 from mmllm.data import pretrained
+from mmllm.models import efficientnet_lite0
 from mmllm.quant import grid, scale
 from mmllm.train import backbone as backbone_lib
+from mmllm.train.student import plan
 from tests import tiny_backbone, tiny_run
 
 MIXED = config_lib.resolve(mixed.get_config())
@@ -36,22 +38,22 @@ def test_only_weights_below_eight_bits_move_the_cells():
     }
     assert backbone_lib.coarse(ruled(*EIGHT)) == {}
     assert backbone_lib.coarse(tiny_run.CONFIG) == {}
-    assert len(backbone_lib.planned(ruled(*EIGHT))) == 31
+    assert len(plan.backbone(ruled(*EIGHT))) == 31
 
 
 @pytest.mark.slow
-def test_names_of_cells_follow_the_rounding():
+def test_what_rounding_adds_to_the_key_of_features_follows_the_rules():
     two = (r"backbone/block_12/expand/kernel int2", *EIGHT)
     four = (r"backbone/block_12/expand/kernel int4", *EIGHT)
-    digests = [backbone_lib.digest(ruled(*rules)) for rules in (EIGHT, two, four)]
-    assert digests[0] == ""
-    assert len(set(digests)) == 3
-    assert digests[2] == backbone_lib.digest(ruled(*four))
-    quant = dataclasses.replace(ruled(*four).quant, backbone_steps=5)
-    taught = dataclasses.replace(MIXED, quant=quant)
-    assert backbone_lib.digest(taught) not in digests
-    assert backbone_lib.trainable_file(taught) == f"tuned{backbone_lib.digest(taught)}.safetensors"
-    assert backbone_lib.trainable_file(ruled(*four)) == backbone_lib.TUNED
+    keys = [backbone_lib.rounding(ruled(*rules)) for rules in (EIGHT, two, four)]
+    assert keys[0] == {}
+    assert keys[1] != keys[2] == backbone_lib.rounding(ruled(*four))
+    reconstruction = dataclasses.replace(MIXED.quant.reconstruction, steps=5)
+    quant = dataclasses.replace(ruled(*four).quant, reconstruction=reconstruction)
+    trained = dataclasses.replace(MIXED, quant=quant)
+    assert backbone_lib.rounding(trained) not in keys
+    assert backbone_lib.blocks_file(trained).startswith("reconstructed-")
+    assert backbone_lib.blocks_file(ruled(*four)) == backbone_lib.TUNED
 
 
 @pytest.mark.slow
@@ -64,3 +66,10 @@ def test_coarse_weights_are_rounded_to_what_their_codes_stand_for(backbone, tmp_
     assert np.abs(codes).max() <= 8
     jax.tree.map(np.testing.assert_array_equal, rounded["block_11"], backbone["block_11"])
     assert not np.array_equal(before, after)
+
+
+def test_the_backbone_is_split_behind_its_frozen_blocks():
+    names = efficientnet_lite0.block_names("7x7x320")
+    frozen, trainable = backbone_lib.split({"stem": 0, **dict.fromkeys(names, 1)})
+    assert list(frozen) == ["stem", *efficientnet_lite0.block_names("14x14x112")]
+    assert list(trainable) == [f"block_{i}" for i in range(11, 16)]

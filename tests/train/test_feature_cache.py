@@ -1,147 +1,166 @@
-"""The backbone in a cache: its features are those of the backbone that ships, tuned, taught or taken over."""
+"""The key of cached features: what changes their bytes changes it, and nothing else does."""
 
 import dataclasses
-import shutil
+import json
+from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
-from mmllm.common import tensors
-from mmllm.data import pretrained
-from mmllm.quant import grid
-from mmllm.train import backbone as backbone_lib
-from mmllm.train import cache, feature_cache, stages
-from mmllm.train import features as features_lib
-from tests import tiny_backbone, tiny_corpora
-from tests.tiny_corpora import CONFIG
+from mmllm.common import config as config_lib
+from mmllm.data import pretrained, registry, sources, transforms
+from mmllm.train import feature_cache
+from tests import tiny_corpora
+
+TABLES = Path("tables") / "0123"
+BASE = dataclasses.replace(
+    tiny_corpora.CONFIG,
+    model=dataclasses.replace(
+        tiny_corpora.CONFIG.model, backbone="efficientnet_lite0", image_side=224
+    ),
+    tune=dataclasses.replace(tiny_corpora.CONFIG.tune, steps=5),
+)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def corpora(tmp_path, monkeypatch):
     return tiny_corpora.install(tmp_path, monkeypatch)
 
 
-@pytest.mark.slow
-def test_cells_of_a_tuned_stem_come_from_the_stem_that_ships(corpora, monkeypatch):
-    weights = tiny_backbone.random_weights(np.random.default_rng(0))
-    monkeypatch.setattr(pretrained, "efficientnet_lite0_weights", lambda: weights)
-    model = dataclasses.replace(CONFIG.model, backbone="efficientnet_lite0", image_side=224)
-    tune = dataclasses.replace(CONFIG.tune, steps=2, head_steps=2, batch=2)
-    config = dataclasses.replace(CONFIG, model=model, tune=tune)
-    folder = cache.prepare(config, lambda line: None)
-    backbone = backbone_lib.params(config, folder)
-    untuned = backbone_lib.pretrained(config)
-    assert backbone["block_10"] is untuned["block_10"] or same(
-        backbone["block_10"], untuned["block_10"]
+def changed(path: str, value) -> config_lib.Config:
+    """BASE with one field, by its dotted path, changed."""
+    values = config_lib.to_dict(BASE)
+    *sections, field = path.split(".")
+    section = values
+    for name in sections:
+        section = section[name]
+    assert section[field] != value, "nothing changed"
+    section[field] = value
+    return config_lib.resolve(values)
+
+
+def folder(config: config_lib.Config = BASE, split: str = "train") -> Path:
+    return feature_cache.folder(config, TABLES, "emoji", split)
+
+
+TUNE = {
+    field.name: getattr(BASE.tune, field.name) * 0.5
+    if isinstance(getattr(BASE.tune, field.name), float)
+    else getattr(BASE.tune, field.name) + 1
+    for field in dataclasses.fields(BASE.tune)
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("seed", 7),
+        ("data.limit", 3),
+        ("data.emoji_views", 5),  # which the tuning sees
+        ("data.stamp_views", 5),
+        ("model.head_width", 64),
+        ("model.embed_dim", 64),
+        ("model.feature_dropout", 0.5),
+        ("train.statistics_pictures", 9),
+        *((f"tune.{name}", value) for name, value in TUNE.items()),
+    ],
+)
+def test_what_changes_the_features_changes_their_folder(path, value):
+    assert folder(changed(path, value)) != folder()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("name", "other"),
+        ("train.steps", 99),
+        ("train.learning_rate", 0.5),
+        ("train.validate_every", 3),
+        ("model.width", 64),
+        ("model.decoder_blocks", 4),
+        ("mix.lines", 1),
+        ("loss.vqa", 9.0),
+        ("align.steps", 3),
+        ("regain.steps", 5),
+        ("data.row_tokens", 50),
+    ],
+)
+def test_what_does_not_change_the_features_leaves_their_folder(path, value):
+    assert folder(changed(path, value)) == folder()
+
+
+def test_code_data_and_weights_are_part_of_the_key(monkeypatch):
+    before = folder()
+    emoji = dataclasses.replace(registry.spec("emoji"), seed=99)
+    weights = dataclasses.replace(pretrained.EFFICIENTNET_LITE0, tensors_sha256="other")
+    for holder, name, value in (
+        (transforms, "TRANSFORMS_VERSION", transforms.TRANSFORMS_VERSION + 1),
+        (sources, "data_hash", lambda name: f"new hash of {name}"),
+        (pretrained, "EFFICIENTNET_LITE0", weights),
+        (registry, "spec", lambda name: emoji),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(holder, name, value)
+            assert folder() != before, name
+    assert folder() == before
+    other = feature_cache.folder(BASE, TABLES.with_name("4567"), "emoji")
+    assert other != before  # other names or weights of the pictures that were tuned on
+
+
+def test_an_untuned_backbone_s_features_do_not_depend_on_the_tables():
+    config = changed("tune.steps", 0)
+    other = feature_cache.folder(config, TABLES.with_name("4567"), "emoji")
+    assert folder(config) == other
+    assert folder(config) != folder()
+    longer = changed("tune.steps", 0)
+    longer = dataclasses.replace(longer, tune=dataclasses.replace(longer.tune, batch=99))
+    assert folder(longer) == folder(config)
+
+
+def test_a_corpus_and_a_split_have_a_folder_of_their_own(monkeypatch):
+    assert folder().name.startswith("emoji-train-")
+    assert folder(split="val").name.startswith("emoji-val-")
+    assert folder(changed("train.validation_pictures", 3)) == folder()
+    assert folder(changed("train.validation_pictures", 3), "val") != folder(split="val")
+    monkeypatch.setattr(
+        sources, "data_hash", lambda name: "new" if name == "stamps" else f"hash of {name}"
     )
-    assert not same(backbone["block_15"], untuned["block_15"])
-
-    arrays = cache.open_arrays(config, folder)
-    frozen = np.load(folder / "emoji_frozen_1.npy")
-    trainable = features_lib.part_function(backbone, level="7x7x320", entry="14x14x112")
-    np.testing.assert_array_equal(arrays.emoji.features[1][:2], trainable(frozen[:2]))
-    pixels = features_lib.picture_view(corpora["composites"][0], 0, np.random.default_rng(0), 224)
-    whole = features_lib.feature_function(config, backbone)
-    np.testing.assert_array_equal(arrays.composites.features[0][0], whole(pixels[None])[0])
-
-    def refuse(*_, **__):
-        raise AssertionError("computed again")
-
-    monkeypatch.setattr(features_lib, "part_function", refuse)
-    assert cache.prepare(config, lambda line: None) == folder
+    untuned = changed("tune.steps", 0)
+    emoji = feature_cache.folder(untuned, TABLES, "emoji")
+    monkeypatch.undo()
+    assert emoji.name.startswith("emoji-train-")
 
 
-def same(one, other):
-    return all(
-        np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True)
-    )
+RULES = (r"backbone/block_15/project/kernel int4", r"backbone/.* float", r"embed/table int8")
 
 
-def test_a_full_disk_is_refused_before_cells_are_written(corpora, monkeypatch):
-    usage = shutil.disk_usage("/")._replace(free=100)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match="needs 0 MB, 0 MB are free; free space and run again"):
-        cache.prepare(CONFIG, lambda line: None)
-    names = [path.name for path in cache.cache_folder(CONFIG).iterdir()]
-    assert not [name for name in names if "features" in name]
+def student(*rules: str, folder: Path, **changes) -> config_lib.Config:
+    quant = dataclasses.replace(BASE.quant, start=str(folder), rules=rules, **changes)
+    return dataclasses.replace(BASE, quant=quant, seed=7)
 
 
-@pytest.mark.slow
-def test_cells_of_a_taught_stem_come_from_its_codes(corpora, tmp_path, monkeypatch):
-    weights = tiny_backbone.random_weights(np.random.default_rng(0))
-    monkeypatch.setattr(pretrained, "efficientnet_lite0_weights", lambda: weights)
-    monkeypatch.setattr(stages, "data_seed", lambda config: 0)  # there is no run it starts from
-    rules = (r"backbone/block_15/project/kernel int2", r"backbone/.* float", r"embed/table int8")
-    config = dataclasses.replace(
-        CONFIG,
-        model=dataclasses.replace(CONFIG.model, backbone="efficientnet_lite0", image_side=224),
-        tune=dataclasses.replace(CONFIG.tune, batch=2),
-        quant=dataclasses.replace(CONFIG.quant, start="tiny", rules=rules, backbone_steps=2),
-    )
-    folder = cache.prepare(config, lambda line: None)
-    backbone = backbone_lib.params(config, folder)
-    untuned = backbone_lib.pretrained(config)
-    assert same(backbone["block_10"], untuned["block_10"])
-    assert not same(backbone["block_11"], untuned["block_11"])
-    scales = backbone_lib.scales(config, folder, backbone)["backbone"]["block_15"]["project"][
-        "kernel"
+def test_students_of_one_run_share_its_features_unless_their_backbone_is_coarse(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config_lib.to_dict(BASE)))
+    plain = student(r"embed/table int8", folder=tmp_path)
+    assert folder(plain) == folder()  # the seed of what is cached is that of the start
+    coarse = folder(student(*RULES, folder=tmp_path))
+    reconstruction = dataclasses.replace(BASE.quant.reconstruction, steps=5)
+    trained = student(*RULES, folder=tmp_path, reconstruction=reconstruction)
+    longer = dataclasses.replace(reconstruction, steps=6)
+    faster = student(*RULES, folder=tmp_path, reconstruction=reconstruction, scale_rate=0.9)
+    others = [
+        folder(each)
+        for each in (
+            trained,
+            student(*RULES, folder=tmp_path, reconstruction=longer),
+            faster,
+            student(RULES[0].replace("int4", "int2"), *RULES[1:], folder=tmp_path),
+        )
     ]
-    rounded = backbone_lib.rounded(config, folder, backbone)
-    codes = np.asarray(rounded["block_15"]["project"]["kernel"]) / np.asarray(scales)
-    np.testing.assert_allclose(codes, np.round(codes), atol=1e-5)
-    assert set(np.unique(np.round(codes))) <= set(range(grid.GRIDS["int2"].low, 2))
-    arrays = cache.open_arrays(config, folder)
-    trainable = features_lib.part_function(rounded, level="7x7x320", entry="14x14x112")
-    frozen = np.load(folder / "emoji_frozen_0.npy")
-    np.testing.assert_array_equal(arrays.emoji.features[0][:2], trainable(frozen[:2]))
-    cache.keep_files(config, folder, tmp_path)
-    assert same(backbone_lib.params(config, tmp_path), backbone)
+    assert len({folder(), coarse, *others}) == 6
 
 
-def test_a_given_tail_is_kept_and_another_refused(corpora, tmp_path):
-    builder = feature_cache.FeatureCache(CONFIG, tmp_path, lambda line: None)
-    trainable = {"block_15": {"kernel": np.full((2, 2), 0.3, np.float32)}}
-    for _ in range(2):
-        builder.trainable(trainable)
-    kept = tensors.read(tmp_path / backbone_lib.TUNED, floats=False)["trainable"]["block_15"][
-        "kernel"
-    ]
-    assert kept.dtype == np.float16
-    for other in ({"block_15": {"kernel": np.zeros((2, 2), np.float32)}}, {"block_14": {}}):
-        with pytest.raises(ValueError, match="is the backbone of another run; remove"):
-            builder.trainable(other)
-
-
-def test_a_student_s_stem_is_that_of_its_start(corpora, tmp_path, monkeypatch):
-    start = tmp_path / "start"
-    start.mkdir()
-    trainable = {"block_15": {"kernel": np.full((2, 2), 0.25, np.float16)}}
-    tensors.write(start / backbone_lib.TUNED, {"trainable": trainable})
-    monkeypatch.setattr(stages, "start_folder", lambda config: start)
-    quant = dataclasses.replace(CONFIG.quant, start="tiny", rules=("embed/table int8",))
-    config = dataclasses.replace(CONFIG, quant=quant)
-    tune = dataclasses.replace(CONFIG.tune)
-    object.__setattr__(tune, "steps", 5)  # the tiny backbone cannot be tuned
-    object.__setattr__(config, "tune", tune)
-    feature_cache.FeatureCache(config, tmp_path, lambda line: None).trainable()
-    assert same(tensors.read(tmp_path / backbone_lib.TUNED)["trainable"], trainable)
-    other = {"block_15": {"kernel": np.zeros((2, 2), np.float16)}}
-    tensors.write(tmp_path / backbone_lib.TUNED, {"trainable": other})
-    with pytest.raises(ValueError, match="is the backbone of another run; remove"):
-        feature_cache.FeatureCache(config, tmp_path, lambda line: None).trainable()
-
-
-@pytest.mark.parametrize("scale", ["learned", "rms"])
-def test_what_cannot_be_taught_is_refused_before_anything_is_computed(corpora, tmp_path, scale):
-    rules = (
-        rf"backbone/block_3/expand/kernel int4 {scale}",
-        r"backbone/.* float",
-        r"embed/table int8",
-    )
-    quant = dataclasses.replace(CONFIG.quant, start="tiny", rules=rules, backbone_steps=2)
-    model = dataclasses.replace(CONFIG.model, backbone="efficientnet_lite0", image_side=224)
-    config = dataclasses.replace(CONFIG, model=model, quant=quant)
-    with pytest.raises(ValueError, match=r"quant.rules put backbone/block_3/expand/kernel there"):
-        feature_cache.FeatureCache(config, tmp_path, lambda line: None).trainable()
-    assert list(tmp_path.iterdir()) == []
+def test_frozen_features_belong_to_the_pictures_alone():
+    frozen = feature_cache.frozen_folder(BASE, "emoji")
+    assert frozen == feature_cache.frozen_folder(changed("tune.batch", 9), "emoji")
+    assert frozen != feature_cache.frozen_folder(changed("seed", 9), "emoji")
+    assert frozen != feature_cache.frozen_folder(BASE, "stamps")

@@ -48,7 +48,7 @@ def test_matrices_and_the_residual_decay_and_nothing_else():
 
 def test_without_gradient_only_decay_moves_a_matrix():
     params = {"kernel": jnp.array([[2.0]]), "bias": jnp.array([2.0])}
-    update = optimizer.make_optimizer(TRAIN)
+    update = optimizer.make(TRAIN)
     state = update.init(params)
     zeros = jax.tree.map(jnp.zeros_like, params)
     _, state = update.update(zeros, state, params)  # rate 0
@@ -59,7 +59,7 @@ def test_without_gradient_only_decay_moves_a_matrix():
 
 def test_a_gradient_is_clipped_to_the_norm_before_adam_sees_it():
     params = {"bias": jnp.zeros(2)}
-    update = optimizer.make_optimizer(TRAIN)
+    update = optimizer.make(TRAIN)
     _, state = update.update({"bias": jnp.array([300.0, 400.0])}, update.init(params), params)
     first_moment = next(leaf for leaf in jax.tree.leaves(state) if leaf.shape == (2,))
     np.testing.assert_allclose(first_moment, [0.1 * 0.6, 0.1 * 0.8], rtol=1e-5)
@@ -73,7 +73,7 @@ def test_the_scales_of_a_student_have_their_own_rate_and_no_decay():
     steady = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3.0), params)
 
     def moves(scale_rate, gradients) -> Any:
-        update = optimizer.make_optimizer(TRAIN, scale_rate)
+        update = optimizer.make(TRAIN, scale_rate)
         _, state = update.update(gradients, update.init(params), params)  # rate 0
         return update.update(gradients, state, params)[0]  # rate .1
 

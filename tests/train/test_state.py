@@ -12,8 +12,8 @@ from mmllm.common import config as config_lib
 from mmllm.data import synthetic
 from mmllm.quant import grid, scale
 from mmllm.train import prototypes as prototypes_lib
-from mmllm.train import stages
 from mmllm.train import state as state_lib
+from mmllm.train.student import plan
 from tests import tiny_run
 
 INT8 = grid.GRIDS["int8"]
@@ -89,7 +89,7 @@ def test_a_start_that_does_not_fit_is_refused(start):
 def test_a_student_begins_as_its_teacher_with_the_scales_of_what_it_rounds():
     config = tiny_run.STUDENT
     teacher = jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS).params)
-    student = state_lib.init_student(config, stages.trained(stages.plan(config)), teacher)
+    student = state_lib.init_student(config, plan.trained(config), teacher)
     assert int(student.step) == 0
     assert set(student.params) == {"model", "scales"}
     jax.tree.map(np.testing.assert_array_equal, student.params["model"], teacher["model"])

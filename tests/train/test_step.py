@@ -15,9 +15,9 @@ import pytest
 
 from mmllm.data import pipeline, synthetic
 from mmllm.quant import oscillation, tree
-from mmllm.train import stages
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
+from mmllm.train.student import plan
 from tests import tiny_run
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_step.json"
@@ -29,7 +29,7 @@ STUDENT = tiny_run.STUDENT
 ROUNDING = 1e-4
 DATA_LOSSES = ("caption", "name", "spoken", "vqa", "retrieval", "lines")
 DATA_LOSSES += ("text_caption", "text_teacher")
-LESSONS = ("teach_logits", "teach_lines", "teach_embeddings")
+LESSONS = ("distill_logits", "distill_lines", "distill_embeddings")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def lesson():
     batch = next(pipeline.batches(CONFIG, arrays))
     teacher = jax.device_get(state_lib.init_state(CONFIG, synthetic.CAPTIONS).params)
     sentences = np.asarray(arrays.texts.prototype_sentences, np.float32)
-    return stages.trained(stages.plan(STUDENT)), batch, sentences, teacher
+    return plan.trained(STUDENT), batch, sentences, teacher
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def taught(lesson):
     """A student before, and after two steps; the first has a rate of 0."""
     planned, batch, sentences, teacher = lesson
     before = jax.device_get(state_lib.init_student(STUDENT, planned, teacher))
-    step = jax.jit(step_lib.make_taught_step(STUDENT, planned))
+    step = jax.jit(step_lib.make_student_step(STUDENT, planned))
     state, first = step(before, batch, sentences, teacher)
     state, second = step(state, batch, sentences, teacher)
     return before, jax.device_get(state), first, second
@@ -137,7 +137,7 @@ def test_a_student_that_rounds_nothing_has_its_teacher_s_losses_and_no_lesson(le
     _, batch, sentences, teacher = lesson
     plain = dataclasses.replace(STUDENT, model=CONFIG.model)
     state = state_lib.init_student(plain, {}, teacher)
-    step = step_lib.make_taught_step(plain, {})
+    step = step_lib.make_student_step(plain, {})
 
     @jax.jit
     def losses_of(*inputs):  # no update, so no gradient is compiled
@@ -153,7 +153,7 @@ def test_a_student_that_rounds_nothing_has_its_teacher_s_losses_and_no_lesson(le
 def test_a_student_without_lessons_does_not_ask_its_teacher(lesson):
     planned, batch, sentences, teacher = lesson
     quant = dataclasses.replace(STUDENT.quant, **dict.fromkeys(LESSONS, 0.0))
-    step = step_lib.make_taught_step(dataclasses.replace(STUDENT, quant=quant), planned)
+    step = step_lib.make_student_step(dataclasses.replace(STUDENT, quant=quant), planned)
     state = state_lib.init_student(STUDENT, planned, teacher)
     prototypes_alone = {"prototypes": teacher["prototypes"]}
     _, metrics = jax.eval_shape(step, state, batch, jnp.asarray(sentences), prototypes_alone)
@@ -169,7 +169,7 @@ def test_weights_that_oscillate_are_frozen_from_the_named_share_of_steps_on(less
         train=dataclasses.replace(STUDENT.train, steps=4, warmup_steps=1, learning_rate=0.1),
         quant=dataclasses.replace(STUDENT.quant, freeze_from=0.5),
     )
-    step = jax.jit(step_lib.make_taught_step(config, planned))
+    step = jax.jit(step_lib.make_student_step(config, planned))
     state = state_lib.init_student(config, planned, teacher)
     shares, codes = [], []
     for _ in range(4):

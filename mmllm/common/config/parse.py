@@ -17,7 +17,11 @@ from mmllm.common.config.sections import Config
 RENAMED: dict[str, str] = {
     "model.stem": "model.backbone",
     "model.tap": "model.level",
-    "quant.stem_steps": "quant.backbone_steps",
+    "quant.stem_steps": "quant.reconstruction.steps",
+    "quant.backbone_steps": "quant.reconstruction.steps",
+    "quant.teach_logits": "quant.distill_logits",
+    "quant.teach_lines": "quant.distill_lines",
+    "quant.teach_embeddings": "quant.distill_embeddings",
     "data.english_share": "data.row_tokens",
     "data.targets_per_example": "data.answer_tokens",
 }
@@ -122,6 +126,8 @@ def _telling(config: Any) -> dict[str, Any]:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             plain[field.name] = _telling(value)
+            if not plain[field.name]:  # a section that came later, at its defaults
+                del plain[field.name]
         elif field.default is not dataclasses.MISSING and value == field.default:
             del plain[field.name]
     return plain

@@ -14,8 +14,9 @@ from mmllm.export import from_run
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import tree
 from mmllm.runtime.jax_engine import JaxEngine
-from mmllm.train import cache, calibrate, loop, stages
 from mmllm.train import state as state_lib
+from mmllm.train.phases import multitask, prepare
+from mmllm.train.student import calibrate, plan
 from tests import tiny_bundle, tiny_run
 
 STATIC = dataclasses.replace(
@@ -64,9 +65,9 @@ def test_every_linear_layer_gets_the_range_of_its_inputs(teacher, arrays):
 @pytest.mark.slow
 def test_a_bundle_keeps_the_ranges_and_runs(teacher, arrays, tmp_path, monkeypatch):
     tiny_run.pretend_built(monkeypatch)
-    tiny_bundle.train_tokenizer(tmp_path / cache.TOKENIZER)
+    tiny_bundle.train_tokenizer(tmp_path / prepare.TOKENIZER)
     start = calibrate.calibrated(STATIC, teacher, arrays)
-    planned = stages.trained(stages.plan(STATIC))
+    planned = plan.trained(STATIC)
     scales = tree.init_scales(start["model"], planned, STATIC.quant.scale_start)
     params = {"model": start["model"], "scales": scales}
     made = from_run.write(STATIC, params, tmp_path, tmp_path / "bundle")
@@ -88,7 +89,7 @@ def test_a_float_or_dynamic_student_takes_its_teacher_as_it_is(teacher, arrays):
 def test_training_leaves_the_ranges_alone(teacher, arrays, tmp_path):
     start = calibrate.calibrated(STATIC, teacher, arrays)
     config = dataclasses.replace(STATIC, train=dataclasses.replace(STATIC.train, steps=2))
-    state = loop.train(config, arrays, tmp_path, teacher=start, report=lambda line: None)
+    state = multitask.train(config, arrays, tmp_path, teacher=start, report=lambda line: None)
     after = dict(tensors.flatten(jax.device_get(state.params["model"])))
     for path, value in flat(start).items():
         if path.endswith("/amax"):

@@ -11,12 +11,15 @@ from mmllm.common import tensors
 from mmllm.data import synthetic
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import rules, tree
-from mmllm.train import align_text
 from mmllm.train import prototypes as prototypes_lib
+from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
+from mmllm.train.phases import align_text
 from tests import tiny_run
 
-ALIGN = dataclasses.replace(tiny_run.CONFIG.align, steps=60, batch=16, learning_rate=1e-2)
+ALIGN = dataclasses.replace(
+    tiny_run.CONFIG.align, steps=60, batch=16, learning_rate=1e-2, log_every=4
+)
 CONFIG = dataclasses.replace(tiny_run.CONFIG, align=ALIGN)
 ARRAYS = synthetic.training_arrays(CONFIG)
 
@@ -31,7 +34,7 @@ def params():
 
 def test_aligning_brings_captions_to_the_bank_and_is_done_once(params, tmp_path):
     said: list[str] = []
-    path = tmp_path / align_text.TOWER
+    path = tmp_path / run_lib.TOWER
     tower = align_text.align(CONFIG, params, ARRAYS, path, said.append)
     distance = float(said[-1].split("captions ")[1].split()[0])
     assert said[-1].startswith("text: step 60/60")
@@ -50,10 +53,10 @@ def test_the_tower_of_a_quantized_run_is_aligned_on_its_grids(params, tmp_path):
     planned = tree.plan(params["model"], rules.parse(RULES))
     student = params | {"scales": tree.init_scales(params["model"], planned)}
     student = jax.tree.map(jnp.asarray, student)
-    path, said = tmp_path / align_text.TOWER, []
+    path, said = tmp_path / run_lib.TOWER, []
     align_text.align(CONFIG, student, ARRAYS, path, said.append, planned)
     distance = float(said[-1].split("captions ")[1].split()[0])
-    joined = align_text.joined(jax.device_get(student), path)
+    joined = run_lib.joined(jax.device_get(student), path)
 
     def moved(part):
         return jax.tree.map(lambda a, b: bool(np.any(a != b)), student[part], joined[part])

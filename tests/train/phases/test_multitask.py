@@ -10,8 +10,11 @@ import pytest
 from configs import tiny
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import checkpoint, loop, stages
+from mmllm.train import checkpoint
+from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
+from mmllm.train.phases import multitask
+from mmllm.train.student import plan
 from tests import tiny_run
 
 # One step's sums, split over eight devices, are added in another order.
@@ -27,7 +30,7 @@ def make_config(**changes):
 
 def run(config, workdir, **options):
     arrays = synthetic.training_arrays(config)
-    return loop.train(config, arrays, workdir, report=lambda line: None, **options)
+    return multitask.train(config, arrays, workdir, report=lambda line: None, **options)
 
 
 def metrics_of(workdir):
@@ -73,12 +76,12 @@ def test_a_run_of_another_config_is_refused(finished):
 
 def test_a_run_from_before_a_field_came_goes_on(tmp_path):
     config = make_config()
-    loop.claim(tmp_path, config)
+    run_lib.claim(tmp_path, config)
     path = tmp_path / "config.json"
     old = json.loads(path.read_text())
     del old["quant"]["share"]
     path.write_text(json.dumps(old))
-    loop.claim(tmp_path, config)
+    run_lib.claim(tmp_path, config)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path):
@@ -87,7 +90,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path):
     features = tuple(view * np.float16(np.nan) for view in arrays.emoji.features)
     broken = dataclasses.replace(arrays, emoji=dataclasses.replace(arrays.emoji, features=features))
     with pytest.raises(FloatingPointError, match="is not finite; the last checkpoint is untouched"):
-        loop.train(config, broken, tmp_path, report=lambda line: None)
+        multitask.train(config, broken, tmp_path, report=lambda line: None)
     with pytest.raises(FileNotFoundError, match="no finished checkpoint"):
         checkpoint.load_params(tmp_path)
 
@@ -106,7 +109,7 @@ def test_an_interrupt_names_the_step_and_the_checkpoint_that_stands(tmp_path, st
 
     config = make_config()
     with pytest.raises(KeyboardInterrupt, match=message):
-        loop.train(config, synthetic.training_arrays(config), tmp_path, report=interrupt)
+        multitask.train(config, synthetic.training_arrays(config), tmp_path, report=interrupt)
 
 
 def test_parameters_of_the_newest_checkpoint_are_read_back(finished):
@@ -152,7 +155,7 @@ def taught(tmp_path_factory, teacher):
 def test_a_taught_run_logs_what_it_learned_and_how_far_codes_and_scales_moved(taught):
     rows = metrics_of(taught[1])
     assert [row["step"] for row in rows] == [2, 4, 5]
-    for name in ("caption", "teach_logits", "teach_lines", "teach_embeddings", "total"):
+    for name in ("caption", "distill_logits", "distill_lines", "distill_embeddings", "total"):
         assert np.isfinite([row[f"loss/{name}"] for row in rows]).all()
     assert not any(name.startswith("flips/") for name in rows[0])
     flips = {name: value for name, value in rows[1].items() if name.startswith("flips/")}
@@ -198,9 +201,19 @@ def test_a_student_rounds_in_the_last_share_of_its_steps_and_resumes_where_that_
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
     first, *_, last = metrics_of(tmp_path / "whole")
-    assert first["loss/teach_logits"] == pytest.approx(0.0, abs=1e-6)
-    assert last["loss/teach_logits"] > 1e-4
-    untouched = state_lib.init_student(config, stages.trained(stages.plan(config)), teacher)
+    assert first["loss/distill_logits"] == pytest.approx(0.0, abs=1e-6)
+    assert last["loss/distill_logits"] > 1e-4
+    untouched = state_lib.init_student(config, plan.trained(config), teacher)
     jax.tree.map(np.testing.assert_array_equal, before, dict(untouched.params["scales"]))
     after = jax.device_get(whole.params["scales"])
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), before, after)))
+
+
+@pytest.mark.parametrize(("share", "steps"), [(1.0, 0), (0.5, 5), (0.25, 8), (0.01, 9)])
+def test_the_steps_before_the_share_that_rounds_are_in_float(share, steps):
+    config = dataclasses.replace(
+        tiny_run.STUDENT,
+        train=dataclasses.replace(tiny_run.STUDENT.train, steps=10),
+        quant=dataclasses.replace(tiny_run.STUDENT.quant, share=share),
+    )
+    assert multitask.float_steps(config) == steps

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmllm.train import distill
+from mmllm.train.student import distill
 from tests import tiny_run
 
 QUANT = tiny_run.CONFIG.quant
@@ -54,7 +54,7 @@ def test_a_constant_added_to_all_logits_of_a_row_is_no_difference():
 
 def test_equal_outputs_leave_nothing_to_learn():
     total, parts = distill.losses_of(QUANT, outputs(0), outputs(0), BATCH)
-    assert set(parts) == {"teach_logits", "teach_lines", "teach_embeddings"}
+    assert set(parts) == {"distill_logits", "distill_lines", "distill_embeddings"}
     np.testing.assert_allclose([total, *parts.values()], 0.0, atol=1e-6)
 
 
@@ -62,11 +62,11 @@ def test_tokens_are_means_by_kind_and_a_token_without_weight_is_not_compared():
     teacher = {**outputs(0), "logits": jnp.array([[LOG3, 0.0]] * 3)}
     student = teacher | {"logits": jnp.array([[0.0, 0.0], [LOG3, 0.0], [0.0, 99.0]])}
     _, parts = distill.losses_of(QUANT, student, teacher, BATCH)
-    assert float(parts["teach_logits"]) == pytest.approx(APART / 2, rel=1e-5)
+    assert float(parts["distill_logits"]) == pytest.approx(APART / 2, rel=1e-5)
     student = student | {"name_logits": jnp.zeros((3, 2))}
     teacher = teacher | {"name_logits": jnp.array([[LOG3, 0.0]] * 3)}
     _, parts = distill.losses_of(QUANT, student, teacher, BATCH)
-    assert float(parts["teach_logits"]) == pytest.approx(APART / 2 + APART, rel=1e-5)
+    assert float(parts["distill_logits"]) == pytest.approx(APART / 2 + APART, rel=1e-5)
 
 
 def test_lines_are_a_mean_over_columns_and_embeddings_a_cosine_distance():
@@ -76,22 +76,24 @@ def test_lines_are_a_mean_over_columns_and_embeddings_a_cosine_distance():
     turned = np.array([[0.6, 0.8, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
     student = outputs(0, lines=0 * lines, embedding=turned, texts=-np.eye(2, 4))
     total, parts = distill.losses_of(QUANT, student, teacher, BATCH)
-    assert float(parts["teach_lines"]) == pytest.approx(APART / 4, rel=1e-5)
-    assert float(parts["teach_embeddings"]) == pytest.approx((0.4 + 0.0) / 2 + 2.0, rel=1e-5)
+    assert float(parts["distill_lines"]) == pytest.approx(APART / 4, rel=1e-5)
+    assert float(parts["distill_embeddings"]) == pytest.approx((0.4 + 0.0) / 2 + 2.0, rel=1e-5)
     assert float(total) == pytest.approx(APART / 4 + 2.2, rel=1e-5)
 
 
 def test_the_total_is_weighted_by_the_config():
-    config = dataclasses.replace(QUANT, teach_logits=2.0, teach_lines=0.0, teach_embeddings=0.5)
+    config = dataclasses.replace(
+        QUANT, distill_logits=2.0, distill_lines=0.0, distill_embeddings=0.5
+    )
     total, parts = distill.losses_of(config, outputs(0), outputs(1), BATCH)
-    expected = 2.0 * parts["teach_logits"] + 0.5 * parts["teach_embeddings"]
+    expected = 2.0 * parts["distill_logits"] + 0.5 * parts["distill_embeddings"]
     assert float(total) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_a_batch_without_lines_costs_nothing_for_them():
     none = {"lines": np.zeros((0, 6, 7))}
     _, parts = distill.losses_of(QUANT, outputs(0, **none), outputs(1, **none), BATCH)
-    assert parts["teach_lines"] == 0.0
+    assert parts["distill_lines"] == 0.0
 
 
 def test_the_student_gets_a_gradient_and_the_teacher_none():

@@ -41,9 +41,9 @@ def losses_of(
     columns = divergence(student["lines"], teacher["lines"], config.temperature)
     apart = [1.0 - jnp.sum(student[n] * teacher[n], axis=-1) for n in ("embedding", "texts")]
     parts = {
-        "teach_logits": sum(tokens, jnp.float32(0)),
-        "teach_lines": _mean(columns),
-        "teach_embeddings": sum(map(_mean, apart), jnp.float32(0)),
+        "distill_logits": sum(tokens, jnp.float32(0)),
+        "distill_lines": _mean(columns),
+        "distill_embeddings": sum(map(_mean, apart), jnp.float32(0)),
     }
     weighted = (getattr(config, name) * value for name, value in parts.items())
     return sum(weighted, jnp.float32(0)), parts

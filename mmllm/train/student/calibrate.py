@@ -23,21 +23,25 @@ from mmllm.quant import scale
 from mmllm.train import forward
 
 STATIC = "int8_static"
-BATCHES = 4
-SAMPLE = 20_000  # values of a layer's inputs in a batch
+
+
+def in_float(config: Config) -> Config:
+    """A student's config with activations that nothing rounds."""
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, activations="float"))
 
 
 def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) -> Params:
-    """The float run's {"model", "prototypes"}, the model with the range of each linear layer's inputs.
+    """The float run's parameters, with the range of each linear layer's inputs in its model.
 
     Args:
       config: of the student; where its activations have no static range, `params` come back as is.
-      params: of the float run.
+      params: {"model", "prototypes"} of the float run.
       arrays: training data.
     """
     if config.model.activations != STATIC:
         return params
-    whole = dataclasses.replace(config.model, activations="float", feature_dropout=0.0)
+    section = config.quant.calibration
+    whole = dataclasses.replace(in_float(config).model, feature_dropout=0.0)
     model, rng = model_lib.build(whole), np.random.default_rng(config.seed)
     seen: dict[str, list[np.ndarray]] = {}
 
@@ -47,13 +51,13 @@ def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) 
         if linear or (isinstance(module, layers.QuantEmbed) and method == "logits"):
             values = np.asarray(arguments[0]).ravel()
             path = "/".join((*module.path, layers.AMAX))
-            seen.setdefault(path, []).append(rng.choice(values, min(SAMPLE, values.size)))
+            seen.setdefault(path, []).append(rng.choice(values, min(section.sample, values.size)))
         return run(*arguments, **named)
 
     prototype_sentences = jnp.float32(arrays.texts.prototype_sentences)
     held = jax.tree.map(jnp.asarray, dict(params))
     batches = pipeline.batches(config, arrays)
-    for number in range(BATCHES):
+    for number in range(section.batches):
         batch = jax.tree.map(jnp.asarray, next(batches))
         with nn.intercept_methods(tap):
             forward.run(config, model, held, batch, prototype_sentences, jax.random.key(number))
@@ -61,6 +65,6 @@ def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) 
     for path, parts in seen.items():
         weight = path.removesuffix(layers.AMAX)
         if f"{weight}kernel" not in flat and f"{weight}table" not in flat:
-            continue  # the prototypes's, which is no part of the model
+            continue  # of the prototypes, which are no part of the model
         flat[path] = np.asarray(scale.static_range(jnp.asarray(np.concatenate(parts))))
     return {**params, "model": tensors.unflatten(flat)}

@@ -1,4 +1,4 @@
-"""The backbone's trainable is taught its grids: nearer to the float features than rounding, and resumable."""
+"""Blocks trained on their grids: nearer to the float features than rounding, and resumable."""
 
 import dataclasses
 
@@ -10,7 +10,9 @@ import pytest
 from mmllm.data import pretrained
 from mmllm.quant import tree
 from mmllm.train import backbone as backbone_lib
-from mmllm.train import checkpoint, quantize_backbone, stages, tune_backbone
+from mmllm.train import checkpoint
+from mmllm.train.phases import quantize_backbone
+from mmllm.train.student import start
 from tests import tiny_backbone, tiny_run
 
 RULES = (
@@ -25,8 +27,14 @@ def ruled(steps: int, *rules: str):
     return dataclasses.replace(
         base,
         model=dataclasses.replace(base.model, backbone="efficientnet_lite0", image_side=224),
-        tune=dataclasses.replace(base.tune, batch=2),
-        quant=dataclasses.replace(base.quant, start="tiny", rules=rules, backbone_steps=steps),
+        quant=dataclasses.replace(
+            base.quant,
+            start="tiny",
+            rules=rules,
+            reconstruction=dataclasses.replace(
+                base.quant.reconstruction, steps=steps, batch=2, log_every=20, checkpoint_every=20
+            ),
+        ),
     )
 
 
@@ -46,10 +54,8 @@ def frozen_features():
 
 def distance(config, backbone, taught, frozen):
     """Root mean square of what rounding does to the features."""
-    trainable, rules = tune_backbone.trainable(), backbone_lib.coarse(config)
-    wanted = trainable.apply(
-        {"params": tune_backbone.split_backbone(backbone)[1]}, jnp.float32(frozen)
-    )
+    trainable, rules = backbone_lib.trainable_blocks(), backbone_lib.coarse(config)
+    wanted = trainable.apply({"params": backbone_lib.split(backbone)[1]}, jnp.float32(frozen))
     held = jax.tree.map(jnp.asarray, taught)
     rounded = tree.fake_quantize({"backbone": held["trainable"]}, held["scales"], rules)
     got = trainable.apply({"params": rounded["backbone"]}, jnp.float32(frozen))
@@ -60,17 +66,16 @@ def distance(config, backbone, taught, frozen):
 def test_taught_cells_are_nearer_and_an_interruption_changes_nothing(
     backbone, frozen_features, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(tune_backbone, "CHECKPOINT_EVERY", 20)
-    monkeypatch.setattr(stages, "data_seed", lambda config: 0)  # there is no run it starts from
+    monkeypatch.setattr(start, "data_seed", lambda config: 0)  # there is no run it starts from
     config = ruled(40, *RULES)
     said: list[str] = []
-    taught = quantize_backbone.teach(
+    taught = quantize_backbone.reconstruct(
         config, backbone, frozen_features, tmp_path / "whole", said.append
     )
-    assert said[-1].startswith("rounded backbone: step 40/40")
+    assert said[-1].startswith("reconstruction: step 40/40")
     rules = backbone_lib.coarse(config)
     plain = {
-        "trainable": tune_backbone.split_backbone(backbone)[1],
+        "trainable": backbone_lib.split(backbone)[1],
         "scales": tree.init_scales({"backbone": backbone}, rules),
     }
     before, after = (
@@ -87,10 +92,10 @@ def test_taught_cells_are_nearer_and_an_interruption_changes_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.Checkpoints, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            quantize_backbone.teach(
+            quantize_backbone.reconstruct(
                 config, backbone, frozen_features, tmp_path / "cut", lambda line: None
             )
-    again = quantize_backbone.teach(
+    again = quantize_backbone.reconstruct(
         config, backbone, frozen_features, tmp_path / "cut", lambda line: None
     )
     jax.tree.map(np.testing.assert_array_equal, taught, again)
@@ -107,4 +112,4 @@ def test_weights_that_it_cannot_teach_are_refused(
     backbone, frozen_features, tmp_path, rules, named
 ):
     with pytest.raises(ValueError, match=f"but quant.rules put {named} there"):
-        quantize_backbone.teach(ruled(5, *rules), backbone, frozen_features, tmp_path)
+        quantize_backbone.reconstruct(ruled(5, *rules), backbone, frozen_features, tmp_path)

@@ -1,8 +1,7 @@
-"""Prepares a training run once: vocabulary, tables, text lines, sentence embeddings and backbone features.
+"""Phase 1, corpora -> vocabulary, tables of ids, text lines and sentence embeddings.
 
-Everything that is frozen is computed here and memory-mapped (float16); the training loop never sees
-a pixel of a picture. Each file is written whole and skipped when it is there, so an interrupted
-preparation goes on where it stopped.
+Reads the built corpora; leaves a folder that all runs with the same texts share. Each file is
+written whole and skipped when it is there, so an interrupted preparation goes on where it stopped.
 """
 
 import hashlib
@@ -17,13 +16,15 @@ import numpy as np
 from mmllm.common import config as config_lib
 from mmllm.common import paths
 from mmllm.common.config import Config
-from mmllm.common.types import Params
 from mmllm.data import pipeline, sources, tables
 from mmllm.data.tokenizer import Tokenizer
-from mmllm.train import backbone as backbone_lib
-from mmllm.train import feature_cache, prototype_texts, stages, teacher
-from mmllm.train.feature_cache import CORPORA, NAMED, TEXTS, features_file
+from mmllm.train import feature_cache, prototype_texts, teacher
+from mmllm.train.run import Run
+from mmllm.train.student import start
 
+CORPORA = ("emoji", "stamps", "ocr_lines", "composites", "easy_vqa")
+NAMED = ("emoji", "stamps")  # their captions are the names of the prototypes
+TEXTS = "texts.npz"
 CAPTIONED = ("emoji", "stamps", "composites")
 QUESTIONED = ("composites", "easy_vqa")
 TOKENIZER = "tokenizer.model"
@@ -47,37 +48,26 @@ def cache_folder(config: Config) -> Path:
     model, data = config.model, config_lib.to_dict(config.data)
     key = {
         "data": {name: value for name, value in data.items() if name not in DRAWN},
-        "seed": stages.data_seed(config),
+        "seed": start.data_seed(config),
         "backbone": [model.backbone, model.level, model.patch, model.image_side],
         "line": [model.line_height, model.line_width],
         "vocab_size": model.vocab_size,
-        "tune": tune_key(config),
         "corpora": {name: sources.data_hash(name) for name in CORPORA},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return paths.data_dir() / "tokens" / digest
 
 
-def tune_key(config: Config) -> list[Any]:
-    """What the tuned backbone depends on, besides the data."""
-    if not config.tune.steps:
-        return []
-    model = config.model
-    sizes = [model.head_width, model.embed_dim, model.feature_dropout]
-    return [config_lib.to_dict(config.tune), *sizes]
+def run(run: Run) -> None:
+    """Leaves `run.tables`, and the vocabulary in the run's folder."""
+    run.tables = prepare(run.config, run.report)
 
 
-def prepare(config: Config, report: Report = print, tuned: Params | None = None) -> Path:
-    """Builds what is missing of a config's cache and returns its folder.
-
-    Args:
-      config: the experiment.
-      report: takes the progress lines.
-      tuned: the trainable of a backbone that was tuned elsewhere, in the place of tuning one.
+def prepare(config: Config, report: Report = print) -> Path:
+    """Builds what is missing of a config's tables and returns their folder.
 
     Raises:
       FileNotFoundError: a corpus that has not been built.
-      ValueError: the cache holds another tuned backbone than `tuned`.
     """
     folder = cache_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,16 +76,6 @@ def prepare(config: Config, report: Report = print, tuned: Params | None = None)
     builder.captions(tokenizer)
     builder.questions(tokenizer)
     builder.lines()
-    backbone = feature_cache.FeatureCache(config, folder, report)
-    backbone.trainable(tuned)
-    data = config.data
-    for corpus, views in (
-        ("composites", data.scene_views),
-        ("easy_vqa", 0),
-        ("stamps", data.stamp_views),
-        ("emoji", data.emoji_views),
-    ):
-        backbone.features(corpus, views)
     return folder
 
 
@@ -205,10 +185,7 @@ def open_arrays(config: Config, folder: Path) -> pipeline.TrainingArrays:
     data = config.data
 
     def features(corpus: str, views: int) -> tuple[np.ndarray, ...]:
-        return tuple(
-            np.load(features_file(config, folder, corpus, view), mmap_mode="r")
-            for view in range(views + 1)
-        )
+        return feature_cache.opened(feature_cache.folder(config, folder, corpus), views)
 
     def questioned(corpus: str, views: int) -> pipeline.Questioned:
         return pipeline.Questioned(
@@ -237,7 +214,8 @@ def open_arrays(config: Config, folder: Path) -> pipeline.TrainingArrays:
 
 
 def claim(config: Config, workdir: Path) -> None:
-    """Binds a run to its cache: other corpora would change the vocabulary and the prototypes under it.
+    """Binds a run to its cache: other corpora would change the vocabulary and the prototypes under
+    it.
 
     Raises:
       ValueError: the run began with another cache.
@@ -255,7 +233,5 @@ def claim(config: Config, workdir: Path) -> None:
 
 def keep_files(config: Config, folder: Path, workdir: Path) -> None:
     """Copies what export needs beside the checkpoints from a cache to a run's folder."""
-    trainable = backbone_lib.trainable_file(config)
-    for name in (TOKENIZER, trainable) if backbone_lib.has_trained_blocks(config) else (TOKENIZER,):
-        with paths.written_whole(workdir / name) as partial:
-            shutil.copyfile(folder / name, partial)
+    with paths.written_whole(workdir / TOKENIZER) as partial:
+        shutil.copyfile(folder / TOKENIZER, partial)

@@ -1,5 +1,7 @@
 """A prototypes fitted to a finished model points where its pictures and its texts point."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +9,16 @@ import pytest
 
 from mmllm.data import synthetic
 from mmllm.models import mmllm as model_lib
-from mmllm.train import fit_prototypes
 from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import state as state_lib
+from mmllm.train.phases import fit_prototypes
 from tests import tiny_run
 
 CONFIG = tiny_run.CONFIG
+
+
+def ruled(steps: int):
+    return dataclasses.replace(CONFIG, regain=dataclasses.replace(CONFIG.regain, steps=steps))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,7 @@ def params():
 def test_pictures_find_their_captions_in_the_fitted_bank(params, arrays):
     before = jax.tree.map(np.array, params)
     said: list[str] = []
-    fitted = fit_prototypes.fit(CONFIG, params, arrays, said.append, steps=100)
+    fitted = fit_prototypes.fit_prototypes(ruled(100), params, arrays, said.append)
     jax.tree.map(np.testing.assert_array_equal, before, params)
     teacher = jnp.float32(arrays.texts.prototype_sentences)
     vectors = np.asarray(prototypes_lib.vectors(fitted, teacher))
@@ -50,5 +56,5 @@ def test_a_loss_that_is_not_finite_is_named(params, arrays):
         **params,
         "feature_affine": jax.tree.map(lambda x: x * np.nan, params["feature_affine"]),
     }
-    with pytest.raises(FloatingPointError, match="prototypes step 1: the loss is not finite"):
-        fit_prototypes.fit(CONFIG, broken, arrays, steps=1)
+    with pytest.raises(FloatingPointError, match="prototypes step 1: .*loss/total.* is not finite"):
+        fit_prototypes.fit_prototypes(ruled(1), broken, arrays)

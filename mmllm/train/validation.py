@@ -1,0 +1,54 @@
+"""The losses on the "val" splits, over a few batches that are the same at every validation."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmllm.common.config import Config
+from mmllm.common.types import Params
+from mmllm.data import pipeline
+from mmllm.quant.rules import Rule
+from mmllm.train import fit, step
+from mmllm.train.state import TrainState
+
+SEED = 9_000  # of the batches: whatever a run's own seed, runs are compared on the same
+
+
+def of(
+    config: Config,
+    arrays: pipeline.TrainingArrays,
+    planned: Mapping[str, Rule],
+    teacher: Params | None,
+    place: Callable[[Any], Any],
+) -> fit.Validation | None:
+    """The validation of a run; None where its config asks for none.
+
+    Neither the batches nor the key come from where training draws its own: a run with validation
+    equals one without, bit for bit.
+
+    Args:
+      config: the experiment.
+      arrays: of the "val" splits, with captions and sentences of their own.
+      planned: the quantized weights of a student.
+      teacher: whose prototypes a student is measured with.
+      place: puts a batch on the devices.
+    """
+    section = config.train
+    if not section.validate_every:
+        return None
+    iterator = pipeline.batches(dataclasses.replace(config, seed=SEED), arrays)
+    batches = [next(iterator) for _ in range(section.validation_batches)]
+    sentences = np.asarray(arrays.texts.prototype_sentences, np.float32)
+    evaluate = jax.jit(step.make_evaluation(config, planned))
+
+    def losses(state: TrainState) -> dict[str, float]:
+        held = dict(state.params)
+        if teacher is not None:
+            held["prototypes"] = teacher["prototypes"]
+        found = [jax.device_get(evaluate(held, place(batch), sentences)) for batch in batches]
+        return {f"val/{name}": float(np.mean([each[name] for each in found])) for name in found[0]}
+
+    return fit.Validation(losses=losses, every=section.validate_every, patience=section.patience)
