@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmllm.common.config import Config
 from mmllm.data import sources
 from mmllm.data.lexicons import wordnet
-from mmllm.common.config import Config
 from mmllm.train import features, pipeline, run, teacher
 from tests import tiny_run, tiny_teacher
 
