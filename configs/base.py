@@ -35,10 +35,6 @@ def get_config() -> ConfigDict:
     model.vocab_size = 8000  # SentencePiece pieces, task and location tokens included
     model.max_text = 64  # text tokens the decoder can hold: prompt and answer together
     model.charset_size = 95  # characters the line reader knows (printable ASCII)
-    # Inputs of linear layers: "float" | "int8", rounded row by row | "int8_static", by one range a
-    # layer, found by calibration; the backbone's then stay rounded row by row.
-    model.activations = "float"
-    model.float_blocks = 0  # first blocks of the backbone whose inputs stay float all the same
     model.feature_dropout = 0.25  # share of backbone channels dropped per picture in training
 
     data = cfg.data = ConfigDict()
@@ -149,7 +145,10 @@ def get_config() -> ConfigDict:
     # The float run: its folder, or its name in <data folder>/runs; "": none. NAME@FINGERPRINT asks
     # for these weights and no others.
     quant.start = ""
-    quant.rules = ()  # "PATTERN GRID [SCALE]": the first that matches a parameter's path decides
+    # "PATTERN WEIGHTS [INPUTS] [SCALE]": the first that matches the path of a weight decides.
+    # Weights: "float" | "int2" | "ternary" | "seq" | "int4" | "int8". Inputs: "float" | "int8", per
+    # token | "int8_static", per tensor, calibrated. Scale: "learned" | "rms" | "absmean".
+    quant.rules = ()
     quant.scale_start = "mse"  # first scales: "mse" | "rms" | "absmean"
     quant.share = 1.0  # of the steps: the last ones round, those before train on in float
     quant.scale_rate = 0.1  # learning rate of learned scales over that of the weights

@@ -47,7 +47,7 @@ def files(bundle: bundle_lib.Bundle) -> dict[str, bytes]:
     plain = litert.convert(litert.signatures(bundle.config, held))
     folded = litert.folds(bundle.config, bundle.params)
     planned = {path: Rule(path, "int8") for path in bundle.coded}
-    eight = tree.encode(held, tree.init_scales(held, planned), planned)
+    eight = tree.quantize(held, tree.init_scales(held, planned), planned)
     held = jax.tree.map(jnp.asarray, _decoded(bundle.params, eight))
     as_int8 = litert.convert(litert.signatures(bundle.config, held))
     return {
@@ -58,7 +58,7 @@ def files(bundle: bundle_lib.Bundle) -> dict[str, bytes]:
 
 
 def _decoded(params: Mapping[str, Any], coded: Mapping[str, Coded]) -> Any:
-    return tree.decode(jax.tree.map(jnp.asarray, params), coded)
+    return tree.dequantize(jax.tree.map(jnp.asarray, params), coded)
 
 
 def stages(engine: LiteRtEngine, config: ModelConfig) -> dict[str, Callable[[], Any]]:

@@ -33,8 +33,6 @@ CONFIG = config_lib.ModelConfig(
     max_text=40,
     charset_size=len(CHARSET),
     feature_dropout=0.0,
-    activations="float",
-    float_blocks=0,
 )
 
 

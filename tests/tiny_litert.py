@@ -1,6 +1,5 @@
 """A tiny bundle of packed weights with its LiteRT file, made once."""
 
-import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +12,13 @@ from mmllm.quant import rules, tree
 from tests import tiny_bundle
 
 RULES = rules.parse(
-    (r"embed/table int4", r"(.*/mlp/down|line_reader/.*)/kernel int8", r".*/kernel int2")
+    (
+        r"embed/table int4 int8",
+        r"(.*/mlp/down|line_reader/.*)/kernel int8 int8",
+        r".*/kernel int2 int8",
+    )
 )
-CONFIG = dataclasses.replace(tiny_bundle.CONFIG, activations="int8")
+CONFIG = tiny_bundle.CONFIG
 
 
 class Made(NamedTuple):
@@ -29,7 +32,7 @@ def make(folder: Path) -> Made:
     plain = bundle.load(tiny_bundle.make(folder.parent / "plain"))
     params = jax.tree.map(jnp.asarray, plain.params)
     planned = tree.plan(params, RULES)
-    coded = tree.encode(params, tree.init_scales(params, planned), planned)
+    coded = tree.quantize(params, tree.init_scales(params, planned), planned)
     bundle.save(
         folder,
         params=plain.params,
@@ -41,6 +44,7 @@ def make(folder: Path) -> Made:
         data=[],
         pretrained=[],
         coded=coded,
+        rules=RULES,
     )
     loaded = bundle.load(folder)
     held = jax.tree.map(jnp.asarray, loaded.params)

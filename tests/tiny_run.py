@@ -20,14 +20,14 @@ CONFIG = config_lib.resolve(tiny.get_config())
 STEP = 3
 # A student of it: one kind of grid for each kind of scale, and few weights, so that it starts fast.
 QUANT_RULES = (
-    r"decoder/.*/(key|value|up)/kernel int2",
-    r"embed/table int8",
-    r"text_tower/project/kernel ternary rms",
+    r"decoder/.*/(key|value|up)/kernel int2 int8",
+    r"embed/table int8 int8",
+    r"text_tower/project/kernel ternary int8 rms",
+    r".*/kernel float int8",
 )
 STUDENT = dataclasses.replace(
     CONFIG,
     name="tiny_student",
-    model=dataclasses.replace(CONFIG.model, activations="int8"),
     quant=dataclasses.replace(
         CONFIG.quant, start="tiny", rules=QUANT_RULES, scale_start="absmean", scale_rate=0.5
     ),

@@ -25,7 +25,7 @@ def _on(grid: str, scale: str = "") -> tuple[str, ...]:
     return (
         *BACKBONE,
         *HEADS,
-        *(f"{rule.split()[0]} {grid} {scale}".strip() for rule in TRANSFORMER),
+        *(f"{rule.split()[0]} {grid} int8 {scale}".strip() for rule in TRANSFORMER),
     )
 
 
@@ -45,7 +45,7 @@ def _tail(grid: str, steps: int):
     """The policy that ships, with the backbone's last blocks on a grid they are taught first."""
     rules = (
         mixed.RULES[0],
-        rf"backbone/block_1[1-5]/(expand|project)/kernel {grid}",
+        rf"backbone/block_1[1-5]/(expand|project)/kernel {grid} int8",
         *mixed.RULES[2:],
     )
     return lambda cfg: cfg.quant.update(rules=rules, reconstruction={"steps": steps})
@@ -67,25 +67,22 @@ def _half_float(cfg: ConfigDict) -> None:
     _float(cfg)
 
 
-def _static(cfg: ConfigDict) -> None:
-    ROWS["int8"](cfg)
-    cfg.model.activations = "int8_static"
-
-
 def _untaught(cfg: ConfigDict) -> None:
     cfg.quant.update(distill_logits=0.0, distill_lines=0.0, distill_embeddings=0.0)
 
 
 def _float(cfg: ConfigDict) -> None:
-    cfg.model.activations = "float"
     cfg.quant.rules = (r".* float",)
     _untaught(cfg)
 
 
 ROWS = {
     "float": _float,
-    "int8": _rules(*BACKBONE, r".*/kernel int8", r"embed/table int8"),
-    "int8_static": _static,
+    "int8": _rules(*BACKBONE, r".*/kernel int8 int8", r"embed/table int8 int8"),
+    # The backbone's inputs stay per token: its features are cached before anything is calibrated.
+    "int8_static": _rules(
+        *BACKBONE, r".*/kernel int8 int8_static", r"embed/table int8 int8_static"
+    ),
     "int4": _rules(*_on("int4")),
     "int2": _rules(*int2.RULES),
     "int2_untaught": _untaught,
@@ -100,9 +97,13 @@ ROWS = {
     "int2_late_half": lambda cfg: cfg.quant.update(share=0.5),
     "int2_long": _steps(2_000),
     "int2_frozen": lambda cfg: cfg.quant.update(freeze_from=0.5),
-    "int2_embed4": _rules(*BACKBONE, *HEADS, r"embed/table int4", r".*/kernel int2"),
+    "int2_embed4": _rules(*BACKBONE, *HEADS, r"embed/table int4 int8", r".*/kernel int2 int8"),
     "int2_decoder4": _rules(
-        *BACKBONE, *HEADS, r"embed/table int4", r"decoder/.*kernel int4", r".*/kernel int2"
+        *BACKBONE,
+        *HEADS,
+        r"embed/table int4 int8",
+        r"decoder/.*kernel int4 int8",
+        r".*/kernel int2 int8",
     ),
     "mixed_stem8": _rules(mixed.RULES[0], *mixed.RULES[2:]),
     "mixed": _rules(*mixed.RULES),

@@ -11,20 +11,18 @@ from configs import nano
 
 RULES = (
     r"backbone/block_[0-3]/.* float",
-    r"backbone/.*/(expand|project)/kernel int8",
+    r"backbone/.*/(expand|project)/kernel int8 int8",
     r"backbone/.* float",
-    r"(picture_tokens|line_tokens|line_reader|image_embedding|embedding_token)/.*kernel int4",
-    r"text_tower/project/kernel int4",
-    r"embed/table int2",
-    r".*/kernel int2",
+    r"(picture_tokens|line_tokens|line_reader|image_embedding|embedding_token)/.*kernel int4 int8",
+    r"text_tower/project/kernel int4 int8",
+    r"embed/table int2 int8",
+    r".*/kernel int2 int8",
 )
 
 
 def get_config() -> ConfigDict:
     cfg = nano.get_config()
     cfg.name = "nano_int2"
-    cfg.model.activations = "int8"
-    cfg.model.float_blocks = 4
     cfg.quant.start = "nano@869d647a1dec"  # experiments/nano_start; "nano": whatever was trained
     cfg.quant.rules = RULES
     cfg.train.steps = 1_500

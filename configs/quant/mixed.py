@@ -17,12 +17,12 @@ from configs.quant import int2
 
 RULES = (
     r"backbone/block_[0-3]/.* float",
-    r"backbone/block_1[234]/(expand|project)/kernel int4",
-    r"backbone/.*/(expand|project)/kernel int8",
+    r"backbone/block_1[234]/(expand|project)/kernel int4 int8",
+    r"backbone/.*/(expand|project)/kernel int8 int8",
     r"backbone/.* float",
-    r"encoder/block_.*kernel int2",
-    r"embed/table int4",
-    r".*/kernel int4",
+    r"encoder/block_.*kernel int2 int8",
+    r"embed/table int4 int8",
+    r".*/kernel int4 int8",
 )
 
 

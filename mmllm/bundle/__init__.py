@@ -3,7 +3,6 @@
 from mmllm.bundle.files import (
     LITERT,
     MANIFEST,
-    SCALE,
     TOKENIZER,
     WEIGHTS,
     Bundle,
@@ -17,6 +16,7 @@ from mmllm.bundle.files import (
     staged,
     verify,
 )
+from mmllm.bundle.quantized import SCALE
 
 __all__ = [
     "LITERT",

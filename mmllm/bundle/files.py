@@ -24,21 +24,19 @@ from typing import Any
 import numpy as np
 
 import mmllm
-from mmllm.bundle import legacy, sizes
+from mmllm.bundle import legacy, quantized, sizes
 from mmllm.bundle import manifest as manifest_lib
 from mmllm.common import config as config_lib
 from mmllm.common import paths
 from mmllm.common import tensors as tensors_lib
-from mmllm.quant import coded as coded_lib
-from mmllm.quant import grid, packing
+from mmllm.quant.coded import Coded
+from mmllm.quant.rules import Rule
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.model"
 WEIGHTS = "weights.safetensors"
 LITERT = "model.cpu.tflite"
-SCALE = ":scale"
 ASIDE = ".old"
-FLOAT_BITS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +49,7 @@ class Bundle:
       config: sizes of the model.
       params: nested mapping of float32 arrays, quantized weights as what their codes stand for.
       coded: the quantized weights themselves, by path.
+      rules: one for each layer that rounds weights or inputs: what the model is built with.
       tokenizer_path: the verified SentencePiece file.
     """
 
@@ -58,7 +57,8 @@ class Bundle:
     manifest: Mapping[str, Any]
     config: config_lib.ModelConfig
     params: Mapping[str, Any]
-    coded: Mapping[str, coded_lib.Coded]
+    coded: Mapping[str, Coded]
+    rules: tuple[Rule, ...]
     tokenizer_path: Path
 
     @property
@@ -85,7 +85,8 @@ def save(
     scores: Mapping[str, Any],
     data: Sequence[Mapping[str, Any]],
     pretrained: Sequence[Mapping[str, Any]],
-    coded: Mapping[str, coded_lib.Coded] | None = None,
+    coded: Mapping[str, Coded] | None = None,
+    rules: Sequence[Rule] = (),
     name: str | None = None,
 ) -> Path:
     """Writes a bundle, all of it or nothing; an older one stands until the new one is whole.
@@ -101,6 +102,7 @@ def save(
       data: one {"name", "hash", "licence"} a corpus.
       pretrained: one {"name", "version", "sha256", "licence"} a pretrained part.
       coded: weights that are stored as codes, by path; their floats in `params` are not read.
+      rules: of the model; say how the layers round their inputs.
       name: the bundle's name; the folder's own by default.
 
     Returns:
@@ -123,19 +125,12 @@ def save(
         raise ValueError(f"folder {folder} exists and is no bundle; choose another or remove it")
 
     coded = coded or {}
-    shapes = {path: value.shape for path, value in tensors_lib.flatten(params)}
-    for path, each in coded.items():
-        wanted = shapes.get(path, ())
-        if coded_lib.floats(path, each).shape != wanted:
-            raise ValueError(
-                f"coded weight {path} has codes of shape {each.codes.shape}, params has {wanted}"
-            )
+    shapes = {path: np.shape(value) for path, value in tensors_lib.flatten(params)}
+    entries = quantized.entries(shapes, coded, rules)
     tensors: dict[str, np.ndarray] = {}
     for path, value in tensors_lib.flatten(params):
         if path in coded:
-            bits = grid.GRIDS[coded[path].grid].bits
-            tensors[path] = packing.pack(coded[path].codes, bits)
-            tensors[path + SCALE] = coded[path].scale.astype(np.float32)
+            tensors |= quantized.tensors(path, coded[path])
         else:
             tensors[path] = _half(path, value)
     temporary = paths.temporary_beside(folder)
@@ -155,10 +150,7 @@ def save(
             "bytes": {file: (temporary / file).stat().st_size for file in (TOKENIZER, WEIGHTS)},
             "parameters": sum(value.size for _, value in tensors_lib.flatten(params)),
             "tensor_classes": sizes.by_class(params, tensors),
-            "quantized": {
-                path: {"grid": each.grid, "shape": list(each.codes.shape)}
-                for path, each in sorted(coded.items())
-            },
+            "quantized": entries,
             "scores": dict(scores),
             "data": [dict(row) for row in data],
             "pretrained": [dict(row) for row in pretrained],
@@ -199,56 +191,26 @@ def load(folder: Path | str) -> Bundle:
     """Reads a bundle with its weights; raises what `open_verified` does."""
     folder = Path(folder)
     manifest, config = open_verified(folder)
-    params, coded = _decoded(folder, manifest)
-    return Bundle(folder, manifest, config, params, coded, folder / TOKENIZER)
+    params, coded, rules = _read(folder, manifest)
+    return Bundle(folder, manifest, config, params, coded, rules, folder / TOKENIZER)
 
 
-def _decoded(
+def _read(
     folder: Path, manifest: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, coded_lib.Coded]]:
-    """Weights as floats, and the quantized ones as codes."""
+) -> tuple[dict[str, Any], dict[str, Coded], tuple[Rule, ...]]:
+    """Weights as floats, the quantized ones as codes, and the rules they follow."""
     damaged = f"{folder / MANIFEST} is damaged"
-    tensors = dict(tensors_lib.flatten(tensors_lib.read(folder / WEIGHTS, floats=False)))
-    coded: dict[str, coded_lib.Coded] = {}
-    for path, entry in manifest["quantized"].items():
-        name = str(entry.get("grid")) if isinstance(entry, dict) else ""
-        if name not in grid.GRIDS or path not in tensors or path + SCALE not in tensors:
-            raise ValueError(f"{damaged}: quantized weight {path} is not whole")
-        found = _coded(tensors[path], tensors.pop(path + SCALE), name)
-        if found is None:
-            raise ValueError(f"{damaged}: quantized weight {path} is no {name} with its scales")
-        coded[path], shape = found, list(found.codes.shape)
-        if shape != entry.get("shape"):
-            raise ValueError(
-                f"{damaged}: quantized weight {path} has shape {shape}, the manifest says "
-                f"{entry.get('shape')}"
-            )
-        tensors[path] = coded_lib.floats(path, coded[path])
-    if strays := [path for path, value in tensors.items() if value.dtype == np.uint8]:
-        raise ValueError(f"{damaged}: quantized lacks {strays[0]}")
-    if wild := [path for path, value in tensors.items() if not np.isfinite(value).all()]:
+    stored = dict(tensors_lib.flatten(tensors_lib.read(folder / WEIGHTS, floats=False)))
+    plain, coded, rules = quantized.read(stored, manifest, damaged)
+    if wild := [path for path, value in plain.items() if not np.isfinite(value).all()]:
         raise ValueError(f"{folder / WEIGHTS} is damaged: {wild[0]} holds what is no number")
-    count = sum(value.size for value in tensors.values())
+    count = sum(value.size for value in plain.values())
     if count != manifest["parameters"]:
         raise ValueError(
             f"{damaged}: {WEIGHTS} holds {count} parameters, the manifest says "
             f"{manifest['parameters']}"
         )
-    plain = {legacy.path(path): value.astype(np.float32) for path, value in tensors.items()}
-    named = {legacy.path(path): each for path, each in coded.items()}
-    return tensors_lib.unflatten(plain), named
-
-
-def _coded(packed: np.ndarray, scale: np.ndarray, name: str) -> coded_lib.Coded | None:
-    """A quantized weight as a file has it; None where it cannot be one."""
-    if packed.dtype != np.uint8 or packed.ndim != 2:
-        return None
-    if scale.dtype != np.float32 or scale.shape != packed.shape[:1]:
-        return None
-    codes = packing.unpack(packed, grid.GRIDS[name].bits)
-    low, high = grid.GRIDS[name].low, grid.GRIDS[name].high
-    fits = np.isfinite(scale).all() and (scale > 0).all() and (low <= codes).all()
-    return coded_lib.Coded(codes, scale, name) if fits and (codes <= high).all() else None
+    return tensors_lib.unflatten(plain), coded, rules
 
 
 @contextlib.contextmanager

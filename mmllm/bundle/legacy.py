@@ -4,7 +4,8 @@ Files stay as they were written, and so do their hashes and fingerprints; names 
 they are read.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 FIELDS = {"stem": "backbone", "tap": "level"}
@@ -16,10 +17,13 @@ PARTS = {"stem": "backbone", "stem_affine": "feature_affine"}
 LAST = {"largest": "amax"}
 """Last names of parameters, by their name in schema 2."""
 
+REMOVED = ("activations", "float_blocks")
+"""Fields of a model's config that said how inputs are rounded, which `quantized` says now."""
+
 
 def config(values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored model config under the names of today."""
-    return {FIELDS.get(name, name): value for name, value in values.items()}
+    return {FIELDS.get(key, key): value for key, value in values.items() if key not in REMOVED}
 
 
 def path(name: str) -> str:
@@ -27,3 +31,26 @@ def path(name: str) -> str:
     first, *others = name.split("/")
     names = [PARTS.get(first, first), *others]
     return "/".join([*names[:-1], LAST.get(names[-1], names[-1])])
+
+
+def inputs(values: Mapping[str, Any], weights: Iterable[str]) -> dict[str, str]:
+    """How each layer rounds its inputs by a config of schema 2; nothing by one of today.
+
+    There one field held for the whole model, but for the backbone: its first blocks stayed float, and
+    its other blocks were never rounded by a static range.
+
+    Args:
+      values: the stored model config.
+      weights: paths of the model's matrices, under the names of today.
+    """
+    rounding = values.get("activations", "float")
+    if rounding == "float":
+        return {}
+    found = {}
+    for weight in weights:
+        block = re.match(r"backbone/block_(\d+)/", weight)
+        if block is None:
+            found[weight] = rounding
+        elif int(block[1]) >= values["float_blocks"]:
+            found[weight] = "int8"
+    return found

@@ -11,9 +11,12 @@ from mmllm.common.types import Params
 from mmllm.data import pretrained, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
-from mmllm.quant import coded, tree
-from mmllm.train import align_text, cache, checkpoint, stages, tune_backbone
+from mmllm.quant import coded, rules, tree
 from mmllm.train import backbone as backbone_lib
+from mmllm.train import checkpoint
+from mmllm.train import run as run_lib
+from mmllm.train.phases import prepare
+from mmllm.train.student import plan
 
 
 def run_config(workdir: Path) -> config_lib.Config:
@@ -49,11 +52,11 @@ def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -
     """
     config = run_config(workdir)
     trained = checkpoint.load_params(workdir)
-    tower = workdir / align_text.TOWER
+    tower = workdir / run_lib.TOWER
     if config.align.steps:
         if not tower.is_file():
             raise FileNotFoundError(f"no aligned text tower at {tower}: finish the training first")
-        trained = align_text.joined(trained, tower)
+        trained = run_lib.joined(trained, tower)
     return write(config, trained, workdir, folder, scores)
 
 
@@ -83,14 +86,14 @@ def write(
         params["backbone"] = backbone_lib.params(config, workdir)
         origin = pretrained.EFFICIENTNET_LITE0.manifest_entry()
         if backbone_lib.has_trained_blocks(config):
-            origin["tuned"] = f"the blocks behind level {tune_backbone.FROZEN_LEVEL}"
+            origin["tuned"] = f"the blocks behind level {backbone_lib.FROZEN_LEVEL}"
         origins.append(origin)
-    tokenizer = workdir / cache.TOKENIZER
+    tokenizer = workdir / prepare.TOKENIZER
     if not tokenizer.is_file():
         raise FileNotFoundError(f"no vocabulary at {tokenizer}: was this run trained on corpora?")
     codes = _coded(config, params, trained.get("scales", {}), workdir)
     data = []
-    for name in cache.CORPORA:
+    for name in prepare.CORPORA:
         built = sources.describe(name)
         licences = " AND ".join(sorted(built["licences"]))
         data.append({"name": name, "hash": built["hash"], "licence": licences})
@@ -104,6 +107,7 @@ def write(
         scores=scores or {},
         data=data,
         coded=codes,
+        rules=rules.parse(config.quant.rules),
         pretrained=[*origins, pretrained.MINILM.manifest_entry()],
     )
 
@@ -114,7 +118,7 @@ def _coded(
     """The quantized weights of a run as codes; the backbone, which no run trains, is rounded here."""
     if not config.quant.rules:
         return {}
-    planned = stages.plan(config)
+    planned = plan.whole(config)
     if "backbone" in params:
         scales = {**scales, **backbone_lib.scales(config, workdir, params["backbone"])}
-    return tree.encode(params, scales, planned)
+    return tree.quantize(params, scales, planned)

@@ -23,7 +23,7 @@ from mmllm.common import paths, tensors
 from mmllm.common.config import ModelConfig
 from mmllm.common.types import Params
 from mmllm.export import flatbuffer
-from mmllm.models import attention, efficientnet_lite0
+from mmllm.models import attention, efficientnet_lite0, layers
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import coded as coded_lib
 from mmllm.quant import grid as grid_lib
@@ -58,14 +58,14 @@ def signatures(config: ModelConfig, params: Params) -> dict[str, Signature]:
     each prompt length T. A cache is key_B and value_B for each decoder block B.
 
     Raises:
-      ValueError: activations that are rounded by a static range.
+      ValueError: inputs that are rounded per tensor, by a static range.
     """
-    if config.activations == "int8_static":
+    if static := [path for path, _ in tensors.flatten(params) if path.endswith(f"/{layers.AMAX}")]:
         raise ValueError(
-            "model.activations must be float or int8 for LiteRT on a CPU, which rounds each row by "
-            "a range of its own, got 'int8_static'"
+            "inputs must be float or int8 for LiteRT on a CPU, which rounds each row by a range of "
+            f"its own, got {static[0]}, the range of int8_static inputs"
         )
-    model = model_lib.build(dataclasses.replace(config, activations="float"), exported=True)
+    model = model_lib.build(config, exported=True)
 
     def call(method: str, *inputs: Any) -> Any:
         return model.apply({"params": params}, *inputs, method=method)

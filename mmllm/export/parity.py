@@ -178,7 +178,7 @@ def recorded_on(
         token = jnp.argmax(logits[:, last], axis=-1).astype(jnp.int32)
         model.decode_step(token, jnp.asarray([prefix.shape[1] + last + 1], jnp.int32), cache)
 
-    return taps.record(bundle.config, params, call)
+    return taps.record(bundle.config, params, call, bundle.rules)
 
 
 def outputs(lite: Any, ours: Any, samples: Samples) -> list[Row]:

@@ -17,6 +17,7 @@ from mmllm.common.types import Params
 from mmllm.export.litert import Signature
 from mmllm.models import attention, efficientnet_lite0, heads, layers, vit
 from mmllm.models import mmllm as model_lib
+from mmllm.quant.rules import Rule
 
 LAYERS = (
     nn.Conv,
@@ -57,13 +58,16 @@ class Layer:
     structure: Any
 
 
-def record(config: ModelConfig, params: Params, call: Call) -> list[Layer]:
+def record(
+    config: ModelConfig, params: Params, call: Call, rules: Sequence[Rule] = ()
+) -> list[Layer]:
     """Runs `call` on the model with its parameters bound, and keeps each layer's last call.
 
     Args:
-      config: of the model; its activations are those that are recorded.
+      config: of the model.
       params: floats.
       call: runs methods of the model on one row.
+      rules: how the layers that are recorded round their inputs.
 
     Returns:
       The layers in the order of their calls.
@@ -93,7 +97,7 @@ def record(config: ModelConfig, params: Params, call: Call) -> list[Layer]:
         )
         return result
 
-    bound = model_lib.build(config).bind({"params": params})
+    bound = model_lib.build(config, rules).bind({"params": params})
     with nn.intercept_methods(tap):
         call(bound)
     return list(found.values())
@@ -130,10 +134,7 @@ def signature_name(name: str) -> str:
 
 def _exported(module: nn.Module) -> nn.Module:
     """The module in the form that converters know, its inputs float: the file rounds them."""
-    forms: dict[str, Any] = {"activations": "float", "depthwise": "conv", "exported": True}
+    forms: dict[str, Any] = {"rules": (), "depthwise": "conv", "exported": True}
     fields = [field.name for field in dataclasses.fields(module)]
     changed = {name: form for name, form in forms.items() if name in fields}
-    if "config" in fields:
-        held: Any = module
-        changed["config"] = dataclasses.replace(held.config, activations="float")
     return module.clone(parent=None, **changed)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from mmllm.common.config import ModelConfig
 from mmllm.common.types import Array, Bool, Float, Int
 from mmllm.models import layers
+from mmllm.quant.rules import Rule
 
 MASKED = -1e9
 ROTARY_BASE = 10_000.0
@@ -42,13 +43,14 @@ class Attention(nn.Module):
     """Multi-head attention in which `heads` queries share `kv_heads` keys and values."""
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     def setup(self) -> None:
         c = self.config
-        self.query = layers.QuantDense(c.heads * c.head_dim, c.activations, use_bias=False)
-        self.key = layers.QuantDense(c.kv_heads * c.head_dim, c.activations, use_bias=False)
-        self.value = layers.QuantDense(c.kv_heads * c.head_dim, c.activations, use_bias=False)
-        self.out = layers.QuantDense(c.width, c.activations, use_bias=False)
+        self.query = layers.QuantDense(c.heads * c.head_dim, self.rules, use_bias=False)
+        self.key = layers.QuantDense(c.kv_heads * c.head_dim, self.rules, use_bias=False)
+        self.value = layers.QuantDense(c.kv_heads * c.head_dim, self.rules, use_bias=False)
+        self.out = layers.QuantDense(c.width, self.rules, use_bias=False)
 
     def _split(self, x: Float[Array, "b s i"], heads: int) -> Float[Array, "b h s k"]:
         b, s, _ = x.shape
@@ -91,13 +93,14 @@ class Block(nn.Module):
     """Pre-norm transformer block: x + attention(norm(x)), then x + mlp(norm(x))."""
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     def setup(self) -> None:
         c = self.config
         self.attention_norm = layers.Norm()
-        self.attention = Attention(c)
+        self.attention = Attention(c, self.rules)
         self.mlp_norm = layers.Norm()
-        self.mlp = layers.Mlp(c.mlp_ratio * c.width, c.width, c.activations)
+        self.mlp = layers.Mlp(c.mlp_ratio * c.width, c.width, self.rules)
 
     def __call__(
         self,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from mmllm.common.config import ModelConfig
 from mmllm.common.types import Array, Float, Int
 from mmllm.models import attention, layers
+from mmllm.quant.rules import Rule
 
 Cache = tuple[attention.KeyValue, ...]
 
@@ -19,9 +20,12 @@ class Decoder(nn.Module):
     """Transformer blocks over [image prefix, text]."""
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     def setup(self) -> None:
-        self.block = [attention.Block(self.config) for _ in range(self.config.decoder_blocks)]
+        self.block = [
+            attention.Block(self.config, self.rules) for _ in range(self.config.decoder_blocks)
+        ]
         self.norm = layers.Norm()
 
     def __call__(

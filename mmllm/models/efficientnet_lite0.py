@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 without its classifier: the stem that turns pictures into a grid of tokens.
+"""EfficientNet-Lite0 without its classifier: the backbone that turns pictures into features.
 
 `data.pretrained` reads the ImageNet weights, `convert_weights` folds the batch norms into them, and
 the module runs before the ViT blocks (`models.mmllm`) or alone, when `train` caches its tokens.
@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from mmllm.models.layers import QuantDense
+from mmllm.quant.rules import Rule
 
 # ImageNet statistics of RGB in 0..1, the ones the weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
@@ -139,38 +140,36 @@ class Block(nn.Module):
     stage: Stage
     first: bool
     depthwise: str
-    activations: str
+    rules: tuple[Rule, ...]
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b v u d"]:
         stage = self.stage
         y = x
         if stage.expansion != 1:
-            y = relu6(QuantDense(x.shape[-1] * stage.expansion, self.activations, name="expand")(y))
+            y = relu6(QuantDense(x.shape[-1] * stage.expansion, self.rules, name="expand")(y))
         stride = stage.stride if self.first else 1
         y = relu6(DepthwiseConv(stage.kernel, stride, self.depthwise, name="depthwise")(y))
-        y = QuantDense(stage.width, self.activations, name="project")(y)
+        y = QuantDense(stage.width, self.rules, name="project")(y)
         return y if self.first else x + y
 
 
 class EfficientNetLite0(nn.Module):
-    """The convolutional stem, batch norms folded, pointwise convolutions written as dense layers.
+    """The convolutional backbone, batch norms folded, pointwise convolutions written as dense layers.
 
     Attributes:
       level: "7x7x320" or "14x14x112", where the features leave; their shape for a 224 px picture.
       entry: None takes pixels; an earlier level takes its features and runs the blocks behind it.
       depthwise: "shift" is fast on a CPU, "conv" on a GPU and in exported files; both give the
         same numbers but for rounding.
-      activations: inputs of the pointwise convolutions, "float" or "int8", see `layers`.
-      float_blocks: so many blocks, from the first, keep float inputs: on their large maps of few
-        channels, rounding takes longer than it saves.
+      rules: of the whole model, whose paths begin with "backbone/": they say how the pointwise
+        convolutions round their inputs. A backbone that is applied alone has none and is float.
     """
 
     level: str = "7x7x320"
     entry: str | None = None
     depthwise: str = "shift"
-    activations: str = "float"
-    float_blocks: int = 0
+    rules: tuple[Rule, ...] = ()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x i"]) -> Float[Array, "b v u c"]:
@@ -191,8 +190,7 @@ class EfficientNetLite0(nn.Module):
         before = 0 if self.entry is None else len(block_names(self.entry))
         blocks = [(stage, repeat == 0) for stage in stages for repeat in range(stage.blocks)]
         for index, (stage, first) in list(enumerate(blocks))[before:]:
-            activations = "float" if index < self.float_blocks else self.activations
-            x = Block(stage, first, self.depthwise, activations, name=f"block_{index}")(x)
+            x = Block(stage, first, self.depthwise, self.rules, name=f"block_{index}")(x)
         return x
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mmllm.common.config import ModelConfig
 from mmllm.common.types import Array, Bool, Float
 from mmllm.models import attention, layers
+from mmllm.quant.rules import Rule
 
 
 @jax.custom_vjp
@@ -43,10 +44,11 @@ class ImageEmbedding(nn.Module):
     """
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     def setup(self) -> None:
         c = self.config
-        self.short = layers.Mlp(c.head_width, c.embed_dim, c.activations)
+        self.short = layers.Mlp(c.head_width, c.embed_dim, self.rules)
 
     def __call__(self, features: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
         """Backbone features -> unit vectors."""
@@ -58,13 +60,14 @@ class TextTower(nn.Module):
     """Text embedding: bidirectional blocks over the token embeddings, mean over real tokens."""
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     def setup(self) -> None:
-        self.block = [attention.Block(self.config) for _ in range(self.config.text_blocks)]
+        self.block = [
+            attention.Block(self.config, self.rules) for _ in range(self.config.text_blocks)
+        ]
         self.norm = layers.Norm()
-        self.project = layers.QuantDense(
-            self.config.embed_dim, self.config.activations, use_bias=False
-        )
+        self.project = layers.QuantDense(self.config.embed_dim, self.rules, use_bias=False)
 
     def __call__(
         self, text: Float[Array, "b t d"], real: Bool[Array, "b t"]
@@ -84,9 +87,8 @@ class LineReader(nn.Module):
     """
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     @nn.compact
     def __call__(self, encoded: Float[Array, "b n d"]) -> Float[Array, "b n v"]:
-        return layers.QuantDense(
-            self.config.charset_size + 1, self.config.activations, name="project"
-        )(encoded)
+        return layers.QuantDense(self.config.charset_size + 1, self.rules, name="project")(encoded)

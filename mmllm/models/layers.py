@@ -2,8 +2,8 @@
 
 All matrices of the model pass through `QuantDense` and `QuantEmbed`. A weight that is to lie on a
 grid arrives there already (`quant.tree`). Inputs are rounded here as a runtime would round them,
-where `activations` is "int8", each row by its own range, or "int8_static", all by one range, the
-parameter `amax`, which `train.calibrate` finds.
+where the first of `rules` that matches the layer's own path says so: per token, each row by its own
+range, or per tensor, all by one range, the parameter `amax`, which `train.calibrate` finds.
 """
 
 import flax.linen as nn
@@ -12,33 +12,36 @@ import jax.numpy as jnp
 
 from mmllm.common.types import Array, Float, Int
 from mmllm.quant import fake_quant
+from mmllm.quant import rules as rules_lib
+from mmllm.quant.rules import Rule
 
 NORM_EPSILON = 1e-6
-
-
 AMAX = "amax"
 
 
 def _rounded(
-    x: Float[Array, "*b i"], activations: str, amax: Float[Array, ""] | None
+    x: Float[Array, "*b i"], inputs: str, amax: Float[Array, ""] | None
 ) -> Float[Array, "*b i"]:
     if amax is not None:
         return fake_quant.fake_quant_tensor(x, amax)
-    return fake_quant.fake_quant_rows(x) if activations == "int8" else x
+    return fake_quant.fake_quant_rows(x) if inputs == rules_lib.INT8 else x
 
 
-def _range(module: nn.Module, activations: str) -> Float[Array, ""] | None:
-    """The one range of a layer's inputs, a parameter, where they are rounded by one."""
-    if activations != "int8_static":
-        return None
-    return module.param(AMAX, nn.initializers.ones, ())
+def _inputs(
+    module: nn.Module, weight: str, rules: tuple[Rule, ...]
+) -> tuple[str, Float[Array, ""] | None]:
+    """How a layer rounds its inputs, by the path of its weight; their range where it is per tensor."""
+    inputs = rules_lib.inputs_of("/".join((*module.path, weight)), rules)
+    per_tensor = inputs == rules_lib.INT8_STATIC
+    # A parameter, so that checkpoints and bundles carry it like the weights it belongs to.
+    return inputs, module.param(AMAX, nn.initializers.ones, ()) if per_tensor else None
 
 
 class QuantDense(nn.Module):
     """y = x W (+ b), with W of shape (inputs, features)."""
 
     features: int
-    activations: str = "float"
+    rules: tuple[Rule, ...] = ()
     use_bias: bool = True
 
     @nn.compact
@@ -46,7 +49,7 @@ class QuantDense(nn.Module):
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         # One flat matrix: XLA's CPU gradients of a product with several batch axes are slower.
-        x = _rounded(x, self.activations, _range(self, self.activations))
+        x = _rounded(x, *_inputs(self, "kernel", self.rules))
         y = jnp.dot(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], self.features)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -62,14 +65,14 @@ class QuantEmbed(nn.Module):
 
     vocab_size: int
     width: int
-    activations: str = "float"
+    rules: tuple[Rule, ...] = ()
     exported: bool = False
 
     def setup(self) -> None:
         self.table = self.param(
             "table", nn.initializers.normal(0.02), (self.vocab_size, self.width)
         )
-        self.amax = _range(self, self.activations)
+        self.inputs, self.amax = _inputs(self, "table", self.rules)
 
     def __call__(self, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
         if self.exported:
@@ -77,7 +80,7 @@ class QuantEmbed(nn.Module):
         return jnp.take(self.table, ids, axis=0)
 
     def logits(self, x: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
-        return jnp.dot(_rounded(x, self.activations, self.amax), self.table.T)
+        return jnp.dot(_rounded(x, self.inputs, self.amax), self.table.T)
 
 
 class Norm(nn.Module):
@@ -107,13 +110,13 @@ class Mlp(nn.Module):
 
     hidden: int
     features: int
-    activations: str = "float"
+    rules: tuple[Rule, ...] = ()
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        up = QuantDense(self.hidden, self.activations, name="up")
+        up = QuantDense(self.hidden, self.rules, name="up")
         hidden = nn.gelu(up(x), approximate=True)
-        return QuantDense(self.features, self.activations, name="down")(hidden)
+        return QuantDense(self.features, self.rules, name="down")(hidden)
 
 
 def unit_norm(x: Float[Array, "*b e"]) -> Float[Array, "*b e"]:

@@ -4,6 +4,7 @@
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from mmllm.common.config import ModelConfig
 from mmllm.common.types import Array, Float, Int, Params
 from mmllm.models import decoder as decoder_lib
 from mmllm.models import efficientnet_lite0, heads, layers, vit
+from mmllm.quant.rules import Rule
 
 PAD_ID = 0
 
@@ -23,10 +25,12 @@ class Mmllm(nn.Module):
 
     Attributes:
       config: its sizes.
+      rules: how its layers round their inputs, by the paths of their weights; none: all float.
       exported: builds the forms that converters know: the same numbers, slower in JAX on a CPU.
     """
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
     exported: bool = False
 
     def setup(self) -> None:
@@ -35,20 +39,18 @@ class Mmllm(nn.Module):
             self.backbone = efficientnet_lite0.EfficientNetLite0(
                 level=c.level,
                 depthwise="conv" if self.exported else "shift",
-                # Its features are cached before anything is calibrated.
-                activations="int8" if c.activations == "int8_static" else c.activations,
-                float_blocks=c.float_blocks,
+                rules=self.rules,
             )
         self.feature_affine = layers.Affine()
-        self.picture_tokens = vit.PictureTokens(c)
-        self.line_tokens = vit.LineTokens(c)
-        self.encoder = vit.Encoder(c)
-        self.image_embedding = heads.ImageEmbedding(c)
-        self.embedding_token = layers.QuantDense(c.width, c.activations)
-        self.embed = layers.QuantEmbed(c.vocab_size, c.width, c.activations, self.exported)
-        self.decoder = decoder_lib.Decoder(c)
-        self.text_tower = heads.TextTower(c)
-        self.line_reader = heads.LineReader(c)
+        self.picture_tokens = vit.PictureTokens(c, self.rules)
+        self.line_tokens = vit.LineTokens(c, self.rules)
+        self.encoder = vit.Encoder(c, self.rules)
+        self.image_embedding = heads.ImageEmbedding(c, self.rules)
+        self.embedding_token = layers.QuantDense(c.width, self.rules)
+        self.embed = layers.QuantEmbed(c.vocab_size, c.width, self.rules, self.exported)
+        self.decoder = decoder_lib.Decoder(c, self.rules)
+        self.text_tower = heads.TextTower(c, self.rules)
+        self.line_reader = heads.LineReader(c, self.rules)
 
     def backbone_features(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b i j c"]:
         """Pixels -> backbone features: the part that training caches."""
@@ -143,18 +145,25 @@ class Mmllm(nn.Module):
         self.read_lines(lines)
 
 
-def build(config: ModelConfig, *, exported: bool = False) -> Mmllm:
-    """The model of a config; parameters are a plain tree made by `init_params`."""
-    return Mmllm(config, exported)
+def build(config: ModelConfig, rules: Sequence[Rule] = (), *, exported: bool = False) -> Mmllm:
+    """The model of a config; parameters are a plain tree made by `init_params`.
+
+    Args:
+      config: its sizes.
+      rules: how layers round their inputs (`quant.rules`); without them it is the float model.
+      exported: see `Mmllm`.
+    """
+    return Mmllm(config, tuple(rules), exported)  # a tuple, for jit hashes modules
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def init_params(config: ModelConfig, key: jax.Array) -> Params:
+@functools.partial(jax.jit, static_argnames=("config", "rules"))
+def init_params(config: ModelConfig, key: jax.Array, rules: tuple[Rule, ...] = ()) -> Params:
     """Fresh parameters; the pretrained backbone's place holds random values until they are loaded.
 
-    Compiled, so that the forward pass that names them is not run.
+    Compiled, so that the forward pass that names them is not run. Rules with static inputs add the
+    ranges of those.
     """
-    model = build(config)
+    model = build(config, rules)
     pixels = jnp.zeros((1, config.image_side, config.image_side, 3))
     lines = jnp.zeros((1, config.line_height, config.line_width))
     ids = jnp.ones((1, 2), jnp.int32)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mmllm.common.config import ModelConfig
 from mmllm.common.types import Array, Float
 from mmllm.models import attention, layers
+from mmllm.quant.rules import Rule
 
 PIXEL_CENTRE = 128.0
 PIXEL_SPREAD = 64.0
@@ -63,13 +64,14 @@ class PictureTokens(nn.Module):
     """Backbone features -> encoder tokens: merged, projected and given their place."""
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     @nn.compact
     def __call__(self, features: Float[Array, "b y x c"]) -> Float[Array, "b n d"]:
         c = self.config
         merged = merge_features(features, c.merge)
         tokens = merged.reshape(merged.shape[0], c.grid * c.grid, merged.shape[-1])
-        tokens = layers.QuantDense(c.width, c.activations, name="project")(tokens)
+        tokens = layers.QuantDense(c.width, self.rules, name="project")(tokens)
         return Positions(c.grid, c.grid, c.width, name="positions")(tokens)
 
 
@@ -77,6 +79,7 @@ class LineTokens(nn.Module):
     """A grey text line -> one token a column: full-height columns, three strides wide, overlap."""
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     @nn.compact
     def __call__(self, lines: Float[Array, "b y x"]) -> Float[Array, "b n d"]:
@@ -90,7 +93,7 @@ class LineTokens(nn.Module):
             part = pixels[:, :, offset : offset + c.line_width]
             part = part.reshape(-1, c.line_height, columns, stride).transpose(0, 2, 1, 3)
             parts.append(part.reshape(-1, columns, c.line_height * stride))
-        tokens = layers.Mlp(2 * c.width, c.width, c.activations, name="project")(
+        tokens = layers.Mlp(2 * c.width, c.width, self.rules, name="project")(
             jnp.concatenate(parts, axis=-1)
         )
         return Positions(1, columns, c.width, name="positions")(tokens)
@@ -100,9 +103,12 @@ class Encoder(nn.Module):
     """The shared pre-norm ViT blocks, unmasked."""
 
     config: ModelConfig
+    rules: tuple[Rule, ...] = ()
 
     def setup(self) -> None:
-        self.block = [attention.Block(self.config) for _ in range(self.config.encoder_blocks)]
+        self.block = [
+            attention.Block(self.config, self.rules) for _ in range(self.config.encoder_blocks)
+        ]
         self.norm = layers.Norm()
 
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:

@@ -45,7 +45,7 @@ State = dict[str, Oscillation]
 def start(params: Params, scales: Params, planned: Mapping[str, Rule]) -> State:
     """Nothing has turned yet, nothing is frozen."""
     found = {}
-    for path, (weight, scale) in tree.turned(params, scales, planned).items():
+    for path, (weight, scale) in tree.with_scales(params, scales, planned).items():
         code = _codes(weight, scale, planned[path])
         still = jnp.zeros(code.shape)
         found[path] = Oscillation(
@@ -54,7 +54,7 @@ def start(params: Params, scales: Params, planned: Mapping[str, Rule]) -> State:
     return found
 
 
-def settle(
+def freeze(
     state: State,
     params: Params,
     scales: Params,
@@ -75,8 +75,8 @@ def settle(
       is frozen at the code nearest to the mean of its codes.
     """
     found, held = {}, {}
-    for path, (weight, scale) in tree.turned(params, scales, planned).items():
-        before, grid = state[path], grid_lib.GRIDS[planned[path].grid]
+    for path, (weight, scale) in tree.with_scales(params, scales, planned).items():
+        before, grid = state[path], grid_lib.GRIDS[planned[path].weights]
         code = _codes(weight, scale, planned[path])
         change = jnp.sign(code - before.code).astype(jnp.int8)
         back = (change != 0) & (change == -before.direction)
@@ -94,10 +94,10 @@ def settle(
         )
         level = (code + grid.offset) * wide(scale, weight.ndim)
         held[path] = jnp.where(frozen, level, weight)
-    return found, tree.with_turned(params, held)
+    return found, tree.replaced(params, held)
 
 
-def share(state: State) -> Float[Array, ""]:
+def frozen_share(state: State) -> Float[Array, ""]:
     """Frozen weights over all."""
     frozen = sum(jnp.sum(each.frozen) for each in state.values())
     return jnp.float32(frozen) / sum(each.frozen.size for each in state.values())
@@ -106,4 +106,4 @@ def share(state: State) -> Float[Array, ""]:
 def _codes(
     weight: Float[Array, "i o"], scale: Float[Array, "o"], rule: Rule
 ) -> Float[Array, "i o"]:
-    return nearest(weight / wide(scale, weight.ndim), grid_lib.GRIDS[rule.grid])
+    return nearest(weight / wide(scale, weight.ndim), grid_lib.GRIDS[rule.weights])

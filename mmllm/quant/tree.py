@@ -15,7 +15,7 @@ from mmllm.common.types import Array, Float, Params
 from mmllm.quant import grid as grid_lib
 from mmllm.quant import rules as rules_lib
 from mmllm.quant import scale as scale_lib
-from mmllm.quant.coded import Coded, floats, is_table
+from mmllm.quant.coded import Coded, floats, is_table, is_weight
 from mmllm.quant.fake_quant import fake_quant
 from mmllm.quant.rules import Rule
 
@@ -24,34 +24,46 @@ def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
     """The quantized weights of a tree, by path, each with its rule.
 
     Raises:
-      ValueError: a rule other than "float" that matches no matrix, one that matches something else
+      ValueError: a rule other than float that matches no matrix, one that matches something else
         than a matrix, or a matrix whose rows of codes would not fill whole bytes.
     """
-    found: dict[str, Rule] = {}
+    decided: dict[str, Rule] = {}
     for path, value in _flat(params).items():
         rule = rules_lib.find(path, rules)
-        if rule is None:
+        if rule is None or rule.is_float:
             continue
+        if rule.weights == rules_lib.FLOAT and not is_weight(path):
+            continue  # it rounds inputs, which a bias or a norm has none of
         if value.ndim != 2:
             raise ValueError(
                 f"rule {rule.pattern!r} matches {path} of shape {value.shape}; only matrices are "
                 "quantized: put a float rule before it"
             )
-        each = 8 // grid_lib.GRIDS[rule.grid].bits
+        each = 1 if rule.weights == rules_lib.FLOAT else 8 // grid_lib.GRIDS[rule.weights].bits
         if value.shape[1 if is_table(path) else 0] % each:
             raise ValueError(
-                f"rule {rule.pattern!r} puts {path} of shape {value.shape} on {rule.grid}, whose "
-                f"codes are packed by {each}: its input width must be a multiple of that"
+                f"rule {rule.pattern!r} puts {path} of shape {value.shape} on {rule.weights}, "
+                f"whose codes are packed by {each}: its input width must be a multiple of that"
             )
-        found[path] = rule
-    idle = [r for r in rules if r.grid != rules_lib.FLOAT and r not in found.values()]
+        decided[path] = rule
+    idle = [rule for rule in rules if not rule.is_float and rule not in decided.values()]
     if idle:
         raise ValueError(f"rule {idle[0].pattern!r} decides over no parameter; remove or mend it")
-    return found
+    return {path: rule for path, rule in decided.items() if rule.weights != rules_lib.FLOAT}
 
 
-def _turned(path: str, weight: Float[Array, "x y"]) -> Float[Array, "i o"]:
-    """The weight with its output channels last; its own inverse."""
+def inputs(params: Params, rules: Sequence[Rule]) -> dict[str, str]:
+    """How layers round their inputs, by the path of their weight; those that do not are left out."""
+    found = {
+        path: rules_lib.inputs_of(path, rules)
+        for path, value in _flat(params).items()
+        if is_weight(path) and value.ndim == 2
+    }
+    return {path: name for path, name in found.items() if name != rules_lib.FLOAT}
+
+
+def channels_last(path: str, weight: Float[Array, "x y"]) -> Float[Array, "i o"]:
+    """A weight with its output channels last, whichever way it is stored; its own inverse."""
     return weight.T if is_table(path) else weight
 
 
@@ -72,7 +84,7 @@ def init_scales(params: Params, planned: Mapping[str, Rule], start: str = "mse")
     return tensors.unflatten(
         {
             path: scale_lib.INITIAL[start](
-                _turned(path, jnp.asarray(weights[path])), grid_lib.GRIDS[rule.grid]
+                channels_last(path, jnp.asarray(weights[path])), grid_lib.GRIDS[rule.weights]
             )
             for path, rule in planned.items()
             if rule.scale == rules_lib.LEARNED
@@ -88,7 +100,7 @@ def _scale_of(
         # The gradient passes below the floor too: a scale that fell there must get up again.
         floor = jax.lax.stop_gradient(jnp.maximum(scale, scale_lib.SMALLEST))
         return floor + (scale - jax.lax.stop_gradient(scale))
-    statistic = scale_lib.INITIAL[rule.scale](weight, grid_lib.GRIDS[rule.grid])
+    statistic = scale_lib.INITIAL[rule.scale](weight, grid_lib.GRIDS[rule.weights])
     return jax.lax.stop_gradient(statistic)
 
 
@@ -97,51 +109,46 @@ def fake_quantize(params: Params, scales: Params, planned: Mapping[str, Rule]) -
     learned = _flat(scales)
 
     def rounded(path: str, weight: Float[Array, "x y"]) -> Float[Array, "x y"]:
-        rule, inner = planned[path], _turned(path, weight)
+        rule, inner = planned[path], channels_last(path, weight)
         scale = _scale_of(path, rule, inner, learned)
-        return _turned(path, fake_quant(inner, scale, grid_lib.GRIDS[rule.grid]))
+        return channels_last(path, fake_quant(inner, scale, grid_lib.GRIDS[rule.weights]))
 
     return _replaced(params, planned, rounded)
 
 
-def turned(
+def with_scales(
     params: Params, scales: Params, planned: Mapping[str, Rule]
 ) -> dict[str, tuple[Float[Array, "i o"], Float[Array, "o"]]]:
     """The planned weights with their output channels last, and their scales, by path."""
     weights, learned, found = _flat(params), _flat(scales), {}
     for path, rule in planned.items():
-        weight = _turned(path, jnp.asarray(weights[path]))
+        weight = channels_last(path, jnp.asarray(weights[path]))
         found[path] = weight, _scale_of(path, rule, weight, learned)
     return found
 
 
-def with_turned(params: Params, weights: Mapping[str, Float[Array, "i o"]]) -> Params:
+def replaced(params: Params, weights: Mapping[str, Float[Array, "i o"]]) -> Params:
     """The tree with these weights, their output channels last, in their places."""
-    return _replaced(params, weights, lambda path, _: _turned(path, weights[path]))
+    return _replaced(params, weights, lambda path, _: channels_last(path, weights[path]))
 
 
-def encode(params: Params, scales: Params, planned: Mapping[str, Rule]) -> dict[str, Coded]:
+def quantize(params: Params, scales: Params, planned: Mapping[str, Rule]) -> dict[str, Coded]:
     """The planned weights as codes and scales, for export.
 
     Raises:
       ValueError: a weight that is not a number, or a scale that is not finite.
     """
     coded = {}
-    for path, (weight, scale) in turned(params, scales, planned).items():
+    for path, (weight, scale) in with_scales(params, scales, planned).items():
         rule, scale = planned[path], np.asarray(scale)
-        codes = grid_lib.quantize(np.asarray(weight), scale, grid_lib.GRIDS[rule.grid])
-        coded[path] = Coded(np.ascontiguousarray(codes.T), scale, rule.grid)
+        codes = grid_lib.quantize(np.asarray(weight), scale, grid_lib.GRIDS[rule.weights])
+        coded[path] = Coded(np.ascontiguousarray(codes.T), scale, rule.weights)
     return coded
 
 
-def decode(params: Params, coded: Mapping[str, Coded]) -> Params:
+def dequantize(params: Params, coded: Mapping[str, Coded]) -> Params:
     """The tree with the coded weights as the floats they stand for."""
-
-    def plain(path: str, weight: Float[Array, "x y"]) -> Float[Array, "x y"]:
-        del weight
-        return jnp.asarray(floats(path, coded[path]))
-
-    return _replaced(params, coded, plain)
+    return _replaced(params, coded, lambda path, _: jnp.asarray(floats(path, coded[path])))
 
 
 def flip_rates(before: Mapping[str, Coded], after: Mapping[str, Coded]) -> dict[str, float]:

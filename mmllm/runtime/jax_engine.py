@@ -53,7 +53,7 @@ class JaxEngine:
 
     def __init__(self, bundle: Bundle) -> None:
         self.config = bundle.config
-        model = models.build(bundle.config)
+        model = models.build(bundle.config, bundle.rules)
         self._params = jax.device_put(bundle.params)
 
         def method(name: str, **options: Any) -> Callable[..., Any]:

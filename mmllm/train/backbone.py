@@ -113,13 +113,13 @@ def coarse(config: Config) -> dict[str, Rule]:
     return {
         path: rule
         for path, rule in plan.backbone(config).items()
-        if grid.GRIDS[rule.grid].bits < LOSSLESS_BITS
+        if grid.GRIDS[rule.weights].bits < LOSSLESS_BITS
     }
 
 
 def rounding(config: Config) -> dict[str, Any]:
     """What the rounding of the backbone adds to the key of its features; nothing at eight bits."""
-    rules = {path: [rule.grid, rule.scale] for path, rule in coarse(config).items()}
+    rules = {path: [rule.weights, rule.scale] for path, rule in coarse(config).items()}
     if not config.quant.reconstruction.steps:
         return {"rules": rules} if rules else {}
     section = config_lib.to_dict(config.quant.reconstruction)

@@ -4,7 +4,6 @@ The backbone, pretrained and perhaps tuned, does not change any more: it runs he
 view, and never in the training loop.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -29,8 +28,11 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 def feature_function(config: Config, backbone: Params | None) -> Function:
     """uint8 pictures (b, side, side, 3), at most BATCH -> float16 backbone features."""
-    whole = dataclasses.replace(config.model, activations="float")  # as `part_function` runs it
-    model, params = model_lib.build(whole), {} if backbone is None else {"backbone": backbone}
+    # In float, as `part_function` runs it.
+    model, params = (
+        model_lib.build(config.model),
+        {} if backbone is None else {"backbone": backbone},
+    )
     return _batched(
         lambda pixels: model.apply({"params": params}, pixels, method="backbone_features")
     )

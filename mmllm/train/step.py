@@ -12,10 +12,11 @@ from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import oscillation, tree
+from mmllm.quant import rules as rules_lib
 from mmllm.quant.rules import Rule
 from mmllm.train import forward, losses, optimizer
 from mmllm.train.state import TrainState
-from mmllm.train.student import distill
+from mmllm.train.student import distill, plan
 
 Metrics = dict[str, jax.Array]
 Step = Callable[..., tuple[TrainState, Metrics]]
@@ -65,16 +66,18 @@ def make_step(config: Config) -> Step:
     return step
 
 
-def make_student_step(config: Config, planned: Mapping[str, Rule]) -> Step:
+def make_student_step(config: Config, *, rounds: bool = True) -> Step:
     """The step of a quantized student: state, batch, sentences, teacher {"model", "prototypes"}.
 
     Weights are rounded on the way in; the losses are those of the float run and what student and
     teacher disagree on. The prototypes stay as they are. From `quant.freeze_from` of the steps on,
-    weights that oscillate are frozen. With nothing planned it is a step in float, as those before
+    weights that oscillate are frozen. With `rounds` false it is a step in float, as those before
     the share that rounds.
     """
-    student = model_lib.build(config.model)
-    whole = model_lib.build(dataclasses.replace(config.model, activations="float"))
+    rules = rules_lib.parse(config.quant.rules) if rounds else ()
+    planned = plan.trained(config) if rounds else {}
+    student = model_lib.build(config.model, rules)
+    teacher_model = model_lib.build(config.model)
     quant = config.quant
     distils = bool(quant.distill_logits or quant.distill_lines or quant.distill_embeddings)
     tx = optimizer.make(config.train, quant.scale_rate)
@@ -94,7 +97,7 @@ def make_student_step(config: Config, planned: Mapping[str, Rule]) -> Step:
             if distils:
                 # The same key: both drop the same channels, so rounding is all that differs.
                 targets = forward.run(
-                    config, whole, teacher, batch, prototype_sentences, forward_key
+                    config, teacher_model, teacher, batch, prototype_sentences, forward_key
                 )
                 apart, more = distill.losses_of(quant, outputs, targets, batch)
                 total, parts = total + apart, parts | more
@@ -104,17 +107,17 @@ def make_student_step(config: Config, planned: Mapping[str, Rule]) -> Step:
         if state.oscillation is None or not planned:
             return moved.replace(oscillation=state.oscillation), metrics
         params, active = moved.params, moved.step > quant.freeze_from * config.train.steps
-        found, model = oscillation.settle(
+        found, model = oscillation.freeze(
             state.oscillation, params["model"], params["scales"], planned, active
         )
         held = moved.replace(params={**params, "model": model}, oscillation=found)
-        return held, metrics | {"frozen": oscillation.share(found)}
+        return held, metrics | {"frozen": oscillation.frozen_share(found)}
 
     return step
 
 
 def make_evaluation(
-    config: Config, planned: Mapping[str, Rule] | None = None
+    config: Config, *, rounds: bool = False
 ) -> Callable[[Params, Any, jax.Array], Metrics]:
     """Losses without a step: {"model", "prototypes", maybe "scales"}, batch, sentences -> losses.
 
@@ -127,7 +130,8 @@ def make_evaluation(
         model=dataclasses.replace(config.model, feature_dropout=0.0),
         loss=dataclasses.replace(config.loss, spoken_noise=0.0),
     )
-    model = model_lib.build(still.model)
+    planned = plan.trained(config) if rounds else {}
+    model = model_lib.build(still.model, rules_lib.parse(config.quant.rules) if rounds else ())
 
     def evaluate(params: Params, batch: Any, prototype_sentences: jax.Array) -> Metrics:
         held = {"model": _rounded(params, planned), "prototypes": params["prototypes"]}
@@ -141,7 +145,7 @@ def make_evaluation(
     return evaluate
 
 
-def _rounded(params: Any, planned: Mapping[str, Rule] | None) -> Params:
+def _rounded(params: Any, planned: Mapping[str, Rule]) -> Params:
     """The model's parameters on their grids; of a float run as they are."""
     if not planned:
         return params["model"]

@@ -1,7 +1,7 @@
 """The losses on the "val" splits, over a few batches that are the same at every validation."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +10,6 @@ import numpy as np
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline
-from mmllm.quant.rules import Rule
 from mmllm.train import fit, step
 from mmllm.train import prototypes as prototypes_lib
 from mmllm.train.state import TrainState
@@ -21,7 +20,6 @@ SEED = 9_000  # of the batches: whatever a run's own seed, runs are compared on 
 def of(
     config: Config,
     arrays: pipeline.TrainingArrays,
-    planned: Mapping[str, Rule],
     teacher: Params | None,
     place: Callable[[Any], Any],
 ) -> fit.Validation | None:
@@ -33,8 +31,7 @@ def of(
     Args:
       config: the experiment.
       arrays: of the "val" splits, with captions and sentences of their own.
-      planned: the quantized weights of a student.
-      teacher: whose prototypes a student is measured with.
+      teacher: of a student, whose prototypes it is measured with; None for a float run.
       place: puts a batch on the devices.
     """
     section = config.train
@@ -43,7 +40,7 @@ def of(
     iterator = pipeline.batches(dataclasses.replace(config, seed=SEED), arrays)
     batches = [next(iterator) for _ in range(section.validation_batches)]
     sentences = prototypes_lib.held(config, arrays.texts.prototype_sentences)
-    evaluate = jax.jit(step.make_evaluation(config, planned))
+    evaluate = jax.jit(step.make_evaluation(config, rounds=teacher is not None))
 
     def losses(state: TrainState) -> dict[str, float]:
         held = dict(state.params)

@@ -1,6 +1,5 @@
 """The LiteRT file: the codes of the bundle bit for bit, and the numbers of JAX with int8 inputs."""
 
-import dataclasses
 import shutil
 from pathlib import Path
 
@@ -148,7 +147,7 @@ def test_every_signature_gives_the_numbers_of_jax(engines: tuple[LiteRtEngine, J
 
 
 def test_int8_inputs_make_a_difference_that_the_file_shares(made: Made, engines):
-    whole = models.build(dataclasses.replace(CONFIG, activations="float"))
+    whole = models.build(CONFIG)
     ids = np.array([[5, 60, 7]], np.int32)
     params = jax.tree.map(jnp.asarray, made.bundle.params)
     plain = np.asarray(whole.apply({"params": params}, jnp.asarray(ids), method="embed_text"))
@@ -231,6 +230,6 @@ def test_a_grid_with_an_offset_is_refused_before_the_conversion(made: Made, tmp_
 
 
 def test_static_ranges_are_refused():
-    config = dataclasses.replace(CONFIG, activations="int8_static")
-    with pytest.raises(ValueError, match=r"must be float or int8 for LiteRT .* got 'int8_static'"):
-        litert.signatures(config, {})
+    params = {"embed": {"amax": np.ones(()), "table": np.ones((4, 4))}}
+    with pytest.raises(ValueError, match=r"must be float or int8 for LiteRT .* got embed/amax"):
+        litert.signatures(CONFIG, params)

@@ -8,6 +8,10 @@ import numpy as np
 
 from mmllm.models import layers
 from mmllm.quant import fake_quant
+from mmllm.quant.rules import Rule
+
+PER_TOKEN = (Rule(".*", "float", "int8"),)
+PER_TENSOR = (Rule(".*", "float", "int8_static"),)
 
 
 def test_dense_is_a_matrix_product_plus_bias():
@@ -20,7 +24,7 @@ def test_int8_activations_are_rounded_row_by_row_before_the_product():
     x = jax.random.normal(jax.random.key(0), (2, 3, 8)) * jnp.array([[[1.0], [30.0], [0.1]]])
     kernel = jax.random.normal(jax.random.key(1), (8, 4))
     params = {"kernel": kernel, "bias": jnp.arange(4.0)}
-    y = layers.QuantDense(4, "int8").apply({"params": params}, x)
+    y = layers.QuantDense(4, PER_TOKEN).apply({"params": params}, x)
     rounded = jnp.dot(fake_quant.fake_quant_rows(x).reshape(6, 8), kernel).reshape(2, 3, 4)
     np.testing.assert_array_equal(y, rounded + jnp.arange(4.0)[None, None])
     assert np.any(y != layers.QuantDense(4).apply({"params": params}, x))
@@ -32,7 +36,7 @@ def test_int8_activations_of_an_mlp_are_rounded_before_both_layers():
     up, down = ({"params": params[name]} for name in ("up", "down"))
     hidden = layers.QuantDense(16).apply(up, fake_quant.fake_quant_rows(x))
     hidden = fake_quant.fake_quant_rows(jax.nn.gelu(hidden, approximate=True))
-    y = layers.Mlp(16, 4, "int8").apply({"params": params}, x)
+    y = layers.Mlp(16, 4, PER_TOKEN).apply({"params": params}, x)
     np.testing.assert_allclose(y, layers.QuantDense(4).apply(down, hidden), atol=1e-6)
 
 
@@ -68,7 +72,7 @@ def test_an_exported_embedding_looks_up_the_same_rows():
 
 def test_logits_round_what_is_looked_for_and_a_lookup_rounds_nothing():
     table = jax.random.normal(jax.random.key(0), (7, 4))
-    module, params = layers.QuantEmbed(7, 4, "int8"), {"params": {"table": table}}
+    module, params = layers.QuantEmbed(7, 4, PER_TOKEN), {"params": {"table": table}}
     x = jax.random.normal(jax.random.key(1), (3, 4))
     logits = module.apply(params, x, method="logits")
     np.testing.assert_array_equal(logits, jnp.dot(fake_quant.fake_quant_rows(x), table.T))
@@ -83,8 +87,8 @@ def test_unit_norm_of_zero_is_zero_and_of_a_vector_is_one_long():
 def test_static_int8_activations_are_rounded_by_one_range():
     x = jax.random.normal(jax.random.key(0), (3, 8)) * jnp.array([[1.0], [30.0], [0.1]])
     params = {"kernel": jnp.eye(8), "amax": jnp.array(12.7)}
-    y = layers.QuantDense(8, "int8_static", use_bias=False).apply({"params": params}, x)
+    y = layers.QuantDense(8, PER_TENSOR, use_bias=False).apply({"params": params}, x)
     np.testing.assert_allclose(y, np.clip(np.round(x / 0.1), -127, 127) * 0.1, atol=1e-5)
     table = {"table": jnp.eye(8), "amax": jnp.array(12.7)}
-    module = layers.QuantEmbed(8, 8, "int8_static")
+    module = layers.QuantEmbed(8, 8, PER_TENSOR)
     np.testing.assert_array_equal(module.apply({"params": table}, x, method="logits"), y)

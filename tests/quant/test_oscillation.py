@@ -23,7 +23,7 @@ def run(rows, active, state=None):
     state = state or oscillation.start(params(*rows[0]), SCALES, PLAN)
     held = params(*rows[0])
     for row in rows[1:]:
-        state, held = oscillation.settle(state, params(*row), SCALES, PLAN, active)
+        state, held = oscillation.freeze(state, params(*row), SCALES, PLAN, active)
     return state, held
 
 
@@ -47,12 +47,12 @@ def test_a_weight_that_hops_is_frozen_where_it_mostly_was():
     state, held = run([rows[-1], rows[-2]], ON, quiet)
     assert state["up/kernel"].frozen[:, 0].tolist() == [True, False]
     np.testing.assert_array_equal(held["up"]["kernel"][:, 0], [-1.0, jnp.float32(0.3)])
-    assert float(oscillation.share(state)) == pytest.approx(1 / 5)
+    assert float(oscillation.frozen_share(state)) == pytest.approx(1 / 5)
     # From now on it stays, wherever the optimizer and the scale go, and even when switched off.
     moved = params(0.9, 0.3)
     scales = {**SCALES, "up": {"kernel": jnp.full(1, 0.5)}}
-    state, held = oscillation.settle(state, moved, scales, PLAN, OFF)
+    state, held = oscillation.freeze(state, moved, scales, PLAN, OFF)
     np.testing.assert_array_equal(held["up"]["kernel"][:, 0], [-0.5, jnp.float32(0.3)])
     np.testing.assert_array_equal(held["embed"]["table"], TABLE)
-    codes = tree.encode(held, scales, PLAN)["up/kernel"].codes
+    codes = tree.quantize(held, scales, PLAN)["up/kernel"].codes
     assert codes[0, 0] == -1

@@ -12,7 +12,7 @@ RULES = (
     Rule(r"backbone/.*", "float"),
     Rule(r".*/table", "int8"),
     Rule(r"decoder/.*kernel", "int2"),
-    Rule(r"tower/.*kernel", "ternary", "rms"),
+    Rule(r"tower/.*kernel", "ternary", scale="rms"),
 )
 
 
@@ -34,7 +34,7 @@ SCALES = tree.init_scales(PARAMS, PLAN)
 
 
 def test_a_plan_names_the_quantized_weights():
-    assert {path: rule.grid for path, rule in PLAN.items()} == {
+    assert {path: rule.weights for path, rule in PLAN.items()} == {
         "embed/table": "int8",
         "decoder/up/kernel": "int2",
         "tower/kernel": "ternary",
@@ -59,6 +59,15 @@ def test_a_rule_that_misses_or_matches_too_much_is_refused(rule, message):
 def test_a_rule_hidden_by_one_before_it_is_refused():
     with pytest.raises(ValueError, match=r"^rule 'tower/kernel' decides over no parameter"):
         tree.plan(PARAMS, [*RULES, Rule("tower/kernel", "int4")])
+
+
+def test_a_rule_of_inputs_alone_plans_no_weight_and_passes_over_biases():
+    assert tree.plan(PARAMS, [Rule("decoder/.*", "float", "int8")]) == {}
+    convolution = {"depthwise": {"kernel": jnp.ones((3, 3, 8))}}
+    with pytest.raises(ValueError, match=r"^rule '\.\*' matches depthwise/kernel of shape"):
+        tree.plan(convolution, [Rule(".*", "float", "int8")])
+    with pytest.raises(ValueError, match=r"^rule 'none' decides over no parameter"):
+        tree.plan(PARAMS, [Rule("none", "float", "int8")])
 
 
 def test_only_learned_scales_are_kept_one_an_output_channel():
@@ -87,8 +96,8 @@ def test_what_no_rule_names_stays_as_it_is():
 
 def test_what_ships_is_what_training_saw_bit_for_bit():
     seen = tree.fake_quantize(PARAMS, SCALES, PLAN)
-    codes = tree.encode(PARAMS, SCALES, PLAN)
-    jax.tree.map(np.testing.assert_array_equal, tree.decode(PARAMS, codes), seen)
+    codes = tree.quantize(PARAMS, SCALES, PLAN)
+    jax.tree.map(np.testing.assert_array_equal, tree.dequantize(PARAMS, codes), seen)
     assert {path: each.codes.shape for path, each in codes.items()} == {
         "embed/table": (6, 8),
         "decoder/up/kernel": (12, 8),
@@ -136,7 +145,7 @@ def test_a_matrix_whose_codes_would_not_fill_bytes_is_refused_before_it_trains()
 
 
 def test_flips_are_counted_by_weight():
-    before = tree.encode(PARAMS, SCALES, PLAN)
+    before = tree.quantize(PARAMS, SCALES, PLAN)
     codes = before["tower/kernel"].codes.copy()
     codes[0, :2] = np.where(codes[0, :2] == 1, 0, 1)
     after = before | {"tower/kernel": coded.Coded(codes, before["tower/kernel"].scale, "ternary")}

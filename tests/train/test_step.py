@@ -108,7 +108,7 @@ def taught(lesson):
     """A student before, and after two steps; the first has a rate of 0."""
     planned, batch, sentences, teacher = lesson
     before = jax.device_get(state_lib.init_student(STUDENT, planned, teacher))
-    step = jax.jit(step_lib.make_student_step(STUDENT, planned))
+    step = jax.jit(step_lib.make_student_step(STUDENT))
     state, first = step(before, batch, sentences, teacher)
     state, second = step(state, batch, sentences, teacher)
     return before, jax.device_get(state), first, second
@@ -135,9 +135,8 @@ def test_a_student_s_total_adds_what_it_and_its_teacher_disagree_on(taught):
 @pytest.mark.slow
 def test_a_student_that_rounds_nothing_has_its_teacher_s_losses_and_no_lesson(lesson, first):
     _, batch, sentences, teacher = lesson
-    plain = dataclasses.replace(STUDENT, model=CONFIG.model)
-    state = state_lib.init_student(plain, {}, teacher)
-    step = step_lib.make_student_step(plain, {})
+    state = state_lib.init_student(STUDENT, {}, teacher)
+    step = step_lib.make_student_step(STUDENT, rounds=False)
 
     @jax.jit
     def losses_of(*inputs):  # no update, so no gradient is compiled
@@ -153,7 +152,7 @@ def test_a_student_that_rounds_nothing_has_its_teacher_s_losses_and_no_lesson(le
 def test_a_student_without_lessons_does_not_ask_its_teacher(lesson):
     planned, batch, sentences, teacher = lesson
     quant = dataclasses.replace(STUDENT.quant, **dict.fromkeys(LESSONS, 0.0))
-    step = step_lib.make_student_step(dataclasses.replace(STUDENT, quant=quant), planned)
+    step = step_lib.make_student_step(dataclasses.replace(STUDENT, quant=quant))
     state = state_lib.init_student(STUDENT, planned, teacher)
     prototypes_alone = {"prototypes": teacher["prototypes"]}
     _, metrics = jax.eval_shape(step, state, batch, jnp.asarray(sentences), prototypes_alone)
@@ -169,13 +168,13 @@ def test_weights_that_oscillate_are_frozen_from_the_named_share_of_steps_on(less
         train=dataclasses.replace(STUDENT.train, steps=4, warmup_steps=1, learning_rate=0.1),
         quant=dataclasses.replace(STUDENT.quant, freeze_from=0.5),
     )
-    step = jax.jit(step_lib.make_student_step(config, planned))
+    step = jax.jit(step_lib.make_student_step(config))
     state = state_lib.init_student(config, planned, teacher)
     shares, codes = [], []
     for _ in range(4):
         state, metrics = step(state, batch, sentences, teacher)
         shares.append(float(metrics["frozen"]))
-        codes.append(tree.encode(state.params["model"], state.params["scales"], planned))
+        codes.append(tree.quantize(state.params["model"], state.params["scales"], planned))
     assert shares == [0.0, 0.0, 1.0, 1.0]
     assert max(tree.flip_rates(codes[1], codes[2]).values()) > 0
     assert max(tree.flip_rates(codes[2], codes[3]).values()) == 0

@@ -13,10 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from mmllm.common.config.sections import Config
 
-# Fields that were removed, by dotted path, with the one to use now.
+# Fields that were removed, by dotted path, with what to use now.
 RENAMED: dict[str, str] = {
     "model.stem": "model.backbone",
     "model.tap": "model.level",
+    "model.activations": "quant.rules, whose third word says how a layer rounds its inputs",
+    "model.float_blocks": "quant.rules, whose third word says how a layer rounds its inputs",
     "quant.stem_steps": "quant.reconstruction.steps",
     "quant.backbone_steps": "quant.reconstruction.steps",
     "quant.teach_logits": "quant.distill_logits",
@@ -71,7 +73,7 @@ def _plain(kind: Any, value: Any) -> Any:
 
 def _refuse_renamed(path: str) -> None:
     if path in RENAMED:
-        raise ValueError(f"config field {path} was renamed: use {RENAMED[path]}")
+        raise ValueError(f"config field {path} was replaced: use {RENAMED[path]}")
 
 
 def _has_default(field: dataclasses.Field) -> bool:

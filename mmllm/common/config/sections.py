@@ -12,7 +12,6 @@ from mmllm.common.config import training
 from mmllm.common.config.training import check
 
 BACKBONES = ("efficientnet_lite0", "patch")
-ACTIVATIONS = ("float", "int8", "int8_static")
 LEVELS = {"7x7x320": (7, 320), "14x14x112": (14, 112)}
 
 
@@ -40,8 +39,6 @@ class ModelConfig:
     vocab_size: int
     max_text: int
     charset_size: int
-    activations: str
-    float_blocks: int
     feature_dropout: float
 
     def __post_init__(self) -> None:
@@ -52,13 +49,6 @@ class ModelConfig:
         check(
             0.0 <= self.feature_dropout < 1.0,
             f"model.feature_dropout must be in [0, 1), got {self.feature_dropout}",
-        )
-        check(
-            self.activations in ACTIVATIONS,
-            f"model.activations must be one of {ACTIVATIONS}, got {self.activations!r}",
-        )
-        check(
-            self.float_blocks >= 0, f"model.float_blocks must be 0 or more, got {self.float_blocks}"
         )
         check(
             self.backbone in BACKBONES,
@@ -239,6 +229,6 @@ class Config:
         level = self.model.level if self.model.backbone != "patch" else self.model.backbone
         check(
             self.tune.steps == 0 or level == "7x7x320",
-            f"tune.steps must be 0 unless the backbone ends at level 7x7x320, "
-            f"got {self.tune.steps} with {level}",
+            "tune.steps must be 0 unless the backbone ends at level 7x7x320, got "
+            f"{self.tune.steps} with {level}",
         )

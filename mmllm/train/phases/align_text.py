@@ -21,6 +21,7 @@ from mmllm.common.config import Config
 from mmllm.common.types import Array, Params
 from mmllm.data import pipeline
 from mmllm.models import mmllm as model_lib
+from mmllm.quant import rules as rules_lib
 from mmllm.quant import tree
 from mmllm.quant.rules import Rule
 from mmllm.train import checkpoint, draws, fit, losses, optimizer
@@ -104,7 +105,9 @@ def make_step(
     The loss is the distance of captions to their prototypes, and of words to their mapped
     sentences.
     """
-    model, section = model_lib.build(config.model), config.align
+    # A tower that is on its grids rounds its inputs as well.
+    model = model_lib.build(config.model, rules_lib.parse(config.quant.rules))
+    section = config.align
     tx = optimizer.make(section, config.quant.scale_rate)
     sentences = jnp.asarray(prototype_sentences, jnp.float32)
     vectors = prototypes_lib.vectors(params["prototypes"], sentences)

@@ -123,7 +123,7 @@ def train(
             writes=True,
             tensorboard=tensorboard,
             observe=observe,
-            validation=validation.of(config, unseen, planned, teacher, place) if unseen else None,
+            validation=validation.of(config, unseen, teacher, place) if unseen else None,
         )
         advance = _advance(config, planned, held, sharding, student=teacher is not None)
         iterator = pipeline.batches(config, arrays)
@@ -151,11 +151,11 @@ def _advance(
     """The jitted step of each number: float, or the student's, which may round only at the end."""
     if not student:
         return fit.jitted(step_lib.make_step(config), *held, sharding=sharding)
-    rounds = fit.jitted(step_lib.make_student_step(config, planned), *held, sharding=sharding)
+    rounds = fit.jitted(step_lib.make_student_step(config), *held, sharding=sharding)
     begins = float_steps(config)
     if not begins:
         return rounds
-    whole = step_lib.make_student_step(calibrate.in_float(config), {})
+    whole = step_lib.make_student_step(config, rounds=False)
     floats = fit.jitted(whole, *held, sharding=sharding)
 
     def advance(number: int, state: state_lib.TrainState, batch: Any) -> Any:

@@ -1,6 +1,6 @@
 """Finds the static ranges of activations: what goes into each linear layer, over a few batches.
 
-For models whose `activations` are "int8_static". The ranges become parameters of the layers, beside
+For layers whose rule says "int8_static". The ranges become parameters of the layers, beside
 their weights; no training moves them.
 """
 
@@ -19,30 +19,25 @@ from mmllm.common.types import Params
 from mmllm.data import pipeline
 from mmllm.models import layers
 from mmllm.models import mmllm as model_lib
-from mmllm.quant import scale
+from mmllm.quant import rules as rules_lib
+from mmllm.quant import scale, tree
 from mmllm.train import forward
 from mmllm.train import prototypes as prototypes_lib
-
-STATIC = "int8_static"
-
-
-def in_float(config: Config) -> Config:
-    """A student's config with activations that nothing rounds."""
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, activations="float"))
 
 
 def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) -> Params:
     """The float run's parameters, with the range of each linear layer's inputs in its model.
 
     Args:
-      config: of the student; where its activations have no static range, `params` come back as is.
+      config: of the student; where no rule says "int8_static", `params` come back as is.
       params: {"model", "prototypes"} of the float run.
       arrays: training data.
     """
-    if config.model.activations != STATIC:
+    rules = rules_lib.parse(config.quant.rules)
+    if all(rule.inputs != rules_lib.INT8_STATIC for rule in rules):
         return params
     section = config.quant.calibration
-    whole = dataclasses.replace(in_float(config).model, feature_dropout=0.0)
+    whole = dataclasses.replace(config.model, feature_dropout=0.0)
     model, rng = model_lib.build(whole), np.random.default_rng(config.seed)
     seen: dict[str, list[np.ndarray]] = {}
 
@@ -63,9 +58,8 @@ def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) 
         with nn.intercept_methods(tap):
             forward.run(config, model, held, batch, prototype_sentences, jax.random.key(number))
     flat = dict(tensors.flatten(params["model"]))
-    for path, parts in seen.items():
-        weight = path.removesuffix(layers.AMAX)
-        if f"{weight}kernel" not in flat and f"{weight}table" not in flat:
-            continue  # of the prototypes, which are no part of the model
-        flat[path] = np.asarray(scale.static_range(jnp.asarray(np.concatenate(parts))))
+    for path, inputs in tree.inputs(params["model"], rules).items():
+        if inputs == rules_lib.INT8_STATIC:
+            amax = f"{path.rpartition('/')[0]}/{layers.AMAX}"
+            flat[amax] = np.asarray(scale.static_range(jnp.asarray(np.concatenate(seen[amax]))))
     return {**params, "model": tensors.unflatten(flat)}

@@ -24,8 +24,8 @@ class Monitor:
         self._last: dict[str, Coded] = {}
 
     def _means(self, params: Params) -> dict[str, float]:
-        turned = tree.turned(params["model"], params["scales"], self._planned)
-        return {path: float(np.mean(scale)) for path, (_, scale) in turned.items()}
+        held = tree.with_scales(params["model"], params["scales"], self._planned)
+        return {path: float(np.mean(scale)) for path, (_, scale) in held.items()}
 
     def look(self, params: Params) -> dict[str, float]:
         """Statistics of a training state's parameters.
@@ -34,7 +34,7 @@ class Monitor:
           "flips/PATH", the share of codes changed since the last look, which the first look lacks;
           "scale/PATH", the mean of the scales over their mean at the start.
         """
-        coded = tree.encode(params["model"], params["scales"], self._planned)
+        coded = tree.quantize(params["model"], params["scales"], self._planned)
         flips = tree.flip_rates(self._last, coded) if self._last else {}
         self._last = coded
         found = {f"flips/{path}": rate for path, rate in flips.items()}

@@ -42,7 +42,14 @@ def backbone(config: Config) -> dict[str, Rule]:
 
 @functools.cache
 def _planned(model: ModelConfig, rules: tuple[str, ...]) -> dict[str, Rule]:
-    return tree.plan(_shapes(model), rules_lib.parse(rules))
+    shapes, parsed = _shapes(model), rules_lib.parse(rules)
+    for path, inputs in tree.inputs(shapes, parsed).items():
+        if path.startswith(BACKBONE) and inputs == rules_lib.INT8_STATIC:
+            raise ValueError(
+                f"quant.rules must not round the inputs of {path} as int8_static: the backbone's "
+                "features are cached before anything is calibrated; use int8"
+            )
+    return tree.plan(shapes, parsed)
 
 
 @functools.cache

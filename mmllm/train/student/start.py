@@ -70,8 +70,7 @@ def check(config: Config, workdir: Path) -> None:
     unlike = [
         field.name
         for field in dataclasses.fields(begun.model)
-        if field.name not in ("activations", "float_blocks")
-        and getattr(begun.model, field.name) != getattr(config.model, field.name)
+        if getattr(begun.model, field.name) != getattr(config.model, field.name)
     ]
     if unlike:
         raise ValueError(f"the run in {workdir} has another model.{unlike[0]} than this config")

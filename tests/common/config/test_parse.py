@@ -45,7 +45,7 @@ def test_a_renamed_field_is_refused_with_its_new_name_in_its_own_section_only(mo
     assert config_lib.resolve(values()).model.width == 32
     wrong = values()
     wrong["train"]["width"] = 32
-    with pytest.raises(ValueError, match="field train.width was renamed: use model.width"):
+    with pytest.raises(ValueError, match="field train.width was replaced: use model.width"):
         config_lib.resolve(wrong)
 
 

@@ -67,7 +67,9 @@ def test_the_tower_of_a_quantized_run_is_aligned_on_its_grids(params, tmp_path):
 
     # What was reported is what the codes say, not what the floats behind them do.
     joined = jax.tree.map(jnp.asarray, dict(joined))
-    decoded = tree.decode(joined["model"], tree.encode(joined["model"], joined["scales"], planned))
+    decoded = tree.dequantize(
+        joined["model"], tree.quantize(joined["model"], joined["scales"], planned)
+    )
     label = ARRAYS.texts.label
     known = label >= 0
     texts = model_lib.build(CONFIG.model).apply(

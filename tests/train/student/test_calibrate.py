@@ -12,7 +12,7 @@ from mmllm.common import tensors
 from mmllm.data import synthetic
 from mmllm.export import from_run
 from mmllm.models import mmllm as model_lib
-from mmllm.quant import tree
+from mmllm.quant import rules, tree
 from mmllm.runtime.jax_engine import JaxEngine
 from mmllm.train import state as state_lib
 from mmllm.train.phases import multitask, prepare
@@ -21,8 +21,17 @@ from tests import tiny_bundle, tiny_run
 
 STATIC = dataclasses.replace(
     tiny_run.STUDENT,
-    model=dataclasses.replace(tiny_run.STUDENT.model, activations="int8_static"),
+    quant=dataclasses.replace(
+        tiny_run.STUDENT.quant,
+        rules=(
+            r"decoder/.*/(key|value|up)/kernel int2 int8_static",
+            r"embed/table int8 int8_static",
+            r"text_tower/project/kernel ternary int8_static rms",
+            r".*/kernel float int8_static",
+        ),
+    ),
 )
+RULES = rules.parse(STATIC.quant.rules)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +51,7 @@ def flat(params):
 @pytest.mark.slow
 def test_every_linear_layer_gets_the_range_of_its_inputs(teacher, arrays):
     got = calibrate.calibrated(STATIC, teacher, arrays)
-    wanted = model_lib.init_params(STATIC.model, jax.random.key(0))
+    wanted = model_lib.init_params(STATIC.model, jax.random.key(0), RULES)
     assert set(flat(got)) == set(dict(tensors.flatten(wanted)))
     assert all(np.array_equal(flat(got)[path], value) for path, value in flat(teacher).items())
     ranges = {path: float(v) for path, v in flat(got).items() if path.endswith("/amax")}
@@ -51,12 +60,12 @@ def test_every_linear_layer_gets_the_range_of_its_inputs(teacher, arrays):
 
     features = jnp.float32(arrays.emoji.features[0])
     float_, static = (
-        model_lib.build(config.model).apply(
+        model_lib.build(STATIC.model, used).apply(
             {"params": jax.tree.map(jnp.asarray, dict(params["model"]))},
             features,
             method="embed_features",
         )
-        for config, params in ((tiny_run.CONFIG, teacher), (STATIC, got))
+        for used, params in (((), teacher), (RULES, got))
     )
     apart = np.linalg.norm(np.asarray(float_) - np.asarray(static), axis=1)
     assert 0 < apart.max() < 0.05
@@ -73,7 +82,8 @@ def test_a_bundle_keeps_the_ranges_and_runs(teacher, arrays, tmp_path, monkeypat
     made = from_run.write(STATIC, params, tmp_path, tmp_path / "bundle")
     ids = np.array([[9, 20, 21, 3]], np.int32)
     static = JaxEngine(bundle.load(made)).embed_text(ids)
-    plain = dataclasses.replace(STATIC, model=tiny_run.CONFIG.model)
+    rules_ = tuple(rule.replace(" int8_static", "") for rule in STATIC.quant.rules)
+    plain = dataclasses.replace(STATIC, quant=dataclasses.replace(STATIC.quant, rules=rules_))
     made = from_run.write(
         plain, {**params, "model": teacher["model"]}, tmp_path, tmp_path / "plain"
     )

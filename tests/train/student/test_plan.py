@@ -22,7 +22,7 @@ def test_a_plan_holds_the_weights_of_the_whole_model_and_training_those_outside_
     config = ruled(*rules, config=config_lib.resolve(nano.get_config()))
     planned = plan.whole(config)
     backbone = [path for path in planned if path.startswith("backbone/")]
-    assert {planned[path].grid for path in backbone} == {"int8"}
+    assert {planned[path].weights for path in backbone} == {"int8"}
     assert len(backbone) == 15  # every block but the first expands
     assert plan.trained(config) == {"embed/table": Rule("embed/table", "int4")}
 
@@ -31,7 +31,7 @@ def test_a_plan_holds_the_weights_of_the_whole_model_and_training_those_outside_
     ("rule", "message"),
     [
         ("ghost/.* int2", r"^rule 'ghost/\.\*' decides over no parameter"),
-        ("embed/.* int3", r"^grid must be one of "),
+        ("embed/.* int3", r"^weights must be one of "),
         ("embed/.*", r"^a rule must be "),
         ("encoder/norm/.* int2", r"^rule 'encoder/norm/\.\*' matches encoder/norm/scale "),
     ],
@@ -46,6 +46,13 @@ def test_an_unknown_start_of_scales_is_refused_with_the_plan():
     quant = dataclasses.replace(config.quant, scale_start="max")
     with pytest.raises(ValueError, match="quant.scale_start must be one of mse, rms, absmean"):
         plan.whole(dataclasses.replace(config, quant=quant))
+
+
+def test_static_inputs_of_the_backbone_are_refused_with_the_plan():
+    rules = (r"backbone/.*/expand/kernel int8 int8_static", r"backbone/.* float")
+    config = ruled(*rules, config=config_lib.resolve(nano.get_config()))
+    with pytest.raises(ValueError, match="must not round the inputs of backbone/block_1/expand"):
+        plan.whole(config)
 
 
 def test_a_model_is_traced_once_and_a_plan_belongs_to_its_caller(monkeypatch):
