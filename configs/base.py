@@ -38,36 +38,47 @@ def get_config() -> ConfigDict:
     model.feature_dropout = 0.25  # share of backbone channels dropped per picture in training
 
     data = cfg.data = ConfigDict()
-    data.emoji_views = 8  # augmented views cached per picture, besides the plain one
-    data.stamp_views = 8
-    data.scene_views = 0  # composites: colour and light only, the frame stays
+    data.vocabulary = "nano"  # in <data folder>/vocabularies; made where it is missing
+    # Corpus -> augmented views cached per picture besides the plain one, where they differ from
+    # those of its entry in data/registry.py.
+    data.views = ConfigDict()
     data.crowded_weight = 0.4  # sampling weight of flags and letters, which crowd out other names
     data.decoder_tokens = 20  # longest caption, or question and answer, task tokens included
     data.row_tokens = 40  # texts about one picture share a row: English first, or questions
-    data.name_tokens = 12  # the same for the pictures of mix.names
+    data.name_tokens = 12  # the same for the pictures of batch.names
     data.answer_tokens = 12  # room for the answers in a row of questions; a step shares its room
     data.text_tokens = 16  # longest text given to the text tower
     data.line_chars = 24  # longest training line, characters
     data.dictionary_words = 12_000  # WordNet nouns the text tower is distilled on
     data.limit = config_dict.placeholder(int)  # pictures per corpus, for smoke runs
 
-    # Pictures, lines and texts of one step, by task: the mixture. Zero leaves a task out.
+    # The mixture: corpus -> weight. The corpora that have a task share its examples by weight.
     mix = cfg.mix = ConfigDict()
-    mix.emoji = 16
-    mix.stamps = 4
-    mix.names = 128  # more emoji and stamps, by their embedding alone: no encoder, so cheap
-    mix.spoken = 32  # names without a picture: captions said from the prototypes's vectors
-    mix.composites = 6  # composite pictures with their captions
-    mix.composites_vqa = 32
-    mix.easy_vqa = 12
-    mix.lines = 40
-    mix.texts = 128  # captions and dictionary words for the text tower
+    mix.emoji = 16.0
+    mix.stamps = 4.0
+    mix.composites = 6.0
+    mix.easy_vqa = 2.25
+    mix.ocr_lines = 1.0
+
+    # Examples of one step, by task. Zero leaves a task out.
+    batch = cfg.batch = ConfigDict()
+    batch.captions = 26  # pictures with their captions
+    batch.names = 128  # more named pictures, by their embedding alone: no encoder, so cheap
+    batch.spoken = 32  # names without a picture: captions said from the prototypes' vectors
+    batch.questions = 44  # pictures with questions about them
+    batch.lines = 40  # lines of text
+    batch.texts = 128  # captions and dictionary words for the text tower
+
+    # The text prototypes: the captions that pictures are classified over.
+    prototypes = cfg.prototypes = ConfigDict()
+    prototypes.max_residuals = 16_384  # captions with a free vector of their own, by frequency
+    prototypes.negatives = 0  # captions drawn for a step besides its own; 0: all, in every step
 
     # Weight of each loss in the sum.
     loss = cfg.loss = ConfigDict()
     loss.caption = 1.0
     loss.name = 1.0  # captions from the image embedding alone
-    loss.spoken = 1.0  # captions from the prototypes's vectors
+    loss.spoken = 1.0  # captions from the prototypes' vectors
     loss.spoken_noise = 2.0  # most noise on such a vector, of length 1
     loss.vqa = 2.0
     loss.retrieval = 1.0

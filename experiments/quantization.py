@@ -217,7 +217,7 @@ def smoke() -> None:
             config,
             model=model,
             quant=dataclasses.replace(config.quant, rules=rules),
-            mix=config_lib.MixConfig(**dict.fromkeys(dataclasses.asdict(config.mix), 2)),
+            batch=config_lib.BatchConfig(**dict.fromkeys(dataclasses.asdict(config.batch), 2)),
             tune=dataclasses.replace(config.tune, steps=0),
             train=dataclasses.replace(config.train, steps=2, warmup_steps=1),
         )

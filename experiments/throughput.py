@@ -56,7 +56,7 @@ def measure(config: config_lib.Config, repeats: int) -> dict[str, float]:
     peak = matmul_peak()
     return {
         "step_seconds": step_seconds,
-        "examples_per_second": config.mix.total / step_seconds,
+        "examples_per_second": config.batch.total / step_seconds,
         "gflop_per_step": gflop,
         "gflop_per_second": gflop / step_seconds,
         "matmul_peak_gflop_per_second": peak,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mmllm.common.config import Config
-from mmllm.data import sources, wordnet
-from mmllm.data.pipeline import TrainingArrays
+from mmllm.data import sources
+from mmllm.data.lexicons import wordnet
 from mmllm.train import features, pipeline, run, teacher
 from tests import tiny_run, tiny_teacher
 

@@ -126,10 +126,7 @@ def get_config(row: str = "int2") -> ConfigDict:
         raise ValueError(f"row must be one of {', '.join(ROWS)}, got {row!r}")
     cfg = int2.get_config()
     cfg.name = "nano_ablation" if row == "int2" else f"nano_ablation_{row}"
-    mix = cfg.mix
-    mix.emoji, mix.stamps, mix.names, mix.spoken = 8, 2, 64, 32
-    mix.composites, mix.composites_vqa, mix.easy_vqa = 3, 16, 6
-    mix.lines, mix.texts = 20, 64
+    cfg.batch.update(captions=13, names=64, spoken=32, questions=22, lines=20, texts=64)
     cfg.train.steps = 400
     cfg.train.learning_rate = 5e-4
     cfg.train.warmup_steps = 40

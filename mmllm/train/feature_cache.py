@@ -124,8 +124,9 @@ def opened(where: Path, count: int) -> tuple[np.ndarray, ...]:
 def pixels(config: Config, corpus: str, view: int, split: str = TRAIN) -> Batches:
     """How many pictures a corpus has, and batches of a view of them."""
     source = elements(config, corpus, split, images=True)
-    seeds = (start.data_seed(config), registry.spec(corpus).seed, view)
-    return len(source), features_lib.view_batches(source, view, seeds, config.model.image_side)
+    spec, side = registry.spec(corpus), config.model.image_side
+    seeds = (start.data_seed(config), spec.seed, view)
+    return len(source), features_lib.view_batches(source, view, seeds, side, spec.augmentation)
 
 
 def write(path: Path, batches: Batches, function: features_lib.Function, report: Report) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmllm.common.config import Config
 from mmllm.common.types import Params
-from mmllm.data import images, tables, transforms
+from mmllm.data import transforms
 from mmllm.models import efficientnet_lite0
 from mmllm.models import mmllm as model_lib
 
@@ -58,26 +58,8 @@ def _batched(function: Callable[[jax.Array], Any]) -> Function:
     return apply
 
 
-def picture_view(element: Any, view: int, rng: np.random.Generator, side: int) -> np.ndarray:
-    """One view of a corpus picture, (side, side, 3) uint8: plain for 0, augmented otherwise."""
-    image = element["image"]
-    if image.shape[-1] == 3:
-        plain = images.to_square(image, side)
-        return plain if view == 0 else transforms.jitter_colour(plain, rng)
-    if view == 0:
-        return transforms.plain_cutout(image, side)
-    caption = tables.captions_of(element)[0][1]
-    return transforms.augment_cutout(
-        image,
-        rng,
-        side,
-        flip=transforms.may_flip(caption),
-        recolour=transforms.may_recolour(caption),
-    )
-
-
 def view_batches(
-    source: Sequence[Any], view: int, key: Sequence[int], side: int
+    source: Sequence[Any], view: int, key: Sequence[int], side: int, augmentation: str
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Draws a view of every picture, in order.
 
@@ -86,6 +68,7 @@ def view_batches(
       view: 0 for the plain one.
       key: seeds the generators, with the picture's place: the threads change nothing.
       side: pixels.
+      augmentation: of the corpus, a name of `transforms.AUGMENTATIONS`.
 
     Yields:
       The first picture's place and (b, side, side, 3) uint8 pictures.
@@ -94,7 +77,9 @@ def view_batches(
     def draw(start: int) -> tuple[int, np.ndarray]:
         places = range(start, min(start + BATCH, len(source)))
         rows = [
-            picture_view(source[place], view, np.random.default_rng([*key, place]), side)
+            transforms.picture_view(
+                source[place], view, np.random.default_rng([*key, place]), side, augmentation
+            )
             for place in places
         ]
         return start, np.stack(rows)

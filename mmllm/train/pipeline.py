@@ -42,7 +42,7 @@ def train(run: Run) -> None:
     """
     check(run)
     run_lib.claim(run.workdir, run.config)
-    prepare.claim(run.config, run.workdir)  # before anything is computed
+    prepare.claim(run.config, run.workdir, run.report)  # before anything is computed
     prepare_only(run)
     for phase in TRAINING:
         phase.run(run)

@@ -16,6 +16,7 @@ from mmllm.common import tensors
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline as data_pipeline
+from mmllm.data import vocabulary
 from mmllm.train import backbone as backbone_lib
 from mmllm.train import checkpoint, pipeline
 from mmllm.train import run as run_lib
@@ -49,15 +50,15 @@ def regain(source: Path, config: Config, workdir: Path, report: run_lib.Report =
     run_lib.claim(workdir, config)
     if checkpoint.latest_step(workdir / checkpoint.FOLDER) == config.train.steps:
         return workdir
-    prepare.claim(config, workdir)
+    # Before anything is tokenised: the model's ids are those of the vocabulary it shipped with.
+    vocabulary.install(config.data.vocabulary, bundle.tokenizer_path)
+    prepare.claim(config, workdir, report)
     run = Run(config=config, workdir=workdir, report=report, tuned=tuned_blocks(config, bundle))
     pipeline.prepare_only(run)
     tables, arrays = run.tables, run.arrays
     assert tables is not None
     assert arrays is not None
-    if (tables / prepare.TOKENIZER).read_bytes() != bundle.tokenizer_path.read_bytes():
-        raise ValueError(f"the corpora give another vocabulary than {source} has: other versions?")
-    prepare.keep_files(config, tables, workdir)
+    prepare.keep_files(config, workdir)
     cache_features.keep_blocks(config, tables, workdir)
     params = {name: part for name, part in bundle.params.items() if name != "backbone"}
     prototypes = fit_prototypes.fit_prototypes(config, params, arrays, report)

@@ -39,7 +39,7 @@ def init_state(config: Config, prototype_count: int, start: Params | None = None
 
     Args:
       config: the experiment.
-      prototype_count: unique captions in the prototypes.
+      prototype_count: unique captions that pictures are compared with.
       start: parameters to begin with instead of fresh ones, a part of `TrainState.params`.
 
     Raises:
@@ -48,12 +48,8 @@ def init_state(config: Config, prototype_count: int, start: Params | None = None
     model_key, prototype_key = jax.random.split(jax.random.key(config.seed))
     model_params = dict(model_lib.init_params(config.model, model_key))
     model_params.pop("backbone", None)  # Frozen: cached as features, joined again on export.
-    prototypes = prototypes_lib.TextPrototypes(prototype_count, config.model.embed_dim)
-    teacher = jnp.zeros((prototype_count, prototypes_lib.TEACHER_WIDTH))
-    prototype_params = prototypes.init(
-        prototype_key, teacher, jnp.ones(prototype_count), method="touch"
-    )["params"]
-    params = _replaced({"model": model_params, "prototypes": dict(prototype_params)}, start or {})
+    prototypes = prototypes_lib.init(config, prototype_count, prototype_key)
+    params = _replaced({"model": model_params, "prototypes": prototypes}, start or {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -11,6 +11,7 @@ from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline
 from mmllm.train import fit, step
+from mmllm.train import prototypes as prototypes_lib
 from mmllm.train.state import TrainState
 
 SEED = 9_000  # of the batches: whatever a run's own seed, runs are compared on the same
@@ -38,7 +39,7 @@ def of(
         return None
     iterator = pipeline.batches(dataclasses.replace(config, seed=SEED), arrays)
     batches = [next(iterator) for _ in range(section.validation_batches)]
-    sentences = np.asarray(arrays.texts.prototype_sentences, np.float32)
+    sentences = prototypes_lib.held(config, arrays.texts.prototype_sentences)
     evaluate = jax.jit(step.make_evaluation(config, rounds=teacher is not None))
 
     def losses(state: TrainState) -> dict[str, float]:

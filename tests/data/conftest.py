@@ -5,8 +5,8 @@ import types
 import pytest
 
 from mmllm.data import build
-from tests.data.toy_fonts import toy_fonts
-from tests.data.toy_studio import toy_studio
+from tests.data.synthetic.toy_fonts import toy_fonts
+from tests.data.synthetic.toy_studio import toy_studio
 
 __all__ = ["toy_fonts", "toy_studio"]
 

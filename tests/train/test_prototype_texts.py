@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmllm.data import wordnet
+from mmllm.data.lexicons import wordnet
 from mmllm.train import prototype_texts
 from tests import tiny_teacher
 

@@ -1,11 +1,12 @@
-"""The sections of a config as frozen, checked dataclasses; configs/base.py says what each field
-means.
+"""The sections of a config as frozen, checked dataclasses; configs/base.py says what they mean.
 
 A field that came after the first release has a default here, the value that means "as before": so
 what was stored without it still loads, and its digest stays (`parse.sha256`).
 """
 
 import dataclasses
+import re
+from collections.abc import Mapping
 
 from mmllm.common.config import training
 from mmllm.common.config.training import check
@@ -114,9 +115,8 @@ class ModelConfig:
 class DataConfig:
     """What is cached and sampled; units and meanings in configs/base.py."""
 
-    emoji_views: int
-    stamp_views: int
-    scene_views: int
+    vocabulary: str
+    views: Mapping[str, int] = dataclasses.field(default_factory=dict)
     crowded_weight: float
     decoder_tokens: int
     row_tokens: int
@@ -127,41 +127,58 @@ class DataConfig:
     dictionary_words: int
     limit: int | None
 
+    def __post_init__(self) -> None:
+        check(
+            re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.vocabulary) is not None,
+            "data.vocabulary must be a name of small letters, digits, dots, hyphens and "
+            f"underscores, got {self.vocabulary!r}",
+        )
+        for name, count in self.views.items():
+            check(count >= 0, f"data.views.{name} must be 0 or more, got {count}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MixConfig:
-    """Pictures, lines and texts of one step, by task; several texts share a picture."""
+class BatchConfig:
+    """Examples of one step, by task; several texts share a picture."""
 
-    emoji: int
-    stamps: int
+    captions: int
     names: int
     spoken: int
-    composites: int
-    composites_vqa: int
-    easy_vqa: int
+    questions: int
     lines: int
     texts: int
 
     def __post_init__(self) -> None:
         counts = dataclasses.asdict(self)
         for name, count in counts.items():
-            check(count >= 0, f"mix.{name} must be 0 (left out) or more, got {count}")
-        check(self.total > 0, f"one of mix.{', mix.'.join(counts)} must be above 0, got 0 for all")
+            check(count >= 0, f"batch.{name} must be 0 (left out) or more, got {count}")
+        check(
+            self.total > 0,
+            f"one of batch.{', batch.'.join(counts)} must be above 0, got 0 for all",
+        )
 
     @property
     def pictures(self) -> int:
-        """Pictures of a step that pass the encoder, captioned and asked about."""
-        return self.captioned + self.composites_vqa + self.easy_vqa
-
-    @property
-    def captioned(self) -> int:
-        """Those of them that are captioned; they come first."""
-        return self.emoji + self.stamps + self.composites
+        """Pictures that pass the encoder: the captioned ones first, then those asked about."""
+        return self.captions + self.questions
 
     @property
     def total(self) -> int:
         """Examples of a batch."""
         return sum(dataclasses.astuple(self))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrototypesConfig:
+    """How many captions pictures are classified over; meanings in configs/base.py."""
+
+    max_residuals: int = 16_384
+    negatives: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_residuals", "negatives"):
+            value = getattr(self, name)
+            check(value >= 0, f"prototypes.{name} must be 0 or more, got {value}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,7 +205,9 @@ class Config:
     seed: int
     model: ModelConfig
     data: DataConfig
-    mix: MixConfig
+    mix: Mapping[str, float]
+    batch: BatchConfig
+    prototypes: PrototypesConfig = PrototypesConfig()
     loss: LossConfig
     tune: training.TuneConfig
     train: training.TrainConfig

@@ -16,8 +16,9 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 from PIL import Image
 
-from mmllm.data import cldr, packages, splits
+from mmllm.data import packages, splits
 from mmllm.data.corpora import drawings
+from mmllm.data.lexicons import cldr
 
 PACKAGE = "tuxpaint-stamps-default"
 PACKAGES = (PACKAGE, *cldr.PACKAGES)

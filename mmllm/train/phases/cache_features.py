@@ -26,7 +26,7 @@ def run(run: Run) -> None:
     config, tables = run.config, run.tables
     assert tables is not None, "prepare runs first"
     writer = _Writer(run, tables)
-    for corpus in pictured(config):
+    for corpus in registry.pictured(config):
         writer.write(corpus, feature_cache.TRAIN)
         if run.validates:
             writer.write(corpus, feature_cache.VAL)
@@ -40,12 +40,6 @@ def keep_blocks(config: Config, tables: Path, workdir: Path) -> None:
     name = backbone_lib.blocks_file(config)
     with paths.written_whole(workdir / name) as partial:
         shutil.copyfile(feature_cache.backbone_folder(config, tables) / name, partial)
-
-
-def pictured(config: Config) -> tuple[str, ...]:
-    """The corpora whose pictures pass the backbone."""
-    tasks = ("caption", "name", "question")
-    return tuple(dict.fromkeys(name for task in tasks for name in registry.of(config, task)))
 
 
 class _Writer:

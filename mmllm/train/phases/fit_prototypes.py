@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from mmllm.common.config import Config
 from mmllm.common.types import Array, Params
-from mmllm.data import pipeline
+from mmllm.data import pipeline, registry
 from mmllm.models import mmllm as model_lib
 from mmllm.train import draws, fit, losses, optimizer
 from mmllm.train import prototypes as prototypes_lib
@@ -43,12 +43,9 @@ def fit_prototypes(
     sentences = jnp.float32(arrays.texts.prototype_sentences)
     named = [
         draws.Named(each.features, each.label, each.weight)
-        for each in (arrays.emoji, arrays.stamps)
+        for each in (arrays.captioned[name] for name in registry.of(config, "name"))
     ]
-    fresh = prototypes_lib.TextPrototypes(len(sentences), config.model.embed_dim).init(
-        jax.random.key(config.seed), sentences, jnp.ones(len(sentences)), method="touch"
-    )
-    prototypes = dict(fresh["params"])
+    prototypes = prototypes_lib.init(config, len(sentences), jax.random.key(config.seed))
     tx = optimizer.make(section)
     state = TrainState(jnp.zeros((), jnp.int32), prototypes, tx.init(prototypes))
     held = jax.tree.map(jnp.asarray, dict(model_params))

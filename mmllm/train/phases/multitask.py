@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from mmllm.common import mesh as mesh_lib
 from mmllm.common.config import Config
@@ -20,6 +19,7 @@ from mmllm.data import pipeline
 from mmllm.quant.rules import Rule
 from mmllm.train import checkpoint, fit, optimizer, validation
 from mmllm.train import features as features_lib
+from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
@@ -35,11 +35,12 @@ def run(run: Run) -> None:
     assert arrays is not None, "cache_features runs first"
     start = None
     if run.tables is not None:  # not on generated arrays
-        prepare.keep_files(config, run.tables, run.workdir)
+        prepare.keep_files(config, run.workdir)
         cache_features.keep_blocks(config, run.tables, run.workdir)
         pictures = config.train.statistics_pictures
-        affine = features_lib.channel_statistics(arrays.emoji.features[0], pictures)
-        start = {"model": {"feature_affine": affine}}
+        if (plain := arrays.plain_features) is not None:
+            affine = features_lib.channel_statistics(plain, pictures)
+            start = {"model": {"feature_affine": affine}}
     fitted = train(
         config,
         arrays,
@@ -98,11 +99,12 @@ def train(
     run_lib.claim(workdir, config)
     section = config.train
     mesh = mesh_lib.make_mesh(section.mesh_data, section.mesh_model)
-    sentences = np.asarray(arrays.texts.prototype_sentences, np.float32)
+    captions = len(arrays.texts.prototype_sentences)
+    sentences = prototypes_lib.held(config, arrays.texts.prototype_sentences)
     planned = plan.trained(config) if teacher is not None else {}
     with jax.set_mesh(mesh):
         if teacher is None:
-            state = state_lib.init_state(config, len(sentences), start)
+            state = state_lib.init_state(config, captions, start)
         else:
             state = state_lib.init_student(config, planned, teacher)
         observe = _observed(planned, state.params) if planned else None
@@ -116,7 +118,7 @@ def train(
             path="train",
             workdir=workdir,
             keep=section.keep_checkpoints,
-            examples=config.mix.total,
+            examples=config.batch.total,
             rate=optimizer.learning_rate(section),
             writes=True,
             tensorboard=tensorboard,

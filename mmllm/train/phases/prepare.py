@@ -1,13 +1,14 @@
 """Phase 1, corpora -> vocabulary, tables of ids, text lines and sentence embeddings.
 
-Reads the built corpora; leaves a folder that all runs with the same texts share. Each file is
-written whole and skipped when it is there, so an interrupted preparation goes on where it stopped.
+Reads the built corpora of the mixture; leaves the vocabulary under its name and a folder of tables
+that all runs with the same texts share. Each file is written whole and skipped when it is there, so
+an interrupted preparation goes on where it stopped.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,67 +17,127 @@ import numpy as np
 from mmllm.common import config as config_lib
 from mmllm.common import paths
 from mmllm.common.config import Config
-from mmllm.data import pipeline, sources, tables
+from mmllm.data import pipeline, pretrained, registry, sources, tables, vocabulary
 from mmllm.data.tokenizer import Tokenizer
 from mmllm.train import feature_cache, prototype_texts, teacher
+from mmllm.train import prototypes as prototypes_lib
 from mmllm.train.run import Run
-from mmllm.train.student import start
 
-CORPORA = ("emoji", "stamps", "ocr_lines", "composites", "easy_vqa")
-NAMED = ("emoji", "stamps")  # their captions are the names of the prototypes
 TEXTS = "texts.npz"
-CAPTIONED = ("emoji", "stamps", "composites")
-QUESTIONED = ("composites", "easy_vqa")
-TOKENIZER = "tokenizer.model"
-DRAWN = ("row_tokens", "name_tokens", "answer_tokens")  # how batches are drawn, not what from
+SENTENCES = "prototype_sentences.npy"  # a file of its own: only that can be memory-mapped
+TOKENIZER = "tokenizer.model"  # in the folder of a run
 NOTE = "cache.txt"
-TOKENIZER_LINES = 20_000
+# Raise it with any change of what the code below writes for the same corpora and config.
+TABLES_VERSION = 1
+# Fields of `cfg.data` that change no table: how batches are drawn, what the features are, and the
+# name of the vocabulary, whose bytes count instead.
+APART = ("row_tokens", "name_tokens", "answer_tokens", "views", "vocabulary")
+VOCABULARY_LINES = 20_000  # of each corpus of text lines: more would only repeat the same letters
 Report = Callable[[str], None]
 
 
-def cache_folder(config: Config) -> Path:
-    """Where the cache of a config lies: keyed by what it depends on, corpora included.
-
-    Raises:
-      FileNotFoundError: a corpus that has not been built.
-    """
-    missing = [name for name in CORPORA if not sources.is_built(name)]
-    if missing:
-        raise FileNotFoundError(
-            f"corpora not built: {', '.join(missing)}; run: mmllm data build {' '.join(missing)}"
-        )
-    model, data = config.model, config_lib.to_dict(config.data)
-    key = {
-        "data": {name: value for name, value in data.items() if name not in DRAWN},
-        "seed": start.data_seed(config),
-        "backbone": [model.backbone, model.level, model.patch, model.image_side],
-        "line": [model.line_height, model.line_width],
-        "vocab_size": model.vocab_size,
-        "corpora": {name: sources.data_hash(name) for name in CORPORA},
-    }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    return paths.data_dir() / "tokens" / digest
-
-
 def run(run: Run) -> None:
-    """Leaves `run.tables`, and the vocabulary in the run's folder."""
+    """Leaves `run.tables`."""
     run.tables = prepare(run.config, run.report)
 
 
 def prepare(config: Config, report: Report = print) -> Path:
-    """Builds what is missing of a config's tables and returns their folder.
+    """Builds what is missing of a config's vocabulary and tables; returns the tables' folder.
 
     Raises:
       FileNotFoundError: a corpus that has not been built.
+      ValueError: a batch that the mixture cannot fill, or a vocabulary of another size.
     """
+    tokenizer = make_vocabulary(config, report).tokenizer
     folder = cache_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     builder = _Builder(config, folder, report)
-    tokenizer = builder.tokenizer()
     builder.captions(tokenizer)
     builder.questions(tokenizer)
     builder.lines()
     return folder
+
+
+def cache_folder(config: Config) -> Path:
+    """Where the tables of a config lie, named by all that can change their bytes.
+
+    Raises:
+      FileNotFoundError: a corpus that has not been built, or no vocabulary.
+    """
+    _check_built(config)
+    model, data = config.model, config_lib.to_dict(config.data)
+    known = vocabulary.load(config.data.vocabulary, model.vocab_size)
+    key = {
+        "version": TABLES_VERSION,
+        "data": {name: value for name, value in data.items() if name not in APART},
+        "line": [model.line_height, model.line_width],
+        "vocabulary": known.sha256,
+        # Above this bound the captions are in another order.
+        "max_residuals": config.prototypes.max_residuals,
+        "teacher": pretrained.MINILM.tensors_sha256,
+        "corpora": {name: sources.data_hash(name) for name in registry.mixture(config)},
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return paths.data_dir() / "tables" / digest
+
+
+def make_vocabulary(config: Config, report: Report = print) -> vocabulary.Vocabulary:
+    """Opens the vocabulary of a config; where it is missing, trains it on the mixture's texts.
+
+    Raises:
+      FileNotFoundError: a corpus that has not been built.
+      ValueError: a batch that the mixture cannot fill, or a vocabulary of another size.
+    """
+    registry.check(config)
+    _check_built(config)
+    words = config.data.dictionary_words
+
+    def texts() -> Iterator[str]:
+        report(f"training the vocabulary {config.data.vocabulary!r}")
+        return _texts_of(config, prototype_texts.dictionary(words))
+
+    trained_on = {
+        "corpora": {name: sources.data_hash(name) for name in registry.mixture(config)},
+        "lines": VOCABULARY_LINES,
+        "dictionary_words": words,
+        "limit": config.data.limit,
+    }
+    name, size = config.data.vocabulary, config.model.vocab_size
+    return vocabulary.load_or_train(name, size, texts, trained_on)
+
+
+def _texts_of(config: Config, words: list[tuple[str, str]]) -> Iterator[str]:
+    """All texts of the training splits, and the dictionary."""
+
+    def elements(task: str) -> Iterator[Any]:
+        for corpus in registry.of(config, task):
+            yield from feature_cache.elements(config, corpus)
+
+    def lines() -> Iterator[str]:
+        for corpus in registry.of(config, "line"):
+            source = feature_cache.elements(config, corpus)
+            yield from (source[i]["text"] for i in range(min(VOCABULARY_LINES, len(source))))
+
+    captioned = (
+        element
+        for corpus in _captioned(config)
+        for element in feature_cache.elements(config, corpus)
+    )
+    return tables.vocabulary_texts(captioned, elements("question"), lines(), words)
+
+
+def _captioned(config: Config) -> tuple[str, ...]:
+    """The corpora with captions, be they names or not, in registry order."""
+    having = {*registry.of(config, "caption"), *registry.of(config, "name")}
+    return tuple(name for name in registry.mixture(config) if name in having)
+
+
+def _check_built(config: Config) -> None:
+    missing = [name for name in registry.mixture(config) if not sources.is_built(name)]
+    if missing:
+        raise FileNotFoundError(
+            f"corpora not built: {', '.join(missing)}; run: mmllm data build {' '.join(missing)}"
+        )
 
 
 class _Builder:
@@ -89,24 +150,12 @@ class _Builder:
         """The training split of a corpus."""
         return feature_cache.elements(self.config, corpus, images=images)
 
-    def tokenizer(self) -> Tokenizer:
-        path = self.folder / TOKENIZER
-        if path.exists():
-            return Tokenizer(path)
-        self.report("training the vocabulary")
-        lines = self.elements("ocr_lines")
-        texts = tables.tokenizer_texts(
-            [element for corpus in CAPTIONED for element in self.elements(corpus)],
-            [element for corpus in QUESTIONED for element in self.elements(corpus)],
-            (lines[i]["text"] for i in range(min(TOKENIZER_LINES, len(lines)))),
-            prototype_texts.dictionary(self.config.data.dictionary_words),
-        )
-        return tables.train_tokenizer(texts, path, self.config.model.vocab_size)
-
     def captions(self, tokenizer: Tokenizer) -> None:
-        """The captions of each corpus, and the texts made from them."""
-        files = {corpus: self.folder / f"{corpus}_captions.npz" for corpus in CAPTIONED}
-        if all(path.exists() for path in (*files.values(), self.folder / TEXTS)):
+        """The captions of each corpus, and the texts made from those that are names."""
+        files = {name: self.folder / f"{name}_captions.npz" for name in _captioned(self.config)}
+        # The prototypes are joined from all corpora, so one missing file needs every table anew.
+        texts = (self.folder / TEXTS, self.folder / SENTENCES)
+        if all(path.exists() for path in (*files.values(), *texts)):
             return
         captioned = {}
         for corpus, path in files.items():
@@ -116,39 +165,41 @@ class _Builder:
                 self.report(f"{corpus}: {left_out} pictures whose caption is too long left out")
             _save(path, ids=table.ids, first=table.first, weight=table.weight)
             captioned[corpus] = table
-        self._texts(tokenizer, [captioned[corpus] for corpus in NAMED])
+        self._texts(tokenizer, {name: captioned[name] for name in registry.of(self.config, "name")})
 
-    def _texts(self, tokenizer: Tokenizer, captioned: Sequence[tables.CaptionTable]) -> None:
-        """The caption prototypes with its sentence embeddings, and the text tower's inputs."""
-        prototypes, labels, spoken = prototype_texts.join(captioned)
+    def _texts(self, tokenizer: Tokenizer, named: Mapping[str, tables.CaptionTable]) -> None:
+        """The text prototypes with their sentence embeddings, and the text tower's inputs."""
         data = self.config.data
-        words = prototype_texts.dictionary(data.dictionary_words)
-        self.report(f"embedding {len(prototypes)} captions and {len(words)} dictionary words")
-        model = teacher.SentenceTeacher.load()
-        known = len(prototypes) + len(spoken)
-        rows = [*prototypes, *(text for _, text in spoken), *(lemma for lemma, _ in words)]
-        # English and the other languages, all together, are drawn equally often.
-        share = np.repeat(
-            [len(spoken) / len(prototypes), 1.0, 0.0], [len(prototypes), len(spoken), len(words)]
+        captions, labels, spoken = prototype_texts.join(
+            list(named.values()), self.config.prototypes.max_residuals
         )
-        word_teacher = prototype_texts.mean_embedding(model, words)
-        caption_teacher = np.zeros((known, word_teacher.shape[1]))  # theirs is the prototypes's
+        words = prototype_texts.dictionary(data.dictionary_words) if captions else []
+        self.report(f"embedding {len(captions)} captions and {len(words)} dictionary words")
+        width = prototypes_lib.TEACHER_WIDTH
+        sentences, teacher_rows = np.zeros((2, 0, width), np.float16)
+        if captions:
+            model = teacher.SentenceTeacher.load()
+            sentences = prototype_texts.mean_embedding(model, list(captions.items()))
+            teacher_rows = prototype_texts.mean_embedding(model, words)
+        rows = [*captions, *(text for _, text in spoken), *(lemma for lemma, _ in words)]
+        # English and the other languages, all together, are drawn equally often.
+        english = len(spoken) / len(captions) if spoken else 1.0
+        share = np.repeat([english, 1.0, 0.0], [len(captions), len(spoken), len(words)])
         _save(
             self.folder / TEXTS,
             ids=tables.text_rows(tokenizer, rows, data.text_tokens),
             label=np.array(
-                [*range(len(prototypes)), *spoken.values(), *([pipeline.NO_LABEL] * len(words))]
+                [*range(len(captions)), *spoken.values(), *([pipeline.NO_LABEL] * len(words))]
             ),
             weight=share.astype(np.float32),
-            teacher=np.concatenate([caption_teacher, word_teacher]).astype(np.float16),
-            prototype_sentences=prototype_texts.mean_embedding(
-                model, list(prototypes.items())
-            ).astype(np.float16),
-            **{f"{corpus}_label": label for corpus, label in zip(NAMED, labels, strict=True)},
+            teacher=teacher_rows.astype(np.float16),
+            **{f"{name}_label": label for name, label in zip(named, labels, strict=True)},
         )
+        _save_array(self.folder / SENTENCES, sentences.astype(np.float16))
 
     def questions(self, tokenizer: Tokenizer) -> None:
-        for corpus in QUESTIONED:
+        """The questions of each corpus with their answers."""
+        for corpus in registry.of(self.config, "question"):
             path = self.folder / f"{corpus}_questions.npz"
             if path.exists():
                 continue
@@ -160,19 +211,21 @@ class _Builder:
             _save(path, ids=table.ids, answer=table.answer, picture=table.picture)
 
     def lines(self) -> None:
-        pixels_path, ids_path = self.folder / "lines_pixels.npy", self.folder / "lines_ids.npy"
-        if pixels_path.exists() and ids_path.exists():
-            return
-        source = self.elements("ocr_lines", images=True)
-        self.report(f"packing {len(source)} text lines")
-        model, length = self.config.model, self.config.data.line_chars
-        elements = (source[i] for i in range(len(source)))
-        pixels, ids = tables.line_arrays(
-            elements, len(source), model.line_height, model.line_width, length
-        )
-        for path, array in ((pixels_path, pixels), (ids_path, ids)):
-            with paths.written_whole(path) as partial, partial.open("wb") as file:
-                np.save(file, array)
+        """The pixels and characters of each corpus of text lines."""
+        for corpus in registry.of(self.config, "line"):
+            files = [self.folder / f"{corpus}_{part}.npy" for part in ("pixels", "ids")]
+            if all(path.exists() for path in files):
+                continue
+            source = self.elements(corpus, images=True)
+            self.report(f"{corpus}: packing {len(source)} text lines")
+            model, length = self.config.model, self.config.data.line_chars
+            # One by one: all lines as decoded pictures would not fit in memory.
+            elements = (source[i] for i in range(len(source)))
+            arrays = tables.line_arrays(
+                elements, len(source), model.line_height, model.line_width, length
+            )
+            for path, array in zip(files, arrays, strict=True):
+                _save_array(path, array)
 
 
 def _save(path: Path, **arrays: Any) -> None:
@@ -180,46 +233,60 @@ def _save(path: Path, **arrays: Any) -> None:
         np.savez(file, **arrays)
 
 
+def _save_array(path: Path, array: np.ndarray) -> None:
+    with paths.written_whole(path) as partial, partial.open("wb") as file:
+        np.save(file, array)
+
+
+def labels_of(folder: Path, corpus: str) -> np.ndarray:
+    """The place of each picture's caption among the prototypes, of a corpus of names."""
+    with np.load(folder / TEXTS) as texts:
+        return texts[f"{corpus}_label"]
+
+
+def sentences(folder: Path) -> np.ndarray:
+    """(prototypes, 384) float16 sentence embeddings of the captions, memory-mapped."""
+    return np.load(folder / SENTENCES, mmap_mode="r")
+
+
 def open_arrays(config: Config, folder: Path) -> pipeline.TrainingArrays:
-    """Memory-maps a prepared cache."""
-    data = config.data
+    """Opens tables and features of all corpora of the mixture; what is large, memory-mapped."""
 
-    def features(corpus: str, views: int) -> tuple[np.ndarray, ...]:
-        return feature_cache.opened(feature_cache.folder(config, folder, corpus), views)
-
-    def questioned(corpus: str, views: int) -> pipeline.Questioned:
-        return pipeline.Questioned(
-            features(corpus, views), **np.load(folder / f"{corpus}_questions.npz")
-        )
+    def features(corpus: str) -> tuple[np.ndarray, ...]:
+        where = feature_cache.folder(config, folder, corpus)
+        return feature_cache.opened(where, registry.views(config, corpus))
 
     texts = dict(np.load(folder / TEXTS))
-    labels = {name: texts.pop(f"{name}_label") for name in NAMED}
+    labels = {name: texts.pop(f"{name}_label") for name in registry.of(config, "name")}
 
-    def captioned(corpus: str, views: int) -> pipeline.Captioned:
+    def captioned(corpus: str) -> pipeline.Captioned:
         table = np.load(folder / f"{corpus}_captions.npz")
         label = labels.get(corpus, np.full(len(table["weight"]), pipeline.NO_LABEL))
-        return pipeline.Captioned(features(corpus, views), label=label, **table)
+        return pipeline.Captioned(features(corpus), label=label, **table)
+
+    def questioned(corpus: str) -> pipeline.Questioned:
+        return pipeline.Questioned(features(corpus), **np.load(folder / f"{corpus}_questions.npz"))
+
+    def lines(corpus: str) -> pipeline.Lines:
+        pixels = np.load(folder / f"{corpus}_pixels.npy", mmap_mode="r")
+        return pipeline.Lines(pixels, np.load(folder / f"{corpus}_ids.npy"))
 
     return pipeline.TrainingArrays(
-        emoji=captioned("emoji", data.emoji_views),
-        stamps=captioned("stamps", data.stamp_views),
-        composites=captioned("composites", data.scene_views),
-        composites_vqa=questioned("composites", data.scene_views),
-        easy_vqa=questioned("easy_vqa", 0),
-        lines=pipeline.Lines(
-            np.load(folder / "lines_pixels.npy", mmap_mode="r"), np.load(folder / "lines_ids.npy")
-        ),
-        texts=pipeline.Texts(**texts),
+        captioned={name: captioned(name) for name in _captioned(config)},
+        questioned={name: questioned(name) for name in registry.of(config, "question")},
+        lines={name: lines(name) for name in registry.of(config, "line")},
+        texts=pipeline.Texts(**texts, prototype_sentences=sentences(folder)),
     )
 
 
-def claim(config: Config, workdir: Path) -> None:
-    """Binds a run to its cache: other corpora would change the vocabulary and the prototypes under
-    it.
+def claim(config: Config, workdir: Path, report: Report = print) -> None:
+    """Binds a run to its tables: other corpora would change the prototypes under it.
 
     Raises:
-      ValueError: the run began with another cache.
+      FileNotFoundError: a corpus that has not been built.
+      ValueError: the run began with other tables.
     """
+    make_vocabulary(config, report)  # the tables' name depends on it
     note, name = workdir / NOTE, cache_folder(config).name
     if not note.exists():
         with paths.written_whole(note) as partial:
@@ -231,7 +298,8 @@ def claim(config: Config, workdir: Path) -> None:
         )
 
 
-def keep_files(config: Config, folder: Path, workdir: Path) -> None:
-    """Copies what export needs beside the checkpoints from a cache to a run's folder."""
+def keep_files(config: Config, workdir: Path) -> None:
+    """Copies what export needs beside the checkpoints to a run's folder: the vocabulary."""
+    known = vocabulary.load(config.data.vocabulary, config.model.vocab_size)
     with paths.written_whole(workdir / TOKENIZER) as partial:
-        shutil.copyfile(folder / TOKENIZER, partial)
+        shutil.copyfile(known.path, partial)

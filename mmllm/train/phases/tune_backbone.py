@@ -55,7 +55,7 @@ def run(run: Run) -> None:
     named = labelled(config, tables, frozen)
     untuned = backbone_lib.pretrained(config)
     near = last_features(config, untuned, named)
-    sentences = np.load(tables / prepare.TEXTS)["prototype_sentences"].astype(np.float32)
+    sentences = np.asarray(prepare.sentences(tables)).astype(np.float32)
     pictures = config.train.statistics_pictures
     affine = features_lib.channel_statistics(near[0].features[0], pictures)
     params = init_params(config, untuned, affine, sentences)
@@ -98,11 +98,10 @@ def labelled(
     config: Config, tables: Path, features: dict[str, tuple[np.ndarray, ...]]
 ) -> list[Named]:
     """Features of each corpus with the places of their names among the prototypes."""
-    texts = np.load(tables / prepare.TEXTS)
     return [
         Named(
             views,
-            texts[f"{corpus}_label"],
+            prepare.labels_of(tables, corpus),
             np.load(tables / f"{corpus}_captions.npz")["weight"],
         )
         for corpus, views in features.items()

@@ -22,6 +22,7 @@ from mmllm.models import mmllm as model_lib
 from mmllm.quant import rules as rules_lib
 from mmllm.quant import scale, tree
 from mmllm.train import forward
+from mmllm.train import prototypes as prototypes_lib
 
 
 def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) -> Params:
@@ -49,7 +50,7 @@ def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) 
             seen.setdefault(path, []).append(rng.choice(values, min(section.sample, values.size)))
         return run(*arguments, **named)
 
-    prototype_sentences = jnp.float32(arrays.texts.prototype_sentences)
+    prototype_sentences = jnp.asarray(prototypes_lib.held(config, arrays.texts.prototype_sentences))
     held = jax.tree.map(jnp.asarray, dict(params))
     batches = pipeline.batches(config, arrays)
     for number in range(section.batches):

@@ -38,11 +38,19 @@ def losses_of(
         for kind in ("", "name_", "spoken_")
         if f"{kind}logits" in student
     ]
-    columns = divergence(student["lines"], teacher["lines"], config.temperature)
-    apart = [1.0 - jnp.sum(student[n] * teacher[n], axis=-1) for n in ("embedding", "texts")]
+    columns = [
+        divergence(student[name], teacher[name], config.temperature)
+        for name in ("lines",)
+        if name in student
+    ]
+    apart = [
+        1.0 - jnp.sum(student[name] * teacher[name], axis=-1)
+        for name in ("embedding", "texts")
+        if name in student
+    ]
     parts = {
         "distill_logits": sum(tokens, jnp.float32(0)),
-        "distill_lines": _mean(columns),
+        "distill_lines": sum(map(_mean, columns), jnp.float32(0)),
         "distill_embeddings": sum(map(_mean, apart), jnp.float32(0)),
     }
     weighted = (getattr(config, name) * value for name, value in parts.items())

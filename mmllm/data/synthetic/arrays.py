@@ -7,7 +7,7 @@ can fall; lines and texts are few enough to be learnt by heart.
 import numpy as np
 
 from mmllm.common.config import Config
-from mmllm.data import pipeline
+from mmllm.data import pipeline, registry
 
 CAPTIONS = 12
 TEACHER_WIDTH = 384
@@ -49,9 +49,12 @@ def training_arrays(config: Config, seed: int = 0) -> pipeline.TrainingArrays:
         _ids([[9, 20 + i, 3] for i in range(2 * CAPTIONS)], data.text_tokens),
         labels,
         np.ones(2 * CAPTIONS),
-        teacher * (labels < 0)[:, None],
+        teacher[CAPTIONS:],
         teacher[:CAPTIONS],
     )
     return pipeline.TrainingArrays(
-        captioned, captioned, captioned, questioned, questioned, lines, texts
+        captioned=dict.fromkeys(registry.of(config, "caption"), captioned),
+        questioned=dict.fromkeys(registry.of(config, "question"), questioned),
+        lines=dict.fromkeys(registry.of(config, "line"), lines),
+        texts=texts,
     )

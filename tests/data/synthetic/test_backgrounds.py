@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmllm.data import backgrounds, packages
+from mmllm.data import packages
+from mmllm.data.synthetic import backgrounds
 
 
 @pytest.mark.parametrize("pattern", sorted(set(backgrounds._PATTERNS)))

@@ -4,9 +4,9 @@ import random
 import numpy as np
 import pytest
 
-from mmllm.data import scenes, things
-from mmllm.data.things import Thing
-from tests.data.toy_studio import example
+from mmllm.data.synthetic import scenes, things
+from mmllm.data.synthetic.things import Thing
+from tests.data.synthetic.toy_studio import example
 
 SEEDS = range(60)
 

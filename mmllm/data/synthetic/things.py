@@ -136,7 +136,7 @@ class Thing:
 @functools.cache
 def things() -> tuple[Thing, ...]:
     """Returns every thing of things.txt, in its order."""
-    text = resources.files("mmllm.data").joinpath("things.txt").read_text("utf-8")
+    text = resources.files("mmllm.data.synthetic").joinpath("things.txt").read_text("utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     found = []
     for line in "\n".join(lines).replace("\n  ", " ").splitlines():

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmllm.data import line_drawing
-from tests.data.toy_fonts import write_font
+from mmllm.data.synthetic import line_drawing
+from tests.data.synthetic.toy_fonts import write_font
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 import pytest
 
-from mmllm.data import splits, things
-from mmllm.data.things import Thing
+from mmllm.data import splits
+from mmllm.data.synthetic import things
+from mmllm.data.synthetic.things import Thing
 
 
 def test_the_list_is_read_whole():

@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from mmllm.data import backgrounds, fonts, line_drawing, splits, things
-from mmllm.data.things import COLOURS, SHAPE, SHAPE_COLOURS, WEIGHTS, Thing
+from mmllm.data import splits
+from mmllm.data.synthetic import backgrounds, fonts, line_drawing, things
+from mmllm.data.synthetic.things import COLOURS, SHAPE, SHAPE_COLOURS, WEIGHTS, Thing
 
 SIDE = backgrounds.SIDE
 GAP_PX = 4

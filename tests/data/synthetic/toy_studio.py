@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mmllm.data import scenes
 from mmllm.data.corpora import drawings
+from mmllm.data.synthetic import scenes
 
 CONCEPTS = ("duck", "cat", "pizza", "banjo")
 

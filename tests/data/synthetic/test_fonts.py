@@ -3,9 +3,10 @@ from collections import Counter
 
 import pytest
 
-from mmllm.data import fonts, packages
+from mmllm.data import packages
 from mmllm.data.charset import CHARSET
-from tests.data.toy_fonts import write_font
+from mmllm.data.synthetic import fonts
+from tests.data.synthetic.toy_fonts import write_font
 
 
 def test_there_are_enough_families_on_each_side():

@@ -63,7 +63,7 @@ class Family:
 @functools.cache
 def families() -> tuple[Family, ...]:
     """Returns every family of font_families.txt."""
-    text = resources.files("mmllm.data").joinpath("font_families.txt").read_text("utf-8")
+    text = resources.files("mmllm.data.synthetic").joinpath("font_families.txt").read_text("utf-8")
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
     return tuple(
         Family(kind, lineage, name, case == "upper", missing, package, tuple(files.split(";")))

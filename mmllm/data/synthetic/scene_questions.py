@@ -10,9 +10,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mmllm.data import things
-from mmllm.data.scenes import Box, Item, Scene
-from mmllm.data.things import COLOURS, SHAPE, SHAPE_COLOURS, SPOKEN_CATEGORIES, WEIGHTS, Thing
+from mmllm.data.synthetic import things
+from mmllm.data.synthetic.scenes import Box, Item, Scene
+from mmllm.data.synthetic.things import (
+    COLOURS,
+    SHAPE,
+    SHAPE_COLOURS,
+    SPOKEN_CATEGORIES,
+    WEIGHTS,
+    Thing,
+)
 
 QUESTIONS_A_SCENE = 5
 # Categories of which no photographic ground shows anything.

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from mmllm.data import cldr, packages
+from mmllm.data import packages
+from mmllm.data.lexicons import cldr
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from mmllm.data import scene_questions, scenes, things
-from mmllm.data.scene_questions import ABOVE, BELOW, LEFT, RIGHT, Case
-from mmllm.data.scenes import Item, Scene
-from mmllm.data.things import Thing
+from mmllm.data.synthetic import scene_questions, scenes, things
+from mmllm.data.synthetic.scene_questions import ABOVE, BELOW, LEFT, RIGHT, Case
+from mmllm.data.synthetic.scenes import Item, Scene
+from mmllm.data.synthetic.things import Thing
 
 CAT = Thing("animal", "cat", "cat")
 DOG = Thing("animal", "dog", "dog")

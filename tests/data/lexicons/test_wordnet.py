@@ -3,7 +3,8 @@
 import pytest
 
 from mmllm.common import paths
-from mmllm.data import packages, wordnet
+from mmllm.data import packages
+from mmllm.data.lexicons import wordnet
 
 LICENCE = "  1 This software and database is being provided to you, the LICENSEE\n"
 INDEX = LICENCE + (

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import ImageFont
 
-from mmllm.data import fonts, packages
+from mmllm.data import packages
+from mmllm.data.synthetic import fonts
 
 WORDS = "apple river green stone window yellow paper cloud music garden Ohio it's we go to at"
 

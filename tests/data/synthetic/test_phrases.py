@@ -4,8 +4,8 @@ import string
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmllm.data import phrases
 from mmllm.data.charset import CHARSET
+from mmllm.data.synthetic import phrases
 
 VOCABULARY = ("apple", "river", "Ohio", "it's", "we", "extraordinarily", "go")
 
