@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmllm.data import pipeline, pretrained, sources
+from mmllm.data import pipeline, pretrained, registry, sources
 from mmllm.quant import grid
 from mmllm.train import backbone as backbone_lib
 from mmllm.train import feature_cache, teacher
@@ -28,7 +28,7 @@ def contents(config=CONFIG):
     tables = prepare.cache_folder(config)
     return {
         f"{corpus} {path.stem}": path.read_bytes()
-        for corpus in cache_features.pictured(config)
+        for corpus in registry.pictured(config)
         for path in sorted(feature_cache.folder(config, tables, corpus).iterdir())
         if not path.name.startswith(".")
     }
@@ -131,6 +131,21 @@ def test_a_limit_keeps_the_first_pictures_of_each_corpus(corpora):
     assert len(arrays.emoji.weight) == 2
     assert len(arrays.composites.features[0]) == 2
     assert len(arrays.easy_vqa.features[0]) == 1
+
+
+def test_a_run_that_validates_opens_the_plain_view_of_its_val_splits(corpora):
+    train = dataclasses.replace(CONFIG.train, validate_every=5, validation_pictures=2)
+    run = tiny_corpora.prepared(dataclasses.replace(CONFIG, train=train))
+    unseen = run.validation
+    assert [len(each.features) for each in unseen.captioned.values()] == [1, 1, 1]
+    assert [len(each.weight) for each in unseen.captioned.values()] == [2, 2, 2]
+    assert len(unseen.texts.prototype_sentences) == 3  # captions of their own
+    assert len(unseen.texts.teacher) == len(run.arrays.texts.teacher)  # and the same words
+    words = [texts.ids[texts.label < 0] for texts in (unseen.texts, run.arrays.texts)]
+    np.testing.assert_array_equal(*words)
+    batch = next(pipeline.batches(run.config, unseen))
+    assert batch.keys() == next(pipeline.batches(run.config, run.arrays)).keys()
+    assert tiny_corpora.prepared(CONFIG).validation is None
 
 
 def test_a_full_disk_is_refused_before_features_are_written(corpora, tmp_path, monkeypatch):
