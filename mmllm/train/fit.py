@@ -8,7 +8,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,7 +94,7 @@ def jitted(step: Callable[..., Any], *held: Any, sharding: Any = None) -> Advanc
       held: what every step is given besides; arguments, so that it is no part of the program.
       sharding: of the state.
     """
-    options = {} if sharding is None else {"out_shardings": (sharding, None)}
+    options: dict[str, Any] = {} if sharding is None else {"out_shardings": (sharding, None)}
     compiled = jax.jit(step, donate_argnums=0, **options)
     return lambda number, state, batch: compiled(state, batch, *held)
 
@@ -103,7 +103,7 @@ def fit(
     loop: Loop,
     state: TrainState,
     advance: Advance,
-    iterator: Iterator[Any],
+    iterator: Any,
     *,
     place: Callable[[Any], Any] = lambda batch: batch,
     report: Report = print,
@@ -115,7 +115,7 @@ def fit(
       loop: what it is.
       state: fresh; the steps donate it.
       advance: number of the step x state x batch -> state and metrics, `TOTAL` among them.
-      iterator: of batches; checkpointable where `loop` has a workdir.
+      iterator: of batches; a checkpointable one of grain where `loop` has a workdir.
       place: puts a batch on the devices.
       report: takes the progress lines.
       stop_at: stop after this step, with a checkpoint (a slice of a longer run).
