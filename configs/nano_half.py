@@ -1,6 +1,6 @@
-"""nano_half: nano two thirds as wide: at four bits as many bytes behind the backbone as nano at two.
+"""nano_half: nano two thirds as wide; behind the backbone at four bits as large as nano at two.
 
-Command:  python -m mmllm.train --config=configs/nano_half.py, after experiments.float_start
+Command:  python -m mmllm.train --config=configs/nano_half.py, after training/float_start.py
 Hardware: 2 CPU cores, as configs/nano.py, whose cache it shares.
 Time:     65 minutes on one core.
 

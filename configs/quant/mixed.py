@@ -2,8 +2,8 @@
 
 Command:  python -m mmllm.train --config=configs/quant/mixed.py, after configs/nano.py
 Hardware: 2 CPU cores.
-Time:     8 minutes to cache the features of the rounded backbone, 50 to train beside other work, 5 to
-          align the text tower.
+Time:     8 minutes to cache the features of the rounded backbone, 50 to train beside other work,
+          5 to align the text tower.
 Scores:   from its LiteRT file: style-out R@1 .672, captions exact .446, CER .051, composites .577,
           easy_vqa .987; all in README.md.
 

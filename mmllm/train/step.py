@@ -135,9 +135,8 @@ def make_evaluation(
 
     def evaluate(params: Params, batch: Any, prototype_sentences: jax.Array) -> Metrics:
         held = {"model": _rounded(params, planned), "prototypes": params["prototypes"]}
-        residual = held["prototypes"]["residual"]
-        zeros = jnp.zeros((len(prototype_sentences), residual.shape[1]), residual.dtype)
-        held["prototypes"] = {**held["prototypes"], "residual": zeros}
+        none = held["prototypes"]["residual"][:0]
+        held["prototypes"] = {**held["prototypes"], "residual": none}
         key = jax.random.key(config.seed)
         total, parts = losses.total_loss(still, model, held, batch, prototype_sentences, key)
         return {**parts, "total": total}

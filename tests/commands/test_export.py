@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from mmllm import bundle
-from mmllm.evaluate import tables
 from mmllm.export import budget, flatbuffer, litert
 from mmllm.runtime import compare
 from tests import tiny_run
@@ -33,7 +32,7 @@ def test_a_run_becomes_a_bundle(command, run_folder, tmp_path):
 def test_json_gives_the_manifest_and_scores_come_from_a_result(
     command, run_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(tables, "manifest_scores", lambda result: {"lines/CER": result["cer"]})
+    monkeypatch.setattr(scores, "manifest_scores", lambda result: {"lines/CER": result["cer"]})
     results = tmp_path / "results.json"
     results.write_text('{"cer": 0.25}')
     code, out, _ = command(

@@ -8,7 +8,8 @@ import pytest
 
 from configs import base, nano
 from mmllm.common import config as config_lib
-from mmllm.train import stages
+from mmllm.train.student import plan
+from mmllm.train.student import start as start_lib
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "configs"
@@ -76,10 +77,10 @@ def test_a_quantized_config_rounds_a_model_that_its_start_can_give(name):
     config = config_lib.resolve(module(name).get_config())
     start = config_lib.resolve(nano.get_config())
     assert config.model == start.model
-    assert config.quant.start == start.name
-    planned = stages.plan(config)  # refuses a rule that decides over nothing
-    assert any(path.startswith(stages.BACKBONE) for path in planned)
-    assert stages.trained(planned)
+    assert start_lib.named(config)[0] == start.name
+    plan.whole(config)  # refuses a rule that decides over nothing
+    assert plan.backbone(config)
+    assert plan.trained(config)
 
 
 def test_no_config_adds_a_field_to_base():

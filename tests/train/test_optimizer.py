@@ -6,8 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from configs import nano
+from mmllm.common import config as config_lib
 from mmllm.common import mesh
 from mmllm.data import synthetic
 from mmllm.train import optimizer
@@ -87,3 +90,30 @@ def test_the_scales_of_a_student_have_their_own_rate_and_no_decay():
     plain = moves(None, steady)
     np.testing.assert_allclose(plain["scales"]["up"]["kernel"], [-0.1], rtol=1e-5)
     assert moves(0.0, steady)["scales"]["up"]["kernel"] == 0.0  # scales may stand still
+
+
+def test_the_schedules_of_the_phases_are_those_of_optax():
+    config = config_lib.resolve(nano.get_config())
+    for section, expected in (
+        (config.tune, optax.warmup_cosine_decay_schedule(0.0, 3e-4, 120, 2_400, 0.01 * 3e-4)),
+        (config.tune.head, optax.warmup_cosine_decay_schedule(0.0, 2e-3, 75, 1_500, 0.01 * 2e-3)),
+        (config.align, optax.warmup_cosine_decay_schedule(0.0, 2e-3, 75, 1_500)),
+        (config.regain, optax.cosine_decay_schedule(1e-2, 3_000)),
+    ):
+        found = optimizer.learning_rate(section)
+        for step in (0, 1, 60, 75, 120, 1_000, 2_399):
+            assert np.array_equal(found(step), expected(step)), (section, step)
+
+
+def test_no_decay_and_no_clipping_is_plain_adam():
+    section = config_lib.RegainConfig(steps=10, learning_rate=0.1)
+    params = {"kernel": jnp.array([[2.0, -1.0]])}
+    gradient = {"kernel": jnp.array([[300.0, -0.2]])}
+    plain = optax.adam(optax.cosine_decay_schedule(0.1, 10), b2=0.98)
+    updates = []
+    for tx in (optimizer.make(section), plain):
+        state = tx.init(params)
+        for _ in range(3):
+            update, state = tx.update(gradient, state, params)
+        updates.append(update["kernel"])
+    np.testing.assert_array_equal(*updates)

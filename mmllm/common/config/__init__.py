@@ -1,6 +1,14 @@
 """ConfigDict outside, frozen dataclasses inside."""
 
-from mmllm.common.config.parse import from_dict, resolve, sha256, stored_sha256, to_dict
+from mmllm.common.config.parse import (
+    RENAMED,
+    from_dict,
+    resolve,
+    sha256,
+    stored_sha256,
+    telling,
+    to_dict,
+)
 from mmllm.common.config.sections import (
     BACKBONES,
     LEVELS,
@@ -25,6 +33,7 @@ from mmllm.common.config.training import (
 __all__ = [
     "BACKBONES",
     "LEVELS",
+    "RENAMED",
     "AlignConfig",
     "BatchConfig",
     "CalibrationConfig",
@@ -43,5 +52,6 @@ __all__ = [
     "resolve",
     "sha256",
     "stored_sha256",
+    "telling",
     "to_dict",
 ]

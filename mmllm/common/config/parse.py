@@ -153,7 +153,7 @@ def sha256(config: Any) -> str:
     A field at its dataclass default is left out, so a field that is added later, with a default
     that means "as before", changes no digest.
     """
-    return stored_sha256(_telling(config))
+    return stored_sha256(telling(config))
 
 
 def stored_sha256(values: Mapping[str, Any]) -> str:
@@ -162,13 +162,13 @@ def stored_sha256(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _telling(config: Any) -> dict[str, Any]:
+def telling(config: Any) -> dict[str, Any]:
     """Plain values of a config, less the fields that stand at their default."""
     plain = to_dict(config)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            plain[field.name] = _telling(value)
+            plain[field.name] = telling(value)
             if not plain[field.name]:  # a section that came later, at its defaults
                 del plain[field.name]
         elif _has_default(field) and value == _default(field):

@@ -1,8 +1,8 @@
 """Phase 4, pictures -> features of the backbone as the run's bundle will hold it.
 
 Reads the backbone that the two phases before left; leaves the features of every view in the cache,
-opens them with the tables as `run.arrays`, and copies the trained blocks to the run's folder, for
-export. The loop itself never sees a pixel.
+of the "val" splits those of the plain one, and opens them with the tables as `run.arrays` and
+`run.validation`. The loop itself never sees a pixel.
 """
 
 import shutil
@@ -31,6 +31,8 @@ def run(run: Run) -> None:
         if run.validates:
             writer.write(corpus, feature_cache.VAL)
     run.arrays = prepare.open_arrays(config, tables)
+    if run.validates:
+        run.validation = prepare.open_arrays(config, tables, feature_cache.VAL)
 
 
 def keep_blocks(config: Config, tables: Path, workdir: Path) -> None:

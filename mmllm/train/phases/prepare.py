@@ -21,6 +21,7 @@ from mmllm.data import pipeline, pretrained, registry, sources, tables, vocabula
 from mmllm.data.tokenizer import Tokenizer
 from mmllm.train import feature_cache, prototype_texts, teacher
 from mmllm.train import prototypes as prototypes_lib
+from mmllm.train.feature_cache import TRAIN, VAL
 from mmllm.train.run import Run
 
 TEXTS = "texts.npz"
@@ -37,8 +38,10 @@ Report = Callable[[str], None]
 
 
 def run(run: Run) -> None:
-    """Leaves `run.tables`."""
+    """Leaves `run.tables`; in it, for a run that validates, a folder with those of "val"."""
     run.tables = prepare(run.config, run.report)
+    if run.validates:
+        prepare_validation(run.config, run.tables, run.report)
 
 
 def prepare(config: Config, report: Report = print) -> Path:
@@ -56,6 +59,31 @@ def prepare(config: Config, report: Report = print) -> Path:
     builder.questions(tokenizer)
     builder.lines()
     return folder
+
+
+def prepare_validation(config: Config, tables_folder: Path, report: Report = print) -> None:
+    """Builds what is missing of the tables of the "val" splits.
+
+    Their captions are others than those trained on, and so are prototypes of their own; the words
+    of the dictionary are the same.
+
+    Raises:
+      ValueError: a corpus without a "val" split.
+    """
+    folder = _folder_of(config, tables_folder, VAL)
+    folder.mkdir(exist_ok=True)
+    tokenizer = make_vocabulary(config, report).tokenizer
+    builder = _Builder(config, folder, report, VAL, words_of=tables_folder)
+    builder.captions(tokenizer)
+    builder.questions(tokenizer)
+    builder.lines()
+
+
+def _folder_of(config: Config, tables_folder: Path, split: str) -> Path:
+    """Where the tables of a split lie: those of "val" below those of "train"."""
+    if split == TRAIN:
+        return tables_folder
+    return tables_folder / f"{split}-{config.train.validation_pictures}"
 
 
 def cache_folder(config: Config) -> Path:
@@ -143,12 +171,20 @@ def _check_built(config: Config) -> None:
 class _Builder:
     """The steps of a preparation, in order; each leaves files that the next ones read."""
 
-    def __init__(self, config: Config, folder: Path, report: Report) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        report: Report,
+        split: str = TRAIN,
+        words_of: Path | None = None,
+    ) -> None:
         self.config, self.folder, self.report = config, folder, report
+        self._split, self._words_of = split, words_of
 
     def elements(self, corpus: str, *, images: bool = False) -> Any:
-        """The training split of a corpus."""
-        return feature_cache.elements(self.config, corpus, images=images)
+        """The split of a corpus."""
+        return feature_cache.elements(self.config, corpus, self._split, images=images)
 
     def captions(self, tokenizer: Tokenizer) -> None:
         """The captions of each corpus, and the texts made from those that are names."""
@@ -173,29 +209,41 @@ class _Builder:
         captions, labels, spoken = prototype_texts.join(
             list(named.values()), self.config.prototypes.max_residuals
         )
-        words = prototype_texts.dictionary(data.dictionary_words) if captions else []
-        self.report(f"embedding {len(captions)} captions and {len(words)} dictionary words")
-        width = prototypes_lib.TEACHER_WIDTH
-        sentences, teacher_rows = np.zeros((2, 0, width), np.float16)
-        if captions:
-            model = teacher.SentenceTeacher.load()
-            sentences = prototype_texts.mean_embedding(model, list(captions.items()))
-            teacher_rows = prototype_texts.mean_embedding(model, words)
-        rows = [*captions, *(text for _, text in spoken), *(lemma for lemma, _ in words)]
+        sentences = self._embedded(list(captions.items()), "captions")
+        texts = [*captions, *(text for _, text in spoken)]
+        ids = tables.text_rows(tokenizer, texts, data.text_tokens)
+        word_ids, teacher_rows = self._words(tokenizer) if captions else (ids[:0], sentences)
         # English and the other languages, all together, are drawn equally often.
         english = len(spoken) / len(captions) if spoken else 1.0
-        share = np.repeat([english, 1.0, 0.0], [len(captions), len(spoken), len(words)])
+        share = np.repeat([english, 1.0, 0.0], [len(captions), len(spoken), len(word_ids)])
         _save(
             self.folder / TEXTS,
-            ids=tables.text_rows(tokenizer, rows, data.text_tokens),
+            ids=np.concatenate([ids, word_ids]),
             label=np.array(
-                [*range(len(captions)), *spoken.values(), *([pipeline.NO_LABEL] * len(words))]
+                [*range(len(captions)), *spoken.values(), *([pipeline.NO_LABEL] * len(word_ids))]
             ),
             weight=share.astype(np.float32),
             teacher=teacher_rows.astype(np.float16),
             **{f"{name}_label": label for name, label in zip(named, labels, strict=True)},
         )
         _save_array(self.folder / SENTENCES, sentences.astype(np.float16))
+
+    def _words(self, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids and sentence embeddings of the dictionary's words."""
+        data = self.config.data
+        if self._words_of is None:
+            words = prototype_texts.dictionary(data.dictionary_words)
+            lemmas = tables.text_rows(tokenizer, (lemma for lemma, _ in words), data.text_tokens)
+            return lemmas, self._embedded(words, "dictionary words")
+        with np.load(self._words_of / TEXTS) as known:  # embedding them takes minutes
+            return known["ids"][known["label"] == pipeline.NO_LABEL], known["teacher"]
+
+    def _embedded(self, pairs: list[tuple[str, str]], what: str) -> np.ndarray:
+        """Sentence embeddings of texts with what explains them, (n, 384)."""
+        if not pairs:
+            return np.zeros((0, prototypes_lib.TEACHER_WIDTH))
+        self.report(f"embedding {len(pairs)} {what}")
+        return prototype_texts.mean_embedding(teacher.SentenceTeacher.load(), pairs)
 
     def questions(self, tokenizer: Tokenizer) -> None:
         """The questions of each corpus with their answers."""
@@ -249,12 +297,13 @@ def sentences(folder: Path) -> np.ndarray:
     return np.load(folder / SENTENCES, mmap_mode="r")
 
 
-def open_arrays(config: Config, folder: Path) -> pipeline.TrainingArrays:
+def open_arrays(config: Config, tables_folder: Path, split: str = TRAIN) -> pipeline.TrainingArrays:
     """Opens tables and features of all corpora of the mixture; what is large, memory-mapped."""
+    folder = _folder_of(config, tables_folder, split)
 
     def features(corpus: str) -> tuple[np.ndarray, ...]:
-        where = feature_cache.folder(config, folder, corpus)
-        return feature_cache.opened(where, registry.views(config, corpus))
+        where = feature_cache.folder(config, tables_folder, corpus, split)
+        return feature_cache.opened(where, feature_cache.views(config, corpus, split))
 
     texts = dict(np.load(folder / TEXTS))
     labels = {name: texts.pop(f"{name}_label") for name in registry.of(config, "name")}

@@ -85,13 +85,12 @@ def test_a_task_is_left_out_by_zero_and_never_counted_below_it():
     ("field", "value", "message"),
     [
         ("start", "nano", "start and quant.rules must both be given or both be empty, got 'nano'"),
-        ("backbone_steps", -1, "backbone_steps must be 0 or more, got -1"),
         ("share", 0.0, "share must be above 0 and at most 1, got 0.0"),
         ("share", 1.5, "share must be above 0 and at most 1, got 1.5"),
         ("scale_rate", -0.1, "scale_rate must be 0 or more, got -0.1"),
         ("freeze_from", 2.0, "freeze_from must be between 0 and 1, got 2.0"),
         ("temperature", 0.0, "temperature must be positive, got 0.0"),
-        ("teach_lines", -1.0, "teach_lines must be 0 or more, got -1.0"),
+        ("distill_lines", -1.0, "distill_lines must be 0 or more, got -1.0"),
     ],
 )
 def test_how_a_run_is_quantized_must_be_possible(field, value, message):

@@ -138,6 +138,21 @@ def test_a_limit_keeps_the_first_pictures_of_each_corpus(corpora):
     assert len(arrays.questioned["easy_vqa"].features[0]) == 1
 
 
+def test_a_run_that_validates_opens_the_plain_view_of_its_val_splits(corpora):
+    train = dataclasses.replace(CONFIG.train, validate_every=5, validation_pictures=2)
+    run = tiny_corpora.prepared(dataclasses.replace(CONFIG, train=train))
+    unseen = run.validation
+    assert [len(each.features) for each in unseen.captioned.values()] == [1, 1, 1]
+    assert [len(each.weight) for each in unseen.captioned.values()] == [2, 2, 2]
+    assert len(unseen.texts.prototype_sentences) == 3  # captions of their own
+    assert len(unseen.texts.teacher) == len(run.arrays.texts.teacher)  # and the same words
+    words = [texts.ids[texts.label < 0] for texts in (unseen.texts, run.arrays.texts)]
+    np.testing.assert_array_equal(*words)
+    batch = next(pipeline.batches(run.config, unseen))
+    assert batch.keys() == next(pipeline.batches(run.config, run.arrays)).keys()
+    assert tiny_corpora.prepared(CONFIG).validation is None
+
+
 def test_a_full_disk_is_refused_before_features_are_written(corpora, tmp_path, monkeypatch):
     usage = shutil.disk_usage("/")._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

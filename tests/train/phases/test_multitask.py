@@ -10,7 +10,7 @@ import pytest
 from configs import tiny
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import checkpoint
+from mmllm.train import checkpoint, fit, validation
 from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
 from mmllm.train.phases import multitask
@@ -60,6 +60,38 @@ def test_stop_and_resume_equals_uninterrupted_bit_for_bit(finished, tmp_path):
     assert [row["step"] for row in metrics_of(tmp_path)] == [2, 4, 6]
 
 
+def test_validation_is_written_down_and_changes_no_bit(finished, tmp_path):
+    config = make_config(train__validate_every=3, train__validation_batches=1)
+    unseen = synthetic.training_arrays(config, seed=1)
+    watched = run(config, tmp_path, unseen=unseen)
+    for one, other in zip(jax.tree.leaves(finished[0]), jax.tree.leaves(watched), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    rows = {row["step"]: row for row in metrics_of(tmp_path)}
+    assert [step for step, row in rows.items() if "val/total" in row] == [3, 6]
+    assert rows[6]["val/total"] < rows[3]["val/total"]
+    for row in metrics_of(finished[1]):
+        assert row["loss/total"] == rows[row["step"]]["loss/total"]
+
+
+def test_a_run_that_ends_early_stands_at_its_last_step_with_its_best_state(tmp_path, monkeypatch):
+    config = make_config(train__validate_every=1, train__patience=2)
+    totals = iter([3.0, 1.0, 2.0, 2.0])
+    given = fit.Validation(
+        losses=lambda state: {"val/total": next(totals)}, every=1, patience=2
+    )
+    monkeypatch.setattr(validation, "of", lambda *_: given)
+    ended = run(config, tmp_path / "early", unseen=synthetic.training_arrays(config))
+    best = run(make_config(), tmp_path / "best", stop_at=2)
+    assert int(ended.step) == 6
+    for one, other in zip(
+        jax.tree.leaves(ended.params), jax.tree.leaves(best.params), strict=True
+    ):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    kept = checkpoint.load_params(tmp_path / "early")
+    jax.tree.map(np.testing.assert_array_equal, kept, jax.device_get(ended.params))
+    assert json.loads((tmp_path / "early" / run_lib.SUMMARY).read_text()) == {"best_step": 2}
+
+
 @pytest.mark.slow
 def test_eight_devices_agree_with_one(finished, tmp_path):
     run(make_config(train__mesh_data=4, train__mesh_model=2), tmp_path)
@@ -67,21 +99,6 @@ def test_eight_devices_agree_with_one(finished, tmp_path):
         for name in one:
             if name.startswith("loss/"):
                 assert one[name] == pytest.approx(other[name], rel=SHARDING_TOLERANCE), name
-
-
-def test_a_run_of_another_config_is_refused(finished):
-    with pytest.raises(ValueError, match="run of another config .differs in train."):
-        run(make_config(train__learning_rate=1e-4), finished[1])
-
-
-def test_a_run_from_before_a_field_came_goes_on(tmp_path):
-    config = make_config()
-    run_lib.claim(tmp_path, config)
-    path = tmp_path / "config.json"
-    old = json.loads(path.read_text())
-    del old["quant"]["share"]
-    path.write_text(json.dumps(old))
-    run_lib.claim(tmp_path, config)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path):

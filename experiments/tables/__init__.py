@@ -1,0 +1,1 @@
+"""The tables and figures of README.md and PAPER.md, drawn from results/*.json."""

@@ -1,0 +1,19 @@
+"""What a question of easy_vqa is counted as."""
+
+import pytest
+
+from experiments.training import limits
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "expected"),
+    [
+        ("what color is the circle?", "red", "color, to be named"),
+        ("what is the gray shape?", "triangle", "shape, to be named"),
+        ("is there a circle?", "yes", "shape, yes or no"),
+        ("does the image not contain a circle?", "no", "shape, yes or no, negated"),
+        ("is no red shape present?", "yes", "color, yes or no, negated"),
+    ],
+)
+def test_a_question_is_sorted_by_what_it_asks(question, answer, expected):
+    assert limits.kind(question, answer) == expected
