@@ -10,6 +10,7 @@ import pytest
 from mmllm.common.config import Config
 from mmllm.data import sources
 from mmllm.data.lexicons import wordnet
+from mmllm.data.pipeline import TrainingArrays
 from mmllm.train import features, pipeline, run, teacher
 from tests import tiny_run, tiny_teacher
 
@@ -21,7 +22,7 @@ CONFIG = dataclasses.replace(
     tiny_run.CONFIG,
     model=dataclasses.replace(tiny_run.CONFIG.model, vocab_size=400),
     data=dataclasses.replace(
-        tiny_run.CONFIG.data, emoji_views=2, stamp_views=1, dictionary_words=230
+        tiny_run.CONFIG.data, views={"emoji": 2, "stamps": 1}, dictionary_words=230
     ),
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 from mmllm import bundle
 from mmllm.common import config as config_lib
 from mmllm.common.types import Params
-from mmllm.data import pretrained, sources
+from mmllm.data import pretrained, registry, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.quant import coded, rules, tree
@@ -93,7 +93,7 @@ def write(
         raise FileNotFoundError(f"no vocabulary at {tokenizer}: was this run trained on corpora?")
     codes = _coded(config, params, trained.get("scales", {}), workdir)
     data = []
-    for name in prepare.CORPORA:
+    for name in registry.mixture(config):
         built = sources.describe(name)
         licences = " AND ".join(sorted(built["licences"]))
         data.append({"name": name, "hash": built["hash"], "licence": licences})

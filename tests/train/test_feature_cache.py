@@ -55,8 +55,8 @@ TUNE = {
     [
         ("seed", 7),
         ("data.limit", 3),
-        ("data.emoji_views", 5),  # which the tuning sees
-        ("data.stamp_views", 5),
+        ("data.views", {"emoji": 5}),  # which the tuning sees
+        ("data.views", {"stamps": 5}),
         ("model.head_width", 64),
         ("model.embed_dim", 64),
         ("model.feature_dropout", 0.5),
@@ -77,7 +77,7 @@ def test_what_changes_the_features_changes_their_folder(path, value):
         ("train.validate_every", 3),
         ("model.width", 64),
         ("model.decoder_blocks", 4),
-        ("mix.lines", 1),
+        ("batch.lines", 1),
         ("loss.vqa", 9.0),
         ("align.steps", 3),
         ("regain.steps", 5),

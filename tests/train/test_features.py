@@ -24,7 +24,7 @@ def drawings(count, channels=4, caption="bus"):
 
 
 def views(source, view):
-    return list(features_lib.view_batches(source, view, KEY, SIDE))
+    return list(features_lib.view_batches(source, view, KEY, SIDE, "drawing"))
 
 
 def test_cells_of_the_patch_stem_are_scaled_pixels():
@@ -54,16 +54,6 @@ def test_views_are_the_same_whatever_threads_and_batches(monkeypatch):
     monkeypatch.setattr(features_lib, "BATCH", 3)
     again = np.concatenate([pixels for _, pixels in views(source, 1)])
     np.testing.assert_array_equal(expected, again)
-
-
-def test_scenes_keep_their_frame_and_change_colour_alone():
-    scene = drawings(1, channels=3)[0]
-    scene["image"] = np.full((SIDE, SIDE, 3), (200, 100, 50), np.uint8)
-    rng = np.random.default_rng(3)
-    assert (features_lib.picture_view(scene, 0, rng, SIDE) == scene["image"]).all()
-    jittered = features_lib.picture_view(scene, 1, rng, SIDE)
-    assert (jittered == jittered[0, 0]).all()
-    assert (jittered != scene["image"]).any()
 
 
 def test_no_pictures_give_no_batch():

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from mmllm import bundle
-from mmllm.data import pretrained, synthetic
+from mmllm.data import pretrained, sources, synthetic, tokenizer, vocabulary
 from mmllm.export import from_run
 from mmllm.quant.coded import Coded
 from mmllm.train import backbone as backbone_lib
 from mmllm.train import checkpoint, pipeline, regain
 from mmllm.train.phases import fit_prototypes, prepare
 from mmllm.train.student import start
-from tests import tiny_backbone, tiny_bundle, tiny_run
+from tests import tiny_backbone, tiny_bundle, tiny_corpora, tiny_run
 
 CONFIG = dataclasses.replace(
     tiny_run.CONFIG, regain=dataclasses.replace(tiny_run.CONFIG.regain, steps=2)
@@ -29,7 +29,9 @@ def shipped(tmp_path, monkeypatch):
     tiny_run.make(tmp_path / "gone")
     folder = tmp_path / "cache"
     folder.mkdir()
-    tiny_bundle.train_tokenizer(folder / prepare.TOKENIZER)
+    monkeypatch.setenv("MMLLM_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(sources, "is_built", lambda name: True)
+    monkeypatch.setattr(sources, "data_hash", lambda name: f"hash of {name}")
     monkeypatch.setattr(prepare, "cache_folder", lambda config: folder)
     monkeypatch.setattr(prepare, "prepare", lambda config, report: folder)
 
@@ -78,8 +80,11 @@ def test_a_quantized_bundle_is_refused(tmp_path, monkeypatch):
 
 
 def test_another_vocabulary_is_refused(shipped, tmp_path):
-    (tmp_path / "cache" / prepare.TOKENIZER).write_bytes(b"of other corpora")
-    with pytest.raises(ValueError, match="the corpora give another vocabulary"):
+    other = tmp_path / "other.model"
+    texts = [f"{word} of other corpora {word[::-1]}" for word in tiny_corpora.THINGS]
+    tokenizer.train(texts, other, CONFIG.model.vocab_size)
+    vocabulary.install(CONFIG.data.vocabulary, other)
+    with pytest.raises(ValueError, match="holds another vocabulary than"):
         regain.regain(shipped, CONFIG, tmp_path / "run", lambda line: None)
     assert not checkpoint.latest_step(tmp_path / "run" / checkpoint.FOLDER)
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmllm.data import pipeline, pretrained, registry, sources
+from mmllm.data import pipeline, pretrained, registry, sources, transforms
 from mmllm.quant import grid
 from mmllm.train import backbone as backbone_lib
 from mmllm.train import feature_cache, teacher
@@ -44,21 +44,26 @@ def test_prepared_corpora_give_the_arrays_of_training(corpora):
     arrays = tiny_corpora.arrays()
     side, channels = CONFIG.model.feature_grid, CONFIG.model.feature_channels
     for name, count in {"emoji": 3, "stamps": 2, "composites": 1}.items():
-        source = getattr(arrays, name)
+        source = arrays.captioned[name]
         shape = (len(corpora[name]), side, side, channels)
         assert [view.shape for view in source.features] == [shape] * count, name
         assert len(source.first) == len(source.label) + 1 == len(source.weight) + 1
-    assert arrays.lines.pixels.shape == (2, CONFIG.model.line_height, CONFIG.model.line_width)
-    assert arrays.easy_vqa.picture.tolist() == [0, 0]
+    assert arrays.lines["ocr_lines"].pixels.shape == (
+        2,
+        CONFIG.model.line_height,
+        CONFIG.model.line_width,
+    )
+    assert arrays.questioned["easy_vqa"].picture.tolist() == [0, 0]
     batch = next(pipeline.batches(CONFIG, arrays))
-    assert batch["features"].shape[0] == CONFIG.mix.pictures
+    assert batch["features"].shape[0] == CONFIG.batch.pictures
 
 
 def test_features_are_those_of_the_plain_picture_first_and_of_augmented_ones_after(corpora):
-    emoji = tiny_corpora.arrays().emoji
+    emoji = tiny_corpora.arrays().captioned["emoji"]
     backbone = features_lib.feature_function(CONFIG, None)
     side = CONFIG.model.image_side
-    plain = features_lib.picture_view(corpora["emoji"][1], 0, np.random.default_rng(0), side)
+    element, rng = corpora["emoji"][1], np.random.default_rng(0)
+    plain = transforms.picture_view(element, 0, rng, side, "drawing")
     np.testing.assert_array_equal(emoji.features[0][1], backbone(plain[None])[0])
     assert (emoji.features[1][1] != emoji.features[0][1]).any()
     assert (emoji.features[2][1] != emoji.features[1][1]).any()
@@ -104,15 +109,15 @@ def test_a_second_preparation_computes_nothing(corpora, tmp_path, monkeypatch):
 
 
 def test_an_interruption_leaves_nothing_half_written_and_goes_on(corpora, monkeypatch):
-    view = features_lib.picture_view
+    view = transforms.picture_view
 
-    def break_off(element, number, rng, side):
+    def break_off(element, number, rng, side, augmentation):
         if element is corpora["emoji"][2] and number == 1:
             raise KeyboardInterrupt
-        return view(element, number, rng, side)
+        return view(element, number, rng, side, augmentation)
 
     with monkeypatch.context() as patch:
-        patch.setattr(features_lib, "picture_view", break_off)
+        patch.setattr(transforms, "picture_view", break_off)
         with pytest.raises(KeyboardInterrupt):
             tiny_corpora.arrays()
     tables = prepare.cache_folder(CONFIG)
@@ -128,9 +133,9 @@ def test_an_interruption_leaves_nothing_half_written_and_goes_on(corpora, monkey
 def test_a_limit_keeps_the_first_pictures_of_each_corpus(corpora):
     config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, limit=2))
     arrays = tiny_corpora.arrays(config)
-    assert len(arrays.emoji.weight) == 2
-    assert len(arrays.composites.features[0]) == 2
-    assert len(arrays.easy_vqa.features[0]) == 1
+    assert len(arrays.captioned["emoji"].weight) == 2
+    assert len(arrays.captioned["composites"].features[0]) == 2
+    assert len(arrays.questioned["easy_vqa"].features[0]) == 1
 
 
 def test_a_run_that_validates_opens_the_plain_view_of_its_val_splits(corpora):
@@ -179,10 +184,13 @@ def test_features_of_a_tuned_backbone_come_from_the_one_that_ships(
 
     frozen = feature_cache.opened(feature_cache.frozen_folder(config, "emoji"), 1)[1]
     blocks = features_lib.part_function(backbone, level="7x7x320", entry="14x14x112")
-    np.testing.assert_array_equal(run.arrays.emoji.features[1][:2], blocks(frozen[:2]))
-    pixels = features_lib.picture_view(corpora["composites"][0], 0, np.random.default_rng(0), 224)
+    np.testing.assert_array_equal(run.arrays.captioned["emoji"].features[1][:2], blocks(frozen[:2]))
+    element, rng = corpora["composites"][0], np.random.default_rng(0)
+    pixels = transforms.picture_view(element, 0, rng, 224, "scene")
     whole = features_lib.feature_function(config, backbone)
-    np.testing.assert_array_equal(run.arrays.composites.features[0][0], whole(pixels[None])[0])
+    np.testing.assert_array_equal(
+        run.arrays.captioned["composites"].features[0][0], whole(pixels[None])[0]
+    )
     cache_features.keep_blocks(config, run.tables, tmp_path)
     assert same(backbone_lib.params(config, tmp_path), backbone)
 
@@ -217,7 +225,7 @@ def test_features_of_reconstructed_blocks_come_from_their_codes(
     assert set(np.unique(np.round(codes))) <= set(range(grid.GRIDS["int2"].low, 2))
     blocks = features_lib.part_function(rounded, level="7x7x320", entry="14x14x112")
     frozen = feature_cache.opened(feature_cache.frozen_folder(config, "emoji"), 0)[0]
-    np.testing.assert_array_equal(run.arrays.emoji.features[0][:2], blocks(frozen[:2]))
+    np.testing.assert_array_equal(run.arrays.captioned["emoji"].features[0][:2], blocks(frozen[:2]))
     cache_features.keep_blocks(config, run.tables, tmp_path)
     assert same(backbone_lib.params(config, tmp_path), backbone)
 

@@ -41,12 +41,12 @@ def test_pictures_find_their_captions_in_the_fitted_bank(params, arrays):
     vectors = np.asarray(prototypes_lib.vectors(fitted, teacher))
     seen = model_lib.build(CONFIG.model).apply(
         {"params": params},
-        jnp.float32(arrays.emoji.features[0]),
+        jnp.float32(arrays.captioned["emoji"].features[0]),
         train=False,
         method="embed_features",
     )
     found = np.argmax(np.asarray(seen) @ vectors.T, axis=1)
-    assert np.mean(found == arrays.emoji.label) > 0.8
+    assert np.mean(found == arrays.captioned["emoji"].label) > 0.8
     assert said[-1].startswith("prototypes: step 100/100  retrieval ")
 
 

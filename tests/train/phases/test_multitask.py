@@ -104,8 +104,9 @@ def test_eight_devices_agree_with_one(finished, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path):
     config = make_config()
     arrays = synthetic.training_arrays(config)
-    features = tuple(view * np.float16(np.nan) for view in arrays.emoji.features)
-    broken = dataclasses.replace(arrays, emoji=dataclasses.replace(arrays.emoji, features=features))
+    features = tuple(view * np.float16(np.nan) for view in arrays.captioned["emoji"].features)
+    emoji = dataclasses.replace(arrays.captioned["emoji"], features=features)
+    broken = dataclasses.replace(arrays, captioned={**arrays.captioned, "emoji": emoji})
     with pytest.raises(FloatingPointError, match="is not finite; the last checkpoint is untouched"):
         multitask.train(config, broken, tmp_path, report=lambda line: None)
     with pytest.raises(FileNotFoundError, match="no finished checkpoint"):

@@ -23,9 +23,9 @@ def prepare(config=CONFIG):
 
 def test_one_name_of_two_pictures_is_one_place_of_the_bank(corpora):
     arrays = tiny_corpora.arrays(CONFIG)
-    assert arrays.emoji.label.tolist() == [0, 1, 2]
-    assert arrays.stamps.label.tolist() == [0, 3]  # "BUS" is "bus"
-    assert arrays.composites.label.tolist() == [pipeline.NO_LABEL] * PICTURES
+    assert arrays.captioned["emoji"].label.tolist() == [0, 1, 2]
+    assert arrays.captioned["stamps"].label.tolist() == [0, 3]  # "BUS" is "bus"
+    assert arrays.captioned["composites"].label.tolist() == [pipeline.NO_LABEL] * PICTURES
     texts = arrays.texts
     # Four names, five German ones, 220 words of the dictionary.
     assert texts.label.tolist() == [0, 1, 2, 3, 0, 1, 2, 0, 3] + [pipeline.NO_LABEL] * 220
@@ -40,7 +40,7 @@ def test_a_caption_too_long_is_left_out_and_said(corpora):
     folder = prepare_lib.prepare(CONFIG, said.append)
     assert "emoji: 1 pictures whose caption is too long left out" in said
     assert folder == prepare_lib.cache_folder(CONFIG)
-    emoji = tiny_corpora.arrays(CONFIG).emoji
+    emoji = tiny_corpora.arrays(CONFIG).captioned["emoji"]
     assert emoji.weight.tolist() == [1.0, 1.0, 0.0]
     assert emoji.first.tolist() == [0, 2, 4, 4]
 

@@ -58,7 +58,7 @@ def test_every_linear_layer_gets_the_range_of_its_inputs(teacher, arrays):
     assert len(ranges) == sum(p.endswith(("/kernel", "/table")) for p in flat(teacher))
     assert len(set(ranges.values())) > len(ranges) // 2
 
-    features = jnp.float32(arrays.emoji.features[0])
+    features = jnp.float32(arrays.captioned["emoji"].features[0])
     float_, static = (
         model_lib.build(STATIC.model, used).apply(
             {"params": jax.tree.map(jnp.asarray, dict(params["model"]))},
