@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mmllm.evaluate import tables
+from mmllm.evaluate import scores as tables
 
 LABELS = ("before", "after")
 WALKS = ("picture to caption", "config field to effect", "trained weight to packed byte")
