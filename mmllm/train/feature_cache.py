@@ -23,6 +23,7 @@ from mmllm.train import features as features_lib
 from mmllm.train.student import start
 
 TRAIN, VAL = "train", "val"
+NOTE = "features.txt"  # in a run's folder: those it began with
 REPORT_EVERY = 40  # batches
 Report = Callable[[str], None]
 Batches = tuple[int, Iterator[tuple[int, np.ndarray]]]  # pictures, and them in batches
@@ -105,6 +106,24 @@ def frozen_folder(config: Config, corpus: str) -> Path:
 def backbone_folder(config: Config, tables: Path) -> Path:
     """Where the trained blocks of the backbone lie, and the checkpoints of their training."""
     return paths.data_dir() / "backbones" / _digest(backbone_key(config, tables))
+
+
+def claim(config: Config, tables: Path, workdir: Path) -> None:
+    """Binds a run to its features: others would change the pictures under it.
+
+    Raises:
+      ValueError: the run began with other features.
+    """
+    note = workdir / NOTE
+    names = [folder(config, tables, corpus).name for corpus in registry.pictured(config)]
+    if not note.exists():
+        with paths.written_whole(note) as partial:
+            partial.write_text("".join(f"{name}\n" for name in names))
+    elif changed := sorted(set(names) - set(note.read_text().split())):
+        raise ValueError(
+            f"{workdir} holds a run on other features than {', '.join(changed)}: corpora or the "
+            "code that draws their views changed since; use another --workdir"
+        )
 
 
 def file(where: Path, view: int) -> Path:
