@@ -39,6 +39,7 @@ def elements(config: Config, corpus: str, split: str = TRAIN, *, images: bool = 
 def limit_of(config: Config, split: str) -> int | None:
     """Pictures of a split that are used, at most; None for all."""
     limits = [config.data.limit] + [config.train.validation_pictures] * (split != TRAIN)
+    # A limit for smoke runs holds for every split.
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -62,6 +63,7 @@ def backbone_key(config: Config, tables: Path) -> dict[str, Any]:
         "weights": pretrained.EFFICIENTNET_LITE0.tensors_sha256,
     }
     if config.tune.steps:
+        # The image embedding and the prototypes are tuned along, so their sizes count as well.
         sizes = [model.head_width, model.embed_dim, model.feature_dropout]
         seen = [
             [name, registry.views(config, name), _views_key(config, name, TRAIN)]
@@ -97,6 +99,7 @@ def folder(config: Config, tables: Path, corpus: str, split: str = TRAIN) -> Pat
 
 def frozen_folder(config: Config, corpus: str) -> Path:
     """Where the features at `FROZEN_LEVEL` lie, which no tuning changes."""
+    # Neither the tables nor the tuning: so tunings with other numbers share this, the slow part.
     weights = pretrained.EFFICIENTNET_LITE0.tensors_sha256
     level = {"backbone": [config.model.backbone, backbone_lib.FROZEN_LEVEL], "weights": weights}
     digest = _digest(_views_key(config, corpus, TRAIN) | level)
@@ -160,6 +163,7 @@ def write(path: Path, batches: Batches, function: features_lib.Function, report:
     out: np.memmap | None = None
     with paths.written_whole(path) as partial:
         for count, (first, part) in enumerate(parts):
+            # A memory map: the features of a corpus are larger than memory.
             features = function(part)
             if out is None:  # only now is the shape of a row known
                 shape = (rows, *features.shape[1:])
