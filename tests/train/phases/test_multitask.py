@@ -76,16 +76,12 @@ def test_validation_is_written_down_and_changes_no_bit(finished, tmp_path):
 def test_a_run_that_ends_early_stands_at_its_last_step_with_its_best_state(tmp_path, monkeypatch):
     config = make_config(train__validate_every=1, train__patience=2)
     totals = iter([3.0, 1.0, 2.0, 2.0])
-    given = fit.Validation(
-        losses=lambda state: {"val/total": next(totals)}, every=1, patience=2
-    )
+    given = fit.Validation(losses=lambda state: {"val/total": next(totals)}, every=1, patience=2)
     monkeypatch.setattr(validation, "of", lambda *_: given)
     ended = run(config, tmp_path / "early", unseen=synthetic.training_arrays(config))
     best = run(make_config(), tmp_path / "best", stop_at=2)
     assert int(ended.step) == 6
-    for one, other in zip(
-        jax.tree.leaves(ended.params), jax.tree.leaves(best.params), strict=True
-    ):
+    for one, other in zip(jax.tree.leaves(ended.params), jax.tree.leaves(best.params), strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
     kept = checkpoint.load_params(tmp_path / "early")
     jax.tree.map(np.testing.assert_array_equal, kept, jax.device_get(ended.params))
