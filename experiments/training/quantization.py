@@ -123,7 +123,9 @@ def measure(row: Row) -> dict[str, Any]:
         assert run.arrays is not None
         prepare.keep_files(config, workdir)
         cache_features.keep_blocks(config, run.tables, workdir)
-        params = quantized(config, multitask.teacher_of(config, run.arrays))
+        teacher = multitask.teacher_of(config, run.arrays)
+        assert teacher is not None
+        params = quantized(config, teacher)
     found = scores(config, params, workdir)
     # The checkpoints of forty rows would fill the disk; what is measured stands in the result.
     shutil.rmtree(workdir, ignore_errors=True)

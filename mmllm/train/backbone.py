@@ -27,6 +27,7 @@ from mmllm.train.student import plan
 
 FROZEN_LEVEL, LAST_LEVEL = "14x14x112", "7x7x320"
 TUNED = "tuned.safetensors"
+# Rounding to so many moves no feature by an amount that can be measured.
 LOSSLESS_BITS = 8
 
 
@@ -69,6 +70,7 @@ def blocks_file(config: Config) -> str:
     """Name of the file with the trained blocks: tuned ones, or ones trained on their grids."""
     if not config.quant.reconstruction.steps:
         return TUNED
+    # Students of one run share a folder, whatever their grids.
     text = json.dumps(rounding(config), sort_keys=True)
     return f"reconstructed-{hashlib.sha256(text.encode()).hexdigest()[:8]}.safetensors"
 
@@ -95,12 +97,14 @@ def params(config: Config, folder: Path) -> Params | None:
 
 
 def _with_blocks(backbone: Params, path: Path | None) -> Params:
+    # Whole blocks are replaced, their depthwise kernels and biases included.
     blocks = tensors.read(path)["trainable"] if path else {}
     return {**backbone, **jax.tree.map(jnp.asarray, blocks)}
 
 
 def scales(config: Config, folder: Path, backbone: Params) -> Params:
     """The scales its weights are rounded with: learned, or the ones of least square error."""
+    # Only coarse weights have learned scales; those at eight bits take the one of least error.
     found = tree.init_scales({"backbone": backbone}, plan.backbone(config))
     if config.quant.reconstruction.steps:
         learned = tensors.read(folder / blocks_file(config)).get("scales", {})
@@ -122,6 +126,7 @@ def rounding(config: Config) -> dict[str, Any]:
     rules = {path: [rule.weights, rule.scale] for path, rule in coarse(config).items()}
     if not config.quant.reconstruction.steps:
         return {"rules": rules} if rules else {}
+    # Learned weights and scales: what trained them counts, not only the grids.
     section = config_lib.to_dict(config.quant.reconstruction)
     return {"rules": rules, "reconstruction": [section, config.quant.scale_rate]}
 

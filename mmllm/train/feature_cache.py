@@ -23,6 +23,7 @@ from mmllm.train import features as features_lib
 from mmllm.train.student import start
 
 TRAIN, VAL = "train", "val"
+NOTE = "features.txt"  # in a run's folder: those it began with
 REPORT_EVERY = 40  # batches
 Report = Callable[[str], None]
 Batches = tuple[int, Iterator[tuple[int, np.ndarray]]]  # pictures, and them in batches
@@ -38,6 +39,7 @@ def elements(config: Config, corpus: str, split: str = TRAIN, *, images: bool = 
 def limit_of(config: Config, split: str) -> int | None:
     """Pictures of a split that are used, at most; None for all."""
     limits = [config.data.limit] + [config.train.validation_pictures] * (split != TRAIN)
+    # A limit for smoke runs holds for every split.
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -61,6 +63,7 @@ def backbone_key(config: Config, tables: Path) -> dict[str, Any]:
         "weights": pretrained.EFFICIENTNET_LITE0.tensors_sha256,
     }
     if config.tune.steps:
+        # The image embedding and the prototypes are tuned along, so their sizes count as well.
         sizes = [model.head_width, model.embed_dim, model.feature_dropout]
         seen = [
             [name, registry.views(config, name), _views_key(config, name, TRAIN)]
@@ -96,6 +99,7 @@ def folder(config: Config, tables: Path, corpus: str, split: str = TRAIN) -> Pat
 
 def frozen_folder(config: Config, corpus: str) -> Path:
     """Where the features at `FROZEN_LEVEL` lie, which no tuning changes."""
+    # Neither the tables nor the tuning: so tunings with other numbers share this, the slow part.
     weights = pretrained.EFFICIENTNET_LITE0.tensors_sha256
     level = {"backbone": [config.model.backbone, backbone_lib.FROZEN_LEVEL], "weights": weights}
     digest = _digest(_views_key(config, corpus, TRAIN) | level)
@@ -105,6 +109,24 @@ def frozen_folder(config: Config, corpus: str) -> Path:
 def backbone_folder(config: Config, tables: Path) -> Path:
     """Where the trained blocks of the backbone lie, and the checkpoints of their training."""
     return paths.data_dir() / "backbones" / _digest(backbone_key(config, tables))
+
+
+def claim(config: Config, tables: Path, workdir: Path) -> None:
+    """Binds a run to its features: others would change the pictures under it.
+
+    Raises:
+      ValueError: the run began with other features.
+    """
+    note = workdir / NOTE
+    names = [folder(config, tables, corpus).name for corpus in registry.pictured(config)]
+    if not note.exists():
+        with paths.written_whole(note) as partial:
+            partial.write_text("".join(f"{name}\n" for name in names))
+    elif changed := sorted(set(names) - set(note.read_text().split())):
+        raise ValueError(
+            f"{workdir} holds a run on other features than {', '.join(changed)}: corpora or the "
+            "code that draws their views changed since; use another --workdir"
+        )
 
 
 def file(where: Path, view: int) -> Path:
@@ -141,6 +163,7 @@ def write(path: Path, batches: Batches, function: features_lib.Function, report:
     out: np.memmap | None = None
     with paths.written_whole(path) as partial:
         for count, (first, part) in enumerate(parts):
+            # A memory map: the features of a corpus are larger than memory.
             features = function(part)
             if out is None:  # only now is the shape of a row known
                 shape = (rows, *features.shape[1:])

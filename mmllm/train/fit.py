@@ -8,7 +8,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,7 +94,7 @@ def jitted(step: Callable[..., Any], *held: Any, sharding: Any = None) -> Advanc
       held: what every step is given besides; arguments, so that it is no part of the program.
       sharding: of the state.
     """
-    options = {} if sharding is None else {"out_shardings": (sharding, None)}
+    options: dict[str, Any] = {} if sharding is None else {"out_shardings": (sharding, None)}
     compiled = jax.jit(step, donate_argnums=0, **options)
     return lambda number, state, batch: compiled(state, batch, *held)
 
@@ -103,7 +103,7 @@ def fit(
     loop: Loop,
     state: TrainState,
     advance: Advance,
-    iterator: Iterator[Any],
+    iterator: Any,
     *,
     place: Callable[[Any], Any] = lambda batch: batch,
     report: Report = print,
@@ -115,7 +115,7 @@ def fit(
       loop: what it is.
       state: fresh; the steps donate it.
       advance: number of the step x state x batch -> state and metrics, `TOTAL` among them.
-      iterator: of batches; checkpointable where `loop` has a workdir.
+      iterator: of batches; a checkpointable one of grain where `loop` has a workdir.
       place: puts a batch on the devices.
       report: takes the progress lines.
       stop_at: stop after this step, with a checkpoint (a slice of a longer run).
@@ -135,6 +135,7 @@ def fit(
             report(f"{loop.prefix}resumed from step {first}")
         if loop.writes and loop.workdir:
             writer = writers.MetricsWriter(loop.workdir, first or 0, tensorboard=loop.tensorboard)
+        # After the writer has dropped the rows behind the checkpoint: the keeper counts the rest.
         keeper = _Keeper(loop, first or 0)
         steps = _Steps(loop, checkpoints, writer, keeper, report)
         return steps.run(state, advance, iterator, place, stop_at)
@@ -179,6 +180,7 @@ class _Steps:
                 self._look(state, number, due, progress, iterator)
         except KeyboardInterrupt as interrupt:
             raise self._interrupted(number, last) from interrupt
+        # Not the newest state, whose validation was worse.
         if self.keeper.exhausted:
             return Fitted(self.keeper.best_state(state, iterator), finished=True)
         return Fitted(state, finished=int(state.step) >= steps)
@@ -186,6 +188,7 @@ class _Steps:
     def _due(self, number: int, last: int) -> tuple[bool, bool, bool]:
         """Whether a step is reported, validated and saved."""
         section, validation = self.loop.section, self.loop.validation
+        # The last step of a slice too, so that whoever stops a run sees where it stands.
         logs = number % section.log_every == 0 or number == last
         validates = validation is not None and number % validation.every == 0
         saves = bool(section.checkpoint_every) and number % section.checkpoint_every == 0
@@ -205,7 +208,7 @@ class _Steps:
             row |= progress.flush(number)
             row |= self.loop.observe(state) if self.loop.observe else {}
         if validates and self.loop.validation:
-            begun = time.perf_counter()
+            begun = time.perf_counter()  # validation must not look like slow steps
             found = self.loop.validation.losses(state)
             row |= found
             self.keeper.add(found[VALIDATED], state, iterator)
@@ -219,7 +222,7 @@ class _Steps:
 
     def _interrupted(self, number: int, last: int) -> KeyboardInterrupt:
         if self.checkpoints is None:
-            return KeyboardInterrupt()
+            return KeyboardInterrupt()  # nothing of this loop stands; the command says the rest
         kept = self.checkpoints.latest_step
         stands = f"the checkpoint of step {kept} stands, and" if kept else "no checkpoint yet, so"
         return KeyboardInterrupt(
@@ -234,7 +237,7 @@ class _Keeper:
     def __init__(self, loop: Loop, first: int) -> None:
         self._validation = loop.validation
         self._folder = loop.workdir / BEST if loop.workdir else None
-        self._best, self._since = float("inf"), 0
+        self._best, self._since = float("inf"), 0  # the lowest total, and validations since then
         if self._validation and self._folder and first:
             self._recall(self._folder.parent / "metrics.jsonl", first)
         elif self._folder and self._folder.is_dir():
@@ -265,6 +268,7 @@ class _Keeper:
         """Takes a validation; keeps the state where the run may end with it."""
         # As metrics.jsonl holds it, so that a resumed run compares the same numbers.
         better = self._count(float(f"{total:.6g}"))
+        # Without patience a run ends with its last state, and a copy of the best would only cost.
         if better and self._folder and self._validation and self._validation.patience:
             self._checkpoints(lambda kept: self._save(kept, state, iterator))
 
@@ -329,9 +333,10 @@ class Progress:
         means = {name: total / self._count for name, total in self._sums.items()}
         step_seconds = (now - self._last) / self._count
         last = self.loop.section.steps
+        # Over the whole slice: the pace of one interval jumps.
         left = (last - step) * (now - self._start) / max(step - self.first_step, 1)
         losses = {name[5:]: value for name, value in means.items() if name.startswith("loss/")}
-        if len(losses) == 1:
+        if len(losses) == 1:  # of one loss the total says all
             losses = {"loss": means[TOTAL]}
         printed = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
         place, time_left = f"{self.loop.prefix}step {step}/{last}", f"{left / 60:.0f} min left"

@@ -11,6 +11,7 @@ multitask, `align` in align_text; from there on the way leads down, to `fit` and
 """
 
 from mmllm.data import synthetic
+from mmllm.train import feature_cache
 from mmllm.train import run as run_lib
 from mmllm.train.phases import (
     align_text,
@@ -43,6 +44,7 @@ def train(run: Run) -> None:
     check(run)
     run_lib.claim(run.workdir, run.config)
     prepare.claim(run.config, run.workdir, run.report)  # before anything is computed
+    feature_cache.claim(run.config, prepare.cache_folder(run.config), run.workdir)
     prepare_only(run)
     for phase in TRAINING:
         phase.run(run)

@@ -89,8 +89,10 @@ def claim(workdir: Path, config: Config) -> None:
 
 
 def summarize(workdir: Path, values: dict[str, Any]) -> None:
-    """Writes what is known of a finished run, beside its config."""
-    _write(workdir / SUMMARY, values)
+    """Writes what is known of a finished run, beside its config and what is known already."""
+    path = workdir / SUMMARY
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    _write(path, known | values)
 
 
 def _write(path: Path, values: Any) -> None:

@@ -85,6 +85,7 @@ def init_student(config: Config, planned: Mapping[str, Rule], teacher: Params) -
 
 def begin_rounding(config: Config, planned: Mapping[str, Rule], state: TrainState) -> TrainState:
     """A student's state after its steps in float: scales that fit the weights as they now are."""
+    # Those of the first step fit weights that have moved since.
     scales = tree.init_scales(state.params["model"], planned, config.quant.scale_start)
     params = {**state.params, "scales": scales}
     return state.replace(params=params, oscillation=_still(config, planned, params))

@@ -86,6 +86,7 @@ def make_student_step(config: Config, *, rounds: bool = True) -> Step:
         state: TrainState, batch: Any, prototype_sentences: jax.Array, teacher: Any
     ) -> tuple[TrainState, Metrics]:
         forward_key, prototype_key = jax.random.split(_key(config, state))
+        # They are of the float run: what pictures and texts point at must not move once more.
         prototypes = jax.lax.stop_gradient(teacher["prototypes"])
 
         def loss_of(params: Any) -> tuple[jax.Array, Metrics]:
@@ -106,6 +107,7 @@ def make_student_step(config: Config, *, rounds: bool = True) -> Step:
         moved, metrics = update(state, loss_of, tx)
         if state.oscillation is None or not planned:
             return moved.replace(oscillation=state.oscillation), metrics
+        # After the step: a weight is frozen where the optimizer has just moved it.
         params, active = moved.params, moved.step > quant.freeze_from * config.train.steps
         found, model = oscillation.freeze(
             state.oscillation, params["model"], params["scales"], planned, active
@@ -135,6 +137,7 @@ def make_evaluation(
 
     def evaluate(params: Params, batch: Any, prototype_sentences: jax.Array) -> Metrics:
         held = {"model": _rounded(params, planned), "prototypes": params["prototypes"]}
+        # No rows: the vectors are then the map of the sentences alone.
         none = held["prototypes"]["residual"][:0]
         held["prototypes"] = {**held["prototypes"], "residual": none}
         key = jax.random.key(config.seed)
@@ -152,4 +155,5 @@ def _rounded(params: Any, planned: Mapping[str, Rule]) -> Params:
 
 
 def _key(config: Config, state: TrainState) -> jax.Array:
+    # The seed itself initialised the parameters; each use has a number of its own.
     return jax.random.fold_in(jax.random.key(config.seed + 1), state.step)

@@ -38,6 +38,7 @@ def of(
     if not section.validate_every:
         return None
     iterator = pipeline.batches(dataclasses.replace(config, seed=SEED), arrays)
+    # Drawn once and kept: at every validation the same pictures and texts, in the same rows.
     batches = [next(iterator) for _ in range(section.validation_batches)]
     sentences = prototypes_lib.held(config, arrays.texts.prototype_sentences)
     evaluate = jax.jit(step.make_evaluation(config, rounds=teacher is not None))

@@ -159,6 +159,14 @@ def test_students_of_one_run_share_its_features_unless_their_backbone_is_coarse(
     assert len({folder(), coarse, *others}) == 6
 
 
+def test_a_run_is_bound_to_its_features(tmp_path, monkeypatch):
+    for config in (BASE, changed("train.steps", 99)):
+        feature_cache.claim(config, TABLES, tmp_path)
+    monkeypatch.setattr(transforms, "TRANSFORMS_VERSION", transforms.TRANSFORMS_VERSION + 1)
+    with pytest.raises(ValueError, match="a run on other features than composites-train-"):
+        feature_cache.claim(BASE, TABLES, tmp_path)
+
+
 def test_frozen_features_belong_to_the_pictures_alone():
     frozen = feature_cache.frozen_folder(BASE, "emoji")
     assert frozen == feature_cache.frozen_folder(changed("tune.batch", 9), "emoji")

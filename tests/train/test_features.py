@@ -27,7 +27,7 @@ def views(source, view):
     return list(features_lib.view_batches(source, view, KEY, SIDE, "drawing"))
 
 
-def test_cells_of_the_patch_stem_are_scaled_pixels():
+def test_features_of_the_patch_backbone_are_scaled_pixels():
     pixels = np.full((1, SIDE, SIDE, 3), 192, np.uint8)
     pixels[0, :8, :8] = 64  # the first patch
     features = features_lib.feature_function(tiny_run.CONFIG, None)(pixels)

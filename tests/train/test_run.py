@@ -46,6 +46,13 @@ def test_the_aligned_tower_takes_the_place_of_the_run_s_own(tmp_path):
     np.testing.assert_array_equal(joined["embed"]["b"], 0.0)
 
 
+def test_a_summary_keeps_what_is_known_already(tmp_path):
+    run_lib.summarize(tmp_path, {"best_step": 3})
+    run_lib.summarize(tmp_path, {"step": 9})
+    summary = json.loads((tmp_path / run_lib.SUMMARY).read_text())
+    assert summary == {"best_step": 3, "step": 9}
+
+
 @pytest.mark.parametrize(("every", "validates"), [(0, False), (5, True), (99, False)])
 def test_a_run_validates_where_it_comes_to_a_validation(every, validates):
     train = dataclasses.replace(CONFIG.train, steps=20, validate_every=every)

@@ -41,7 +41,7 @@ def test_the_seed_decides_every_bit():
     ).any()
 
 
-def test_statistics_of_the_stem_start_its_affine():
+def test_statistics_of_the_features_start_its_affine():
     channels = tiny_run.CONFIG.model.feature_channels
     affine = {"scale": np.full(channels, 2.0), "bias": np.full(channels, -1.0)}
     start = {"model": {"feature_affine": affine}}
@@ -50,7 +50,7 @@ def test_statistics_of_the_stem_start_its_affine():
     np.testing.assert_array_equal(params["feature_affine"]["bias"], affine["bias"])
 
 
-def test_the_frozen_stem_is_not_trained():
+def test_the_frozen_backbone_is_not_trained():
     config = config_lib.resolve(nano.get_config())
     state = jax.eval_shape(lambda: state_lib.init_state(config, 10))
     assert config.model.backbone == "efficientnet_lite0"

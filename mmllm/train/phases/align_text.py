@@ -111,6 +111,7 @@ def make_step(
     tx = optimizer.make(section, config.quant.scale_rate)
     sentences = jnp.asarray(prototype_sentences, jnp.float32)
     vectors = prototypes_lib.vectors(params["prototypes"], sentences)
+    # Quantized tokens are shared with the decoder: the tower must fit their codes, not the floats.
     inside = {path: rule for path, rule in planned.items() if path.startswith(f"{PART}/")}
     shared = {path: rule for path, rule in planned.items() if path.startswith("embed/")}
     embed: Any = {"embed": jax.tree.map(jnp.asarray, params["model"]["embed"])}
@@ -118,6 +119,7 @@ def make_step(
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, step_lib.Metrics]:
         words = batch["text_teacher"].astype(jnp.float32)
+        # Words have no prototype: their target is the map of their sentence.
         mapped = prototypes_lib.apply(params["prototypes"], words, method="words")
 
         def loss_of(tower: Params) -> tuple[Array, step_lib.Metrics]:

@@ -39,6 +39,7 @@ def keep_blocks(config: Config, tables: Path, workdir: Path) -> None:
     """Copies the trained blocks of the backbone, if there are any, to a run's folder."""
     if not backbone_lib.has_trained_blocks(config):
         return
+    # Export reads the run's folder, not the cache, which may be emptied.
     name = backbone_lib.blocks_file(config)
     with paths.written_whole(workdir / name) as partial:
         shutil.copyfile(feature_cache.backbone_folder(config, tables) / name, partial)
@@ -71,10 +72,12 @@ class _Writer:
     def _begins_frozen(self, corpus: str, view: int, split: str) -> bool:
         """Whether the frozen blocks need not run again: their features are there, and exact."""
         config = self._run.config
+        # The tuning leaves them of the training split alone.
         if config.model.backbone == "patch" or split != feature_cache.TRAIN:
             return False
         coarse = {path.split("/")[1] for path in backbone_lib.coarse(config)}
         where = feature_cache.frozen_folder(config, corpus)
+        # Rounding in a frozen block would move the features that were taken behind it.
         exact = coarse.isdisjoint(backbone_lib.frozen_names())
         return exact and feature_cache.file(where, view).exists()
 
@@ -88,6 +91,7 @@ class _Writer:
             config = self._run.config
             folder = feature_cache.backbone_folder(config, self._tables)
             backbone = backbone_lib.params(config, folder)
+            # At eight bits nothing is rounded here: the features are the float backbone's.
             if backbone is not None:
                 backbone = backbone_lib.rounded(config, folder, backbone)
             if backbone is None or entry is None:

@@ -68,6 +68,7 @@ def make_step(config: Config) -> step_lib.Step:
         key = jax.random.fold_in(jax.random.key(1), state.step + 1)
         dropout_key, prototype_key = jax.random.split(key)
         features, held = batch["features"].astype(jnp.float32), {"params": model_params}
+        # Channels are dropped as in the run that shipped: prototypes must bear such embeddings.
         rngs = {"dropout": dropout_key}
         seen: Any = model.apply(held, features, train=True, rngs=rngs, method="embed_features")
         texts: Any = model.apply(held, batch["texts"], method="embed_text")
@@ -82,6 +83,7 @@ def make_step(config: Config) -> step_lib.Step:
             vectors = prototypes_lib.vectors(prototypes, sentences)
             captions, nouns = losses.text_distances(texts, vectors, mapped, batch)
             retrieval = jnp.mean(pictures)
+            # The weights of the run's own losses, of which these three move the prototypes.
             total = weight.retrieval * retrieval + weight.text_caption * captions
             parts = {"retrieval": retrieval, "captions": captions, "words": nouns}
             return total + weight.text_teacher * nouns, parts

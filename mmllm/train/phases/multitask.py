@@ -98,6 +98,7 @@ def train(
     """
     run_lib.claim(workdir, config)
     section = config.train
+    # One device or many: the same code, on a mesh of one by one.
     mesh = mesh_lib.make_mesh(section.mesh_data, section.mesh_model)
     captions = len(arrays.texts.prototype_sentences)
     sentences = prototypes_lib.held(config, arrays.texts.prototype_sentences)
@@ -110,6 +111,7 @@ def train(
         observe = _observed(planned, state.params) if planned else None
         sharding = mesh_lib.state_sharding(mesh, state)
         state = jax.device_put(state, sharding)
+        # On every device whole: batches are split over them, and each compares with all captions.
         held = (sentences,) if teacher is None else (sentences, teacher)
         held = jax.device_put(held, jax.sharding.NamedSharding(mesh, jax.P()))
         place = functools.partial(_place, mesh=mesh, data=section.mesh_data)
@@ -153,7 +155,7 @@ def _advance(
         return fit.jitted(step_lib.make_step(config), *held, sharding=sharding)
     rounds = fit.jitted(step_lib.make_student_step(config), *held, sharding=sharding)
     begins = float_steps(config)
-    if not begins:
+    if not begins:  # a second program would only be compiled
         return rounds
     whole = step_lib.make_student_step(config, rounds=False)
     floats = fit.jitted(whole, *held, sharding=sharding)
@@ -161,7 +163,7 @@ def _advance(
     def advance(number: int, state: state_lib.TrainState, batch: Any) -> Any:
         if number <= begins:
             return floats(number, state, batch)
-        if number == begins + 1:
+        if number == begins + 1:  # also where a run resumes at just this step
             state = jax.device_put(state_lib.begin_rounding(config, planned, state), sharding)
         return rounds(number, state, batch)
 

@@ -45,11 +45,12 @@ def run(run: Run) -> None:
         return
     folder = feature_cache.backbone_folder(config, tables)
     path = folder / backbone_lib.blocks_file(config)
-    if path.exists():
+    if path.exists():  # of this student or another with the same grids
         return
     frozen = list(tune_backbone.frozen_features(config, run.report).values())
     backbone = backbone_lib.whole(config, folder)
     found = reconstruct(config, backbone, frozen, folder / path.stem, run.report)
+    # The weights as they ship; the scales stay float32, as a bundle holds them.
     blocks = backbone_lib.half(found["trainable"])
     tensors.write(path, {"trainable": blocks, "scales": found["scales"]})
 
@@ -87,6 +88,7 @@ def make_step(config: Config) -> step_lib.Step:
         def loss_of(params: Params) -> tuple[Array, step_lib.Metrics]:
             rounded: Any = tree.fake_quantize(params["model"], params["scales"], rules)
             prediction = jnp.asarray(blocks.apply({"params": rounded["backbone"]}, features))
+            # Without weights a few loud channels would be all that counts.
             apart = (prediction - target) * weight[None, None, None]
             return jnp.mean(jnp.square(apart)), {}
 
@@ -127,6 +129,7 @@ def reconstruct(
     params = {"model": model, "scales": tree.init_scales({"backbone": backbone}, rules)}
     tx = optimizer.make(section, config.quant.scale_rate)
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+    # No labels, and each picture equally often: all corpora look alike to the blocks.
     sources = [
         draws.Named(views, np.zeros(len(views[0]), np.int32), np.ones(len(views[0])))
         for views in frozen

@@ -45,18 +45,21 @@ def run(run: Run) -> None:
         return
     folder = feature_cache.backbone_folder(config, tables)
     given = run.tuned
+    # A student rounds the very backbone whose features its teacher has learned to read.
     if config.quant.start:
         given = tensors.read(start.folder(config) / TUNED)["trainable"]
     if given is not None:
         keep(folder / TUNED, given)
     if (folder / TUNED).exists():
         return
+    # Once for all steps: the frozen blocks are most of the backbone's work.
     frozen = frozen_features(config, run.report)
     named = labelled(config, tables, frozen)
     untuned = backbone_lib.pretrained(config)
     near = last_features(config, untuned, named)
     sentences = np.asarray(prepare.sentences(tables)).astype(np.float32)
     pictures = config.train.statistics_pictures
+    # Of the untuned features; the tuning moves them, and the affine with them.
     affine = features_lib.channel_statistics(near[0].features[0], pictures)
     params = init_params(config, untuned, affine, sentences)
     tuned = tune(config, params, near, named, sentences, folder / "tune", run.report)
@@ -153,6 +156,7 @@ def make_step(config: Config, section: FitConfig, *, from_frozen: bool) -> step_
     def step(
         state: TrainState, batch: Any, prototype_sentences: jax.Array
     ) -> tuple[TrainState, step_lib.Metrics]:
+        # Numbers of its own for each use of the seed, as the run has seed + 1.
         key = jax.random.fold_in(jax.random.key(config.seed + 2), state.step)
         dropout_key, prototype_key = jax.random.split(key)
 
@@ -230,6 +234,7 @@ def tune(
       OSError: a checkpoint could not be written.
     """
     section = config.tune
+    # First the embedding: with a random one, the gradients would spoil the pretrained blocks.
     if not checkpoint.latest_step(workdir / checkpoint.FOLDER):
         params = train_head(config, params, features, prototype_sentences, report)
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.make(section).init(params))

@@ -37,6 +37,7 @@ def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) 
     if all(rule.inputs != rules_lib.INT8_STATIC for rule in rules):
         return params
     section = config.quant.calibration
+    # Without dropout, which scales up what it keeps: inputs are to be those of answers.
     whole = dataclasses.replace(config.model, feature_dropout=0.0)
     model, rng = model_lib.build(whole), np.random.default_rng(config.seed)
     seen: dict[str, list[np.ndarray]] = {}
@@ -53,6 +54,7 @@ def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) 
     prototype_sentences = jnp.asarray(prototypes_lib.held(config, arrays.texts.prototype_sentences))
     held = jax.tree.map(jnp.asarray, dict(params))
     batches = pipeline.batches(config, arrays)
+    # Run without jit: the interception needs values, and few batches are enough.
     for number in range(section.batches):
         batch = jax.tree.map(jnp.asarray, next(batches))
         with nn.intercept_methods(tap):

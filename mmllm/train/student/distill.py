@@ -30,6 +30,7 @@ def losses_of(
 ) -> tuple[Float[Array, ""], losses.Parts]:
     """The weighted sum of what student and teacher disagree on, and each part by name."""
     teacher = jax.lax.stop_gradient(teacher)
+    # Tokens of padding have no weight, so nothing is learned from what the teacher makes of them.
     tokens = [
         losses.mean(
             divergence(student[f"{kind}logits"], teacher[f"{kind}logits"], config.temperature),

@@ -34,6 +34,7 @@ class Monitor:
           "flips/PATH", the share of codes changed since the last look, which the first look lacks;
           "scale/PATH", the mean of the scales over their mean at the start.
         """
+        # Codes rather than weights: a weight that moves within its step changes no answer.
         coded = tree.quantize(params["model"], params["scales"], self._planned)
         flips = tree.flip_rates(self._last, coded) if self._last else {}
         self._last = coded

@@ -70,7 +70,7 @@ def test_features_are_those_of_the_plain_picture_first_and_of_augmented_ones_aft
 
 
 def test_statistics_standardise_the_channels(corpora):
-    features = tiny_corpora.arrays().emoji.features[0]
+    features = tiny_corpora.arrays().captioned["emoji"].features[0]
     affine = features_lib.channel_statistics(features, CONFIG.train.statistics_pictures)
     features = np.asarray(features, np.float32) * affine["scale"] + affine["bias"]
     np.testing.assert_allclose(features.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)

@@ -108,7 +108,7 @@ def test_taught_cells_are_nearer_and_an_interruption_changes_nothing(
         ((r"backbone/block_3/expand/kernel int4", *RULES), "backbone/block_3/expand/kernel"),
     ],
 )
-def test_weights_that_it_cannot_teach_are_refused(
+def test_weights_that_it_cannot_reconstruct_are_refused(
     backbone, frozen_features, tmp_path, rules, named
 ):
     with pytest.raises(ValueError, match=f"but quant.rules put {named} there"):

@@ -1,4 +1,4 @@
-"""What a quantized run begins with, what it refuses, and how far it has moved."""
+"""The float run a student starts from: found by name, whole, and the one that is asked for."""
 
 import dataclasses
 import json
@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.quant import int2
+from experiments.training import float_start
+from mmllm import bundle
 from mmllm.common import config as config_lib
 from mmllm.common import paths, tensors
 from mmllm.data import pipeline, synthetic
@@ -100,3 +103,38 @@ def test_a_start_must_be_finished_and_of_the_same_model(tmp_path):
     (workdir / "config.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"stands at step \d+ of \d+; finish it first"):
         start.check(config, workdir)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "wanted"),
+    [
+        ("", "", ""),
+        ("nano", "nano", ""),
+        ("nano@0123456789ab", "nano", "0123456789ab"),
+        ("/home/me@work/run", "/home/me@work/run", ""),
+        ("/home/me@work/run@0123456789ab", "/home/me@work/run", "0123456789ab"),
+        ("nano@latest", "nano@latest", ""),  # no fingerprint: a run of that name is looked for
+    ],
+)
+def test_a_start_may_name_the_fingerprint_of_its_weights(text, name, wanted):
+    rules = tiny_run.STUDENT.quant.rules if text else ()
+    quant = dataclasses.replace(tiny_run.STUDENT.quant, start=text, rules=rules)
+    assert start.named(dataclasses.replace(tiny_run.STUDENT, quant=quant)) == (name, wanted)
+
+
+def test_a_fingerprint_is_of_the_weights_as_a_bundle_holds_them():
+    weights = {"a": {"kernel": np.array([[0.1, 0.2]], np.float32)}, "b": np.ones(2, np.float32)}
+    known = start.fingerprint({"model": weights, "prototypes": {"residual": np.ones(3)}})
+    half = {"a": {"kernel": np.float16([[0.1, 0.2]])}, "b": np.ones(2, np.float16)}
+    assert start.fingerprint({"model": half}) == known
+    assert len(known) == start.DIGITS
+    moved = {**weights, "b": np.array([1.0, 1.01], np.float32)}
+    assert start.fingerprint({"model": moved}) != known
+    assert start.fingerprint({"model": {"a": weights["a"], "c": weights["b"]}}) != known
+
+
+def test_the_start_that_ships_is_the_one_that_configs_name():
+    held = bundle.load(float_start.BUNDLE).params
+    model = {name: part for name, part in held.items() if name != "backbone"}
+    config = config_lib.resolve(int2.get_config())
+    assert start.named(config) == ("nano", start.fingerprint({"model": model}))
