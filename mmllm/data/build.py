@@ -119,6 +119,11 @@ def _build_one(name: str, module: ModuleType) -> None:
     root = paths.data_dir() / "tfds"
     make = getattr(module, registry.spec(name).builder)
     builder = make(data_dir=str(root), file_format="array_record")
+    if builder.name != name:  # tfds names the folder by the class, and it would not be found again
+        raise ValueError(
+            f"corpus {name!r} has the builder {make.__name__}, which tfds calls {builder.name!r}: "
+            "give both one name"
+        )
     folder = Path(builder.data_dir)
     if folder.exists():  # whole records without a hash: an interrupted or failed earlier build
         shutil.rmtree(folder)

@@ -27,7 +27,7 @@ class CorpusSpec:
     """One corpus.
 
     Attributes:
-      name: what configs, commands and files call it.
+      name: what configs, commands and files call it; the builder's class in snake case.
       module: in mmllm.data.corpora.
       builder: the tfds builder's class there.
       summary: a line about it.

@@ -20,7 +20,7 @@ TRANSFORMS_VERSION = 1  # raise it with any change of a pixel: cached features f
 
 Rgb = UInt8[np.ndarray, "y x 3"]
 Square = UInt8[np.ndarray, "{side} {side} 3"]
-Rgba = UInt8[np.ndarray, "y x 4"]
+Picture = UInt8[np.ndarray, "y x c"]  # RGB, or with transparency
 Lines = UInt8[np.ndarray, "b y x"]
 
 _CANVAS = 160  # px; cut-outs are stored, and so restyled, at this size
@@ -48,7 +48,7 @@ def may_recolour(caption: str) -> bool:
 
 
 def augment_cutout(
-    rgba: Rgba,
+    rgba: Picture,
     rng: np.random.Generator,
     side: int = images.PICTURE_SIDE,
     flip: bool = False,

@@ -59,12 +59,12 @@ def _batched(function: Callable[[jax.Array], Any]) -> Function:
 
 
 def view_batches(
-    source: Sequence[Any], view: int, key: Sequence[int], side: int, augmentation: str
+    source: Any, view: int, key: Sequence[int], side: int, augmentation: str
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Draws a view of every picture, in order.
 
     Args:
-      source: examples of a corpus.
+      source: examples of a corpus, by number.
       view: 0 for the plain one.
       key: seeds the generators, with the picture's place: the threads change nothing.
       side: pixels.

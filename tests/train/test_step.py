@@ -178,3 +178,46 @@ def test_weights_that_oscillate_are_frozen_from_the_named_share_of_steps_on(less
     assert shares == [0.0, 0.0, 1.0, 1.0]
     assert max(tree.flip_rates(codes[1], codes[2]).values()) > 0
     assert max(tree.flip_rates(codes[2], codes[3]).values()) == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"lines": 0},
+        {"captions": 0},
+        {"questions": 0},
+        {"captions": 0, "questions": 0},
+        {"texts": 0},
+        {"names": 0, "spoken": 0},
+    ],
+    ids=" ".join,
+)
+def test_a_step_works_without_a_task(asked):
+    config = dataclasses.replace(CONFIG, batch=dataclasses.replace(CONFIG.batch, **asked))
+    arrays = synthetic.training_arrays(config)
+    batch = next(pipeline.batches(config, arrays))
+    sentences = np.asarray(arrays.texts.prototype_sentences, np.float32)
+    state = state_lib.init_state(config, synthetic.CAPTIONS)
+    moved, metrics = jax.jit(step_lib.make_step(config))(state, batch, sentences)
+    assert np.isfinite(metrics["loss/total"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(moved.params))
+
+
+def test_a_step_works_without_a_corpus_of_names():
+    none = dict.fromkeys(("names", "spoken", "texts"), 0)
+    config = dataclasses.replace(
+        CONFIG,
+        mix={"composites": 1.0, "ocr_lines": 1.0},
+        batch=dataclasses.replace(CONFIG.batch, **none),
+    )
+    arrays = synthetic.training_arrays(config)
+    unnamed = {
+        name: dataclasses.replace(each, label=np.full(len(each.label), pipeline.NO_LABEL))
+        for name, each in arrays.captioned.items()
+    }
+    batch = next(pipeline.batches(config, dataclasses.replace(arrays, captioned=unnamed)))
+    state = state_lib.init_state(config, 0)
+    sentences = np.zeros((0, synthetic.TEACHER_WIDTH), np.float32)
+    _, metrics = jax.jit(step_lib.make_step(config))(state, batch, sentences)
+    assert np.isfinite(metrics["loss/total"])
+    assert "loss/retrieval" not in metrics

@@ -1,7 +1,7 @@
 """Small generated training arrays: for tests and smoke runs, never for a score.
 
-The label of a picture is written into its features, its caption and its answer, so that those losses
-can fall; lines and texts are few enough to be learnt by heart.
+The label of a picture is written into its features, its caption and its answer, so that those
+losses can fall; lines and texts are few enough to be learnt by heart.
 """
 
 import numpy as np
