@@ -12,7 +12,8 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test check format docstrings coverage audit fuzz data train bench \
-  bench-latency bench-serve bench-regression soak faults tables golden smoke ci hooks lock clean
+  bench-latency bench-serve bench-regression soak faults tables architecture structure golden \
+  smoke ci hooks lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +103,12 @@ fuzz: setup ## 250,000 mutated pictures and texts into the decoders
 
 tables: setup ## rewrite the tables of README.md and PAPER.md from the results
 	$(BIN)/python -m experiments.tables
+
+architecture: setup ## draw docs/architecture.svg from the imports, and its page's walks
+	$(BIN)/python -m experiments.architecture
+
+structure: setup ## measure what a reader of this tree meets, beside the tree before the redesign
+	$(BIN)/python -m experiments.structure after
 
 golden: setup ## rewrite the golden files after an intended change; read the diff
 	MMLLM_UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests -k golden

@@ -1,0 +1,1 @@
+"""What a reader of the code meets, as numbers: sizes, comments, names, copies and walks."""
