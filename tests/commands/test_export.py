@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmllm import bundle
+from mmllm.evaluate import scores
 from mmllm.export import budget, flatbuffer, litert
 from mmllm.runtime import compare
 from tests import tiny_run
