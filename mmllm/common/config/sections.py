@@ -216,6 +216,8 @@ class Config:
     regain: training.RegainConfig = training.RegainConfig()
 
     def __post_init__(self) -> None:
+        for name, weight in self.mix.items():
+            check(weight >= 0, f"mix.{name} must be 0 or more, got {weight}")
         longest, row = self.data.decoder_tokens, self.data.row_tokens
         check(
             longest <= row,

@@ -1,9 +1,8 @@
 """The fonts that text is drawn with: their families, their split, and where the files lie.
 
-font_families.txt lists families whose glyphs cover the letters and can be told apart
-(`missing_characters` is the check). A lineage is one design under several names (Nimbus Sans,
-FreeSans, Liberation Sans): it falls on one side of the split as a whole. Used by the text-line and
-composite corpora.
+font_families.txt lists families whose glyphs cover the letters and can be told apart. A lineage is
+one design under several names (Nimbus Sans, FreeSans, Liberation Sans): it falls on one side of the
+split as a whole. Used by the text-line and composite corpora.
 """
 
 import functools
@@ -12,10 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from fontTools.ttLib import TTFont
-
 from mmllm.data import packages, splits
-from mmllm.data.charset import CHARSET
 
 KINDS = ("print", "script", "display")
 SPLITS = ("train", "unseen_print", "unseen_script")
@@ -93,20 +89,3 @@ def by_lineage(chosen: Sequence[Family]) -> dict[str, list[list[Family]]]:
 def package_names() -> tuple[str, ...]:
     """Returns the packages that hold the families, sorted."""
     return tuple(sorted({family.package for family in families()}))
-
-
-def missing_characters(path: Path) -> str:
-    """Returns the characters of CHARSET that a font file's character map lacks.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: the file is not a font.
-    """
-    try:
-        with path.open("rb") as file, TTFont(file, fontNumber=0, lazy=True) as font:
-            mapped = font.getBestCmap() or {}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # fontTools raises nearly anything on broken files
-        raise ValueError(f"{path} is not a readable font: {error}") from error
-    return "".join(character for character in CHARSET if ord(character) not in mapped)

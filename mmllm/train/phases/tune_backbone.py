@@ -130,18 +130,11 @@ def init_params(
     """{"trainable", "feature_affine", "image_embedding", "prototypes"}: what tuning trains."""
     model_key, prototype_key = jax.random.split(jax.random.key(config.seed))
     model = model_lib.init_params(config.model, model_key)
-    prototypes = prototypes_lib.TextPrototypes(len(prototype_sentences), config.model.embed_dim)
-    params = prototypes.init(
-        prototype_key,
-        jnp.asarray(prototype_sentences),
-        jnp.ones(len(prototype_sentences)),
-        method="touch",
-    )
     return {
         "trainable": backbone_lib.split(backbone)[1],
         "feature_affine": {name: jnp.asarray(value) for name, value in affine.items()},
         "image_embedding": model["image_embedding"],
-        "prototypes": dict(params["params"]),
+        "prototypes": prototypes_lib.init(config, len(prototype_sentences), prototype_key),
     }
 
 

@@ -6,7 +6,6 @@ import pytest
 from mmllm.data import packages
 from mmllm.data.charset import CHARSET
 from mmllm.data.synthetic import fonts
-from tests.data.synthetic.toy_fonts import write_font
 
 
 def test_there_are_enough_families_on_each_side():
@@ -72,14 +71,3 @@ def test_an_unknown_split_is_refused():
 
 def test_families_are_grouped_by_kind_and_lineage(toy_fonts):
     assert fonts.by_lineage(fonts.families()) == {"print": [[toy_fonts[0]], [toy_fonts[1]]]}
-
-
-def test_missing_characters_come_from_the_character_map(tmp_path):
-    assert fonts.missing_characters(write_font(tmp_path / "font.ttf")) == ""
-
-
-def test_what_is_not_a_font_is_refused(tmp_path):
-    path = tmp_path / "broken.ttf"
-    path.write_bytes(b"no font at all")
-    with pytest.raises(ValueError, match=r"broken.ttf is not a readable font"):
-        fonts.missing_characters(path)
