@@ -1,4 +1,4 @@
-"""nano_half: nano two thirds as wide; behind the backbone at four bits as large as nano at two.
+"""nano_half: nano two thirds as wide; at four bits it has the bytes that nano has at two.
 
 Command:  python -m mmllm.train --config=configs/nano_half.py, after training/float_start.py
 Hardware: 2 CPU cores, as configs/nano.py, whose cache it shares.

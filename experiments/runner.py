@@ -18,12 +18,15 @@ from mmllm.evaluate import provenance
 Measure = Callable[[Row], dict[str, Any]]
 
 
-def parser(document: str | None, names: Sequence[str] = ()) -> argparse.ArgumentParser:
+def parser(
+    document: str | None, names: Sequence[str] = (), *, resumes: bool = False
+) -> argparse.ArgumentParser:
     """The options that all experiments share.
 
     Args:
       document: docstring of the module; its first line describes the command.
       names: rows to choose from; without any there is no --rows.
+      resumes: whether the experiment leaves out finished rows, unless --again is given.
     """
     made = argparse.ArgumentParser(description=(document or "").splitlines()[0])
     made.add_argument("--smoke", action="store_true", help="in seconds; nothing is written")
@@ -36,6 +39,8 @@ def parser(document: str | None, names: Sequence[str] = ()) -> argparse.Argument
             metavar="ROW",
             help=f"of {', '.join(names)} (all)",
         )
+    if resumes:
+        made.add_argument("--again", action="store_true", help="finished rows are measured anew")
     return made
 
 

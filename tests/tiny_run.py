@@ -17,7 +17,6 @@ from mmllm.train.phases import prepare
 from tests import tiny_bundle
 
 CONFIG = config_lib.resolve(tiny.get_config())
-STEP = 3
 # A student of it: one kind of grid for each kind of scale, and few weights, so that it starts fast.
 QUANT_RULES = (
     r"decoder/.*/(key|value|up)/kernel int2 int8",
@@ -34,10 +33,16 @@ STUDENT = dataclasses.replace(
 )
 
 
-def make(workdir: Path, config: config_lib.Config = CONFIG) -> state_lib.TrainState:
-    """Writes the run of `configs/tiny.py`, claimed by `config`, and returns its state."""
+def make(
+    workdir: Path, config: config_lib.Config = CONFIG, step: int | None = None
+) -> state_lib.TrainState:
+    """Writes the run of `configs/tiny.py`, claimed by `config`, and returns its state.
+
+    It stands at `step`, its last one by default.
+    """
     run_lib.claim(workdir, config)
-    state = state_lib.init_state(CONFIG, synthetic.CAPTIONS).replace(step=jnp.int32(STEP))
+    step = config.train.steps if step is None else step
+    state = state_lib.init_state(CONFIG, synthetic.CAPTIONS).replace(step=jnp.int32(step))
     checkpoints = checkpoint.Checkpoints(workdir, keep=1)
     checkpoints.save(state, pipeline.batches(CONFIG, synthetic.training_arrays(CONFIG)))
     checkpoints.close()

@@ -6,6 +6,8 @@ Hardware: 2 CPU cores.
 Time:     5 to 7 minutes a row, its evaluation included; "int2_long" 30.
 Scores:   PAPER.md, section 7.
 
+A new row is one entry of ROWS: the table, the figure and the experiment follow it.
+
 Half the mixture of nano, so that many rows can be trained. The backbone stays at eight bits and the
 heads at four, unless the row says otherwise.
 """

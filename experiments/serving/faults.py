@@ -112,10 +112,10 @@ def _ask(url: str, sent: bytes) -> tuple[str, bytes]:
     return asyncio.run(ask())
 
 
-def _seconds(happens: Callable[[], bool], most_s: float) -> float | None:
+def _seconds(happens: Callable[[], bool], max_s: float) -> float | None:
     """Seconds until something happens; None if it does not."""
-    waited = service_process.wait_until(happens, most_s, 0.02)
-    return round(waited, 2) if waited < most_s else None
+    waited = service_process.wait_until(happens, max_s, 0.02)
+    return round(waited, 2) if waited < max_s else None
 
 
 def kill_worker(truth: Truth, seconds: float) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The tables and figures of README.md and PAPER.md, drawn from results/*.json."""
+"""The tables and figures of the documents, drawn from results/*.json."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from experiments.tables import notes
 from mmllm.evaluate import scores
 from mmllm.evaluate.scores import Result
 
@@ -45,25 +46,24 @@ def latest_benchmark(
 
 def scores_table(results: Sequence[Result]) -> str:
     """README: the headline scores of the newest full benchmark beside the best baseline."""
-    cells = scores.headlines(latest_benchmark(results))
+    result = latest_benchmark(results)
     header = ("task", "test", "score", "question-only, majority, chance or nearest neighbour")
-    return scores.markdown(
-        header,
-        [
-            (
-                scores.label(row, metric),
-                scores.place(row),
-                f"**{scores.number(row['metrics'][metric])}**",
-                scores.against(row, metric),
-            )
-            for row, metric in cells
-        ],
-    )
+    rows = [
+        (
+            scores.label(row, metric),
+            scores.place(row),
+            f"**{scores.number(row['metrics'][metric])}**",
+            scores.against(row, metric),
+        )
+        for row, metric in scores.headlines(result)
+    ]
+    return notes.noted(header, rows, result)
 
 
 def main_table(results: Sequence[Result]) -> str:
     """PAPER: every metric with bootstrap deviation, the best baseline and the sample size."""
-    return scores.benchmark_table(latest_benchmark(results))
+    result = latest_benchmark(results)
+    return scores.benchmark_table(result) + notes.footnotes([result] if result else [])
 
 
 def data_table(results: Sequence[Result]) -> str:
@@ -144,7 +144,7 @@ def retention_table(results: Sequence[Result]) -> str:
             f"**{mean:.1%}**",
         )
     )
-    return scores.markdown(header, rows)
+    return notes.noted(header, rows, whole, shipped)
 
 
 def engines_table(results: Sequence[Result]) -> str:
@@ -172,7 +172,7 @@ def engines_table(results: Sequence[Result]) -> str:
             )
         both = scores.number(one, with_std=True), scores.number(other, with_std=True)
         rows.append((scores.label(row, metric), scores.place(row), *both, f"{apart:+.3f}"))
-    return scores.markdown(header, rows)
+    return notes.noted(header, rows, lite, jaxed)
 
 
 TABLES: dict[str, Callable[[Sequence[Result]], str]] = {

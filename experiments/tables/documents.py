@@ -31,7 +31,8 @@ MARKED = re.compile(r"(<!-- table:([a-z_]+) -->\n)(.*?)(<!-- /table -->)", re.DO
 def load_results(folder: Path) -> list[dict[str, Any]]:
     """Full results of a folder, oldest first; smoke runs are left out.
 
-    Rows of experiments come with "stale": whether their config is another one today.
+    Benchmarks come with "marks", rows of experiments with "stale": whether their config is another
+    one today.
 
     Raises:
       ValueError: a file that is no result.
@@ -50,6 +51,8 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
 
 
 def _compared(result: dict[str, Any]) -> dict[str, Any]:
+    if result["kind"] == "benchmark":
+        return {**result, "marks": rows_lib.marks(result)}
     if result["kind"] not in today.KINDS:
         return result
     for row in result["rows"]:

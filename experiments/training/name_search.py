@@ -1,6 +1,6 @@
 """What limits the search for names: views, artists, and whether the backbone is tuned.
 
-Command:  python -m experiments.training.name_search [--rows ROW ...] [--smoke]
+Command:  python -m experiments.training.name_search [--rows ROW ...] [--again] [--smoke]
 Hardware: 2 CPU cores; needs the training cache of configs/nano.py.
 Time:     about 20 minutes, by its first rows: it has not run to its end yet.
 Writes:   experiments/results/name_search.json, a row at a time: finished rows stay
@@ -156,7 +156,7 @@ def main() -> None:
     """Measures the rows that the results lack."""
     config = config_lib.resolve(nano.get_config())
     by_name = {change.name: change for change in changes(registry.views(config, "emoji") + 1)}
-    args = runner.parser(__doc__, list(by_name)).parse_args()
+    args = runner.parser(__doc__, list(by_name), resumes=True).parse_args()
     seeds = {"training": config.seed, "draw": corpus_lib.DRAW_SEED}
     steps = {"head_steps": 2} if args.smoke else {}
     search = Search(dataclasses.replace(config, tune=dataclasses.replace(config.tune, **steps)))
@@ -168,7 +168,7 @@ def main() -> None:
         return {"seeds": seeds, "pictures": drawings, "metrics": scores}
 
     rows = [Row(name=name, config=config) for name in args.rows]
-    runner.run("name_search", rows, measure, resume=True, smoke=args.smoke)
+    runner.run("name_search", rows, measure, resume=not args.again, smoke=args.smoke)
 
 
 if __name__ == "__main__":

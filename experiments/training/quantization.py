@@ -1,6 +1,7 @@
 """Bits, grids, scales and policies: every row starts from the float nano.
 
-Command:  python -m experiments.training.quantization [--rows ROW ...] [--seeds N ...] [--smoke]
+Command:  python -m experiments.training.quantization [--rows ROW ...] [--seeds N ...]
+          [--again] [--smoke]
 Hardware: 2 CPU cores; needs the built corpora. The float run is regained (float_start.py); rows of
           half the parameters need configs/nano_half.py trained.
 Time:     40 minutes to cache, 5 more for each other backbone, 5 to 7 a row and seed.
@@ -160,7 +161,7 @@ def smoke(row: Row) -> dict[str, Any]:
 
 def main() -> None:
     """Runs the rows that the results lack."""
-    parser = runner.parser(__doc__, list(ablation.ROWS))
+    parser = runner.parser(__doc__, list(ablation.ROWS), resumes=True)
     parser.add_argument("--seeds", type=int, nargs="+", help="of those that a row has (all)")
     args = parser.parse_args()
     if args.smoke:
@@ -171,7 +172,7 @@ def main() -> None:
         parser.error("corpora are missing; run: mmllm data build all")
     float_start.regain()
     rows, waiting = startable(args.rows, args.seeds)
-    runner.run(KIND, rows, measure, resume=True, after=draw)
+    runner.run(KIND, rows, measure, resume=not args.again, after=draw)
     if waiting:
         raise SystemExit("left out: " + "; ".join(waiting))
 

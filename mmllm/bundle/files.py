@@ -1,6 +1,6 @@
 """The bundle: a folder with everything a runtime needs, checked byte for byte when it is loaded.
 
-    manifest.json        config, sizes, scores, data and licences, sha256 of each file
+    manifest.json        config, sizes, scores, provenance and licences, sha256 of each file
     tokenizer.model      SentencePiece
     weights.safetensors  the master: float16, flat names such as "encoder/norm/scale"; quantized
                          weights as packed codes, and their scales (float32) under NAME:scale
@@ -88,6 +88,7 @@ def save(
     coded: Mapping[str, Coded] | None = None,
     rules: Sequence[Rule] = (),
     name: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a bundle, all of it or nothing; an older one stands until the new one is whole.
 
@@ -104,6 +105,8 @@ def save(
       coded: weights that are stored as codes, by path; their floats in `params` are not read.
       rules: of the model; say how the layers round their inputs.
       name: the bundle's name; the folder's own by default.
+      provenance: what made the parameters: {"commit", "dirty", "step", "seed", "training",
+        "training_sha256", "parent"}, see `export.from_run`.
 
     Returns:
       The folder.
@@ -114,6 +117,49 @@ def save(
       FileNotFoundError: no tokenizer file.
     """
     folder, tokenizer_path = Path(folder).resolve(), Path(tokenizer_path)
+    _check_new(folder, config, tokenizer_path, charset)
+    coded = coded or {}
+    shapes = {path: np.shape(value) for path, value in tensors_lib.flatten(params)}
+    entries = quantized.entries(shapes, coded, rules)
+    tensors = _stored(params, coded)
+    about: dict[str, Any] = {
+        "schema_version": manifest_lib.SCHEMA_VERSION,
+        "name": name or folder.name,
+        "created_by": f"mmllm {mmllm.__version__}",
+        "config": config_lib.to_dict(config),
+        "config_sha256": config_lib.stored_sha256(config_lib.to_dict(config)),
+        "charset": charset,
+        "languages": list(languages),
+        "files": {},
+        "bytes": {},
+        "parameters": sum(value.size for _, value in tensors_lib.flatten(params)),
+        "tensor_classes": sizes.by_class(params, tensors),
+        "quantized": entries,
+        "scores": dict(scores),
+        "data": [dict(row) for row in data],
+        "pretrained": [dict(row) for row in pretrained],
+    }
+    if provenance is not None:
+        about["provenance"] = dict(provenance)
+    temporary = paths.temporary_beside(folder)
+    try:
+        temporary.mkdir()
+        tensors_lib.write(temporary / WEIGHTS, tensors_lib.unflatten(tensors))
+        shutil.copyfile(tokenizer_path, temporary / TOKENIZER)
+        for file in (TOKENIZER, WEIGHTS):
+            about["files"][file] = sha256_file(temporary / file)
+            about["bytes"][file] = (temporary / file).stat().st_size
+        (temporary / MANIFEST).write_text(_json(about), encoding="utf-8")
+        _swap(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _check_new(
+    folder: Path, config: config_lib.ModelConfig, tokenizer_path: Path, charset: str
+) -> None:
+    """Raises what `save` does before it writes anything."""
     if len(charset) != config.charset_size or len(set(charset)) != len(charset):
         raise ValueError(
             f"charset must hold {config.charset_size} different characters (model.charset_size), "
@@ -124,43 +170,20 @@ def save(
     if folder.exists() and not _replaceable(folder):
         raise ValueError(f"folder {folder} exists and is no bundle; choose another or remove it")
 
-    coded = coded or {}
-    shapes = {path: np.shape(value) for path, value in tensors_lib.flatten(params)}
-    entries = quantized.entries(shapes, coded, rules)
+
+def _stored(params: Mapping[str, Any], coded: Mapping[str, Coded]) -> dict[str, np.ndarray]:
+    """The arrays of the weights' file, by name: floats in float16, packed codes, their scales."""
     tensors: dict[str, np.ndarray] = {}
     for path, value in tensors_lib.flatten(params):
         if path in coded:
             tensors |= quantized.tensors(path, coded[path])
         else:
             tensors[path] = _half(path, value)
-    temporary = paths.temporary_beside(folder)
-    try:
-        temporary.mkdir()
-        tensors_lib.write(temporary / WEIGHTS, tensors_lib.unflatten(tensors))
-        shutil.copyfile(tokenizer_path, temporary / TOKENIZER)
-        manifest = {
-            "schema_version": manifest_lib.SCHEMA_VERSION,
-            "name": name or folder.name,
-            "created_by": f"mmllm {mmllm.__version__}",
-            "config": config_lib.to_dict(config),
-            "config_sha256": config_lib.stored_sha256(config_lib.to_dict(config)),
-            "charset": charset,
-            "languages": list(languages),
-            "files": {file: sha256_file(temporary / file) for file in (TOKENIZER, WEIGHTS)},
-            "bytes": {file: (temporary / file).stat().st_size for file in (TOKENIZER, WEIGHTS)},
-            "parameters": sum(value.size for _, value in tensors_lib.flatten(params)),
-            "tensor_classes": sizes.by_class(params, tensors),
-            "quantized": entries,
-            "scores": dict(scores),
-            "data": [dict(row) for row in data],
-            "pretrained": [dict(row) for row in pretrained],
-        }
-        text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        (temporary / MANIFEST).write_text(text, encoding="utf-8")
-        _swap(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return tensors
+
+
+def _json(manifest: Mapping[str, Any]) -> str:
+    return json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def open_verified(folder: Path | str) -> tuple[dict[str, Any], config_lib.ModelConfig]:
@@ -234,9 +257,8 @@ def add(folder: Path, file: Path) -> None:
     manifest = read_manifest(folder)
     manifest["files"][file.name] = sha256_file(file)
     manifest["bytes"][file.name] = file.stat().st_size
-    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with paths.written_whole(folder / MANIFEST) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(_json(manifest), encoding="utf-8")
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any]:

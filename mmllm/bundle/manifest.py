@@ -22,7 +22,13 @@ REQUIRED = {
     "tensor_classes": dict,
     "quantized": dict,
 }
-OPTIONAL = {"created_by": str, "scores": dict, "data": list, "pretrained": list}
+OPTIONAL = {
+    "created_by": str,
+    "scores": dict,
+    "data": list,
+    "pretrained": list,
+    "provenance": dict,
+}
 JSON_NAMES = {str: "a string", dict: "an object", list: "a list", int: "a whole number"}
 
 

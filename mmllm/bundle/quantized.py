@@ -71,8 +71,8 @@ def read(
       damaged: begins every message.
 
     Returns:
-      float32 parameters, the coded ones as what their codes stand for; the coded weights; and a rule
-      for each layer that rounds weights or inputs, whose pattern matches its path alone.
+      float32 parameters, the coded ones as what their codes stand for; the coded weights; and a
+      rule for each layer that rounds weights or inputs, whose pattern matches its path alone.
 
     Raises:
       ValueError: an entry and the tensors do not fit together.
@@ -95,18 +95,21 @@ def read(
                 f"{damaged}: quantized weight {path} has shape {shape}, the manifest says "
                 f"{entry.get('shape')}"
             )
-        inputs[path] = entry.get("inputs", rules_lib.FLOAT)
+        older = rules_lib.FLOAT if legacy.has_inputs(manifest["config"]) else None
+        inputs[path] = entry.get("inputs", older)
         if inputs[path] not in rules_lib.INPUTS:
             raise ValueError(
                 f"{damaged}: inputs of quantized weight {path} must be one of "
                 f"{', '.join(rules_lib.INPUTS)}, got {inputs[path]!r}"
             )
+    # Codes without an entry would pass for weights: uint8 is never a parameter.
     if strays := [path for path, value in plain.items() if value.dtype == np.uint8]:
         raise ValueError(f"{damaged}: quantized lacks {strays[0]}")
     plain = {legacy.path(path): value.astype(np.float32) for path, value in plain.items()}
     coded = {legacy.path(path): each for path, each in coded.items()}
     inputs = {legacy.path(path): name for path, name in inputs.items()}
     matrices = [path for path, value in plain.items() if _is_matrix(path, value.shape)]
+    # There inputs were rounded in layers of float weights too, which no entry names.
     inputs |= legacy.inputs(manifest["config"], matrices)
     rules = tuple(
         Rule(re.escape(path), coded[path].grid if path in coded else rules_lib.FLOAT, name)

@@ -36,6 +36,11 @@ def add(commands: Any) -> None:
         metavar="FOLDER",
         help=f"with --to: parity.json and parity.md, the file against JAX (default {FOLDER})",
     )
+    parser.add_argument(
+        "--unfinished",
+        action="store_true",
+        help="take the newest checkpoint of a run that stopped before its last step",
+    )
     terminal.add_json_option(parser)
     parser.set_defaults(run=run)
 
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from mmllm.export import from_run
 
     scores = _read_scores(args.scores) if args.scores else None
-    folder = from_run.save(args.source, args.folder, scores)
+    folder = from_run.save(args.source, args.folder, scores, unfinished=args.unfinished)
     manifest = bundle.read_manifest(folder)
     if args.json:
         terminal.print_json({"folder": str(folder), **manifest})

@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     sizes = [f"{file} {size / MEGABYTE:.2f} MB" for file, size in manifest["bytes"].items()]
     print(f"files      {', '.join(sizes)}")
     print(f"made by    {manifest.get('created_by', 'unknown')}")
+    _print_provenance(manifest.get("provenance", {}))
     print(f"languages  {', '.join(manifest['languages'])}")
     print(f"reads      {manifest['charset'].strip()}\n")
     _print_sizes(manifest)
@@ -43,6 +44,17 @@ def run(args: argparse.Namespace) -> int:
     _print_sources("data", manifest.get("data", []))
     _print_sources("pretrained", manifest.get("pretrained", []))
     return 0
+
+
+def _print_provenance(made: dict[str, Any]) -> None:
+    """Nothing for a bundle that was written before manifests said what made them."""
+    if made:
+        commit = f"{made.get('commit') or 'unknown'}{', changed' if made.get('dirty') else ''}"
+        parent = (made.get("parent") or {}).get("run", "none")
+        print(
+            f"made from  commit {commit}; step {made.get('step')}; seed {made.get('seed')}; "
+            f"training {str(made.get('training_sha256'))[:12]}; parent {parent}"
+        )
 
 
 def _print_sizes(manifest: dict[str, Any]) -> None:

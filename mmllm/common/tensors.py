@@ -1,5 +1,6 @@
 """Parameter trees as safetensors files: flat names such as "encoder/block_0/mlp/up/kernel"."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ def unflatten(tensors: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
         node[leaf] = value
     return tree
+
+
+def sha256(params: Mapping[str, Any]) -> str:
+    """Hex digest of a tree's names and of its values in float16, the precision that ships."""
+    digest = hashlib.sha256()
+    for name, value in flatten(params):
+        digest.update(name.encode() + np.asarray(value, np.float16).tobytes())
+    return digest.hexdigest()
 
 
 def write(path: Path, params: Mapping[str, Any]) -> None:

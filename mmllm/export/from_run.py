@@ -7,6 +7,7 @@ from typing import Any
 
 from mmllm import bundle
 from mmllm.common import config as config_lib
+from mmllm.common import provenance, tensors
 from mmllm.common.types import Params
 from mmllm.data import pretrained, registry, sources
 from mmllm.data.charset import CHARSET
@@ -16,7 +17,7 @@ from mmllm.train import backbone as backbone_lib
 from mmllm.train import checkpoint
 from mmllm.train import run as run_lib
 from mmllm.train.phases import prepare
-from mmllm.train.student import plan
+from mmllm.train.student import plan, start
 
 
 def run_config(workdir: Path) -> config_lib.Config:
@@ -35,29 +36,44 @@ def run_config(workdir: Path) -> config_lib.Config:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def save(workdir: Path, folder: Path, scores: Mapping[str, Any] | None = None) -> Path:
-    """Writes the bundle of a run's newest checkpoint.
+def save(
+    workdir: Path,
+    folder: Path,
+    scores: Mapping[str, Any] | None = None,
+    *,
+    unfinished: bool = False,
+) -> Path:
+    """Writes the bundle of a finished run.
 
     Args:
       workdir: the run's folder, as given to `python -m mmllm.train`.
       folder: where the bundle will stand.
       scores: metric name -> value for the manifest; those of the benchmark, written later, if None.
+      unfinished: takes the newest checkpoint of a run that stopped before its last step, and the
+        text tower as the run left it where none was aligned.
 
     Returns:
       The bundle's folder.
 
     Raises:
       FileNotFoundError: no run, no checkpoint or no vocabulary.
-      ValueError: a damaged run, or a folder that holds something else.
+      ValueError: a damaged or unfinished run, or a folder that holds something else.
     """
     config = run_config(workdir)
     trained = checkpoint.load_params(workdir)
+    step = checkpoint.latest_step(workdir / checkpoint.FOLDER) or 0
+    if step < config.train.steps and not unfinished:
+        raise ValueError(
+            f"the run in {workdir} stands at step {step} of {config.train.steps} (train.steps); "
+            "finish it with the command that started it, python -m mmllm.train --config=... "
+            f"--workdir={workdir}, or export it as it is with --unfinished"
+        )
     tower = workdir / run_lib.TOWER
-    if config.align.steps:
+    if config.align.steps and not (unfinished and not tower.is_file()):
         if not tower.is_file():
             raise FileNotFoundError(f"no aligned text tower at {tower}: finish the training first")
         trained = run_lib.joined(trained, tower)
-    return write(config, trained, workdir, folder, scores)
+    return write(config, trained, workdir, folder, scores, step=step)
 
 
 def write(
@@ -66,6 +82,8 @@ def write(
     workdir: Path,
     folder: Path,
     scores: Mapping[str, Any] | None = None,
+    *,
+    step: int | None = None,
 ) -> Path:
     """Writes the bundle of parameters in memory.
 
@@ -75,6 +93,7 @@ def write(
       workdir: folder of the run whose backbone and vocabulary they have.
       folder: where the bundle will stand.
       scores: as in `save`.
+      step: of the checkpoint they are from; None for parameters that no checkpoint holds.
 
     Raises:
       FileNotFoundError: no vocabulary.
@@ -83,6 +102,7 @@ def write(
     params = dict(trained["model"])
     origins = []
     if config.model.backbone == "efficientnet_lite0":
+        # No run trains the backbone: checkpoints leave it out, it comes from where the run had it.
         params["backbone"] = backbone_lib.params(config, workdir)
         origin = pretrained.EFFICIENTNET_LITE0.manifest_entry()
         if backbone_lib.has_trained_blocks(config):
@@ -109,13 +129,38 @@ def write(
         coded=codes,
         rules=rules.parse(config.quant.rules),
         pretrained=[*origins, pretrained.MINILM.manifest_entry()],
+        provenance=_provenance(config, step),
     )
+
+
+def _provenance(config: config_lib.Config, step: int | None) -> dict[str, Any]:
+    """What a bundle's parameters come from: source, training config, checkpoint and float start."""
+    training = config_lib.to_dict(config)
+    return {
+        **provenance.source_state(),
+        "step": step,
+        "seed": config.seed,
+        "training": training,
+        "training_sha256": config_lib.stored_sha256(training),
+        "parent": _parent(config),
+    }
+
+
+def _parent(config: config_lib.Config) -> dict[str, str | None] | None:
+    """The run a student started from; its weights' digest is None where that run is gone."""
+    if not config.quant.start:
+        return None
+    try:
+        model = start.load(start.folder(config))["model"]
+    except FileNotFoundError:
+        return {"run": config.quant.start, "weights_sha256": None}
+    return {"run": config.quant.start, "weights_sha256": tensors.sha256(model)}
 
 
 def _coded(
     config: config_lib.Config, params: Mapping[str, Any], scales: Mapping[str, Any], workdir: Path
 ) -> dict[str, coded.Coded]:
-    """The quantized weights of a run as codes; the backbone, which no run trains, is rounded here."""
+    """The quantized weights of a run as codes; the backbone, which it never trained, among them."""
     if not config.quant.rules:
         return {}
     planned = plan.whole(config)

@@ -31,6 +31,7 @@ def rotate(x: Float[Array, "b h s k"], position: Int[Array, "b s"]) -> Float[Arr
 
     Source: RoFormer (Su et al., 2021), equation 34; pairs (i, i + k/2) as in GPT-NeoX.
     """
+    # Halves rather than neighbours: slices and one join, where neighbours need a transpose.
     half = x.shape[-1] // 2
     frequency = ROTARY_BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle = position[:, None, :, None].astype(jnp.float32) * frequency[None, None, None, :]
@@ -79,12 +80,13 @@ class Attention(nn.Module):
         """
         b, h, q, k = query.shape
         g, s = pair.key.shape[1:3]
-        score = jnp.matmul(query.reshape(b, g, -1, k), pair.key.transpose(0, 1, 3, 2))
+        shared = h // g * q  # queries by key; not -1, which no reshape can find for no rows
+        score = jnp.matmul(query.reshape(b, g, shared, k), pair.key.transpose(0, 1, 3, 2))
         score = score.reshape(b, h, q, s) * self.config.head_dim**-0.5
         if mask is not None:
             # Added, not selected: mobile runtimes select slowly where shapes are broadcast.
             score = score + (1.0 - mask.astype(score.dtype)) * MASKED
-        weight = jax.nn.softmax(score, axis=-1).reshape(b, g, -1, s)
+        weight = jax.nn.softmax(score, axis=-1).reshape(b, g, shared, s)
         mixed = jnp.matmul(weight, pair.value).reshape(b, h, q, k)
         return self.out(mixed.transpose(0, 2, 1, 3).reshape(b, q, h * k))
 
@@ -119,6 +121,7 @@ class Block(nn.Module):
         """One token per row at `position`; writes its row of the cache and attends up to it."""
         query, new = self.attention.project(self.attention_norm(x), position[:, None])
         rows = jnp.arange(cache.key.shape[2])[None, None, :, None]
+        # A row of its own for each of the batch: products, where a slice could write but one.
         here = (rows == position[:, None, None, None]).astype(x.dtype)
         cache = KeyValue(
             cache.key * (1.0 - here) + new.key * here, cache.value * (1.0 - here) + new.value * here

@@ -41,12 +41,14 @@ class Decoder(nn.Module):
         x = jnp.concatenate([prefix, text], axis=1)
         n, s = prefix.shape[1], x.shape[1]
         column, row = jnp.arange(s)[None, :], jnp.arange(s)[:, None]
+        # The prefix is no text: it sees itself whole.
         mask = ((column <= row) | (column < n))[None, None]
         position = jnp.broadcast_to(jnp.arange(s)[None], x.shape[:2])
         if start is not None:
             text_of = jnp.pad(start + n, ((0, 0), (n, 0)))
             same = text_of[:, :, None] == text_of[:, None, :]
             mask = mask & (same | (column < n)[None])[:, None]
+            # Each text has the positions it would have alone, behind the prefix.
             position = position - jnp.pad(start, ((0, 0), (n, 0)))
         pairs = []
         for block in self.block:

@@ -155,7 +155,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The convolutional backbone, batch norms folded, pointwise convolutions written as dense layers.
+    """The convolutional backbone: batch norms folded, pointwise convolutions as dense layers.
 
     Attributes:
       level: "7x7x320" or "14x14x112", where the features leave; their shape for a 224 px picture.

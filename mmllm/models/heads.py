@@ -14,10 +14,10 @@ from mmllm.quant.rules import Rule
 
 @jax.custom_vjp
 def max_pool(features: Float[Array, "b y x c"]) -> Float[Array, "b c"]:
-    """The maximum of each channel; its gradient goes to the first cell that has it.
+    """The maximum of each channel; its gradient goes to the first place that has it.
 
-    JAX's own divides by the number of features that equal the maximum. XLA may compute the features anew
-    for that, rounded otherwise: none equals it, and the gradient is 0 / 0.
+    JAX's own divides by the number of places that equal the maximum. XLA may compute the features
+    anew for that, rounded otherwise: none equals it, and the gradient is 0 / 0.
     """
     return jnp.max(features, axis=(1, 2))
 
@@ -38,7 +38,7 @@ max_pool.defvjp(_max_pool, _gradient)
 
 
 class ImageEmbedding(nn.Module):
-    """Retrieval embedding: two dense layers over the backbone's features, pooled by mean and maximum.
+    """Retrieval embedding: two dense layers over the features, pooled by mean and maximum.
 
     The encoder has no part in it: an embedding costs the backbone and little else.
     """
@@ -75,7 +75,7 @@ class TextTower(nn.Module):
         position = jnp.broadcast_to(jnp.arange(text.shape[1])[None], real.shape)
         for block in self.block:
             text, _ = block(text, real[:, None, None, :], position)
-        weight = real.astype(text.dtype)[..., None]
+        weight = real.astype(text.dtype)[..., None]  # the mean must not see the padding
         mean = jnp.sum(self.norm(text) * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1.0)
         return layers.unit_norm(self.project(mean))
 

@@ -23,14 +23,14 @@ def _rounded(
     x: Float[Array, "*b i"], inputs: str, amax: Float[Array, ""] | None
 ) -> Float[Array, "*b i"]:
     if amax is not None:
-        return fake_quant.fake_quant_tensor(x, amax)
-    return fake_quant.fake_quant_rows(x) if inputs == rules_lib.INT8 else x
+        return fake_quant.fake_quant_per_tensor(x, amax)
+    return fake_quant.fake_quant_per_token(x) if inputs == rules_lib.INT8 else x
 
 
 def _inputs(
     module: nn.Module, weight: str, rules: tuple[Rule, ...]
 ) -> tuple[str, Float[Array, ""] | None]:
-    """How a layer rounds its inputs, by the path of its weight; their range where it is per tensor."""
+    """How a layer rounds its inputs, by its weight's path; their range where it is per tensor."""
     inputs = rules_lib.inputs_of("/".join((*module.path, weight)), rules)
     per_tensor = inputs == rules_lib.INT8_STATIC
     # A parameter, so that checkpoints and bundles carry it like the weights it belongs to.
@@ -96,7 +96,7 @@ class Norm(nn.Module):
 
 
 class Affine(nn.Module):
-    """Scale and shift per channel; training starts it at the statistics of the backbone's features."""
+    """Scale and shift per channel; training starts it at the statistics of the features."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:

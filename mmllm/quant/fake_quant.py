@@ -22,6 +22,7 @@ def wide(scale: Float[Array, "o"], rank: int) -> Float[Array, "... o"]:
 
 def nearest(ratio: Float[Array, "*w"], grid: Grid) -> Float[Array, "*w"]:
     """Weight over scale -> nearest code, a float; ties go to the even one, the rest saturates."""
+    # In the order of `grid.quantize`, so that what ships has the codes that training saw.
     return jnp.clip(jnp.round(ratio - grid.offset), grid.low, grid.high)
 
 
@@ -70,6 +71,7 @@ def _backward(
     bottom, top = grid.window
     inside = (ratio > bottom) & (ratio < top)
     slope = jnp.where(inside, level - ratio, level)
+    # A scale sums over its whole channel: without this it would outrun the weights.
     shared = weight.size // weight.shape[-1]
     share = (shared * grid.top) ** -0.5
     by_channel = jnp.sum(gradient * slope, axis=tuple(range(weight.ndim - 1)))
@@ -80,7 +82,7 @@ fake_quant.defvjp(_forward, _backward)
 
 
 @jax.custom_vjp
-def fake_quant_rows(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+def fake_quant_per_token(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     """Activations as dynamic int8: each row gets its own scale and zero point.
 
     A row that is not finite, or whose range is beyond float32, comes out as NaN.
@@ -88,6 +90,7 @@ def fake_quant_rows(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     The gradient passes unchanged: a row's range always covers it. Source: the range and its zero
     point follow XNNPACK's `qd8` inputs, the path of LiteRT's hybrid FULLY_CONNECTED on CPUs.
     """
+    # The range always holds 0, so that 0 has a code of its own and comes out exact.
     low = jnp.minimum(jnp.min(x, axis=-1, keepdims=True), 0.0)
     high = jnp.maximum(jnp.max(x, axis=-1, keepdims=True), 0.0)
     steps = ACTIVATION_HIGH - ACTIVATION_LOW
@@ -97,11 +100,13 @@ def fake_quant_rows(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     return (codes - zero) * scale
 
 
-fake_quant_rows.defvjp(lambda x: (fake_quant_rows(x), None), lambda _, gradient: (gradient,))
+fake_quant_per_token.defvjp(
+    lambda x: (fake_quant_per_token(x), None), lambda _, gradient: (gradient,)
+)
 
 
 @jax.custom_vjp
-def fake_quant_tensor(x: Float[Array, "*b d"], amax: Float[Array, ""]) -> Float[Array, "*b d"]:
+def fake_quant_per_tensor(x: Float[Array, "*b d"], amax: Float[Array, ""]) -> Float[Array, "*b d"]:
     """Activations as static int8: one symmetric scale, `amax` / 127, found by calibration.
 
     The gradient passes where |x| <= amax, and none reaches `amax`.
@@ -113,7 +118,7 @@ def fake_quant_tensor(x: Float[Array, "*b d"], amax: Float[Array, ""]) -> Float[
 def _tensor_forward(
     x: Float[Array, "*b d"], amax: Float[Array, ""]
 ) -> tuple[Float[Array, "*b d"], tuple[Float[Array, "*b d"], Float[Array, ""]]]:
-    return fake_quant_tensor(x, amax), (x, amax)
+    return fake_quant_per_tensor(x, amax), (x, amax)
 
 
 def _tensor_backward(
@@ -123,4 +128,4 @@ def _tensor_backward(
     return jnp.where(jnp.abs(x) <= amax, gradient, 0.0), jnp.zeros_like(amax)
 
 
-fake_quant_tensor.defvjp(_tensor_forward, _tensor_backward)
+fake_quant_per_tensor.defvjp(_tensor_forward, _tensor_backward)

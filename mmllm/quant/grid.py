@@ -41,6 +41,7 @@ class Grid:
 
         The outermost levels, as in LSQ; for `seq` half a step more, as in ParetoQ.
         """
+        # The outer levels of `seq` hold weights half a step beyond them, as near as those inside.
         beyond = 0.5 if self.offset else 0.0
         return self.low + self.offset - beyond, self.top + beyond
 

@@ -1,4 +1,4 @@
-"""Weights that hop between two codes in training: found by how often they turn back, then frozen.
+"""Weights that oscillate between two codes in training: found by their frequency, then frozen.
 
 A weight near the edge between two levels is pushed over it in one step and back in the next, so the
 codes at the last step are partly chance. Source: Overcoming Oscillations in Quantization-Aware
@@ -17,7 +17,7 @@ from mmllm.quant.fake_quant import nearest, wide
 from mmllm.quant.rules import Rule
 
 MOMENTUM = 0.02  # of the running means: fifty steps
-THRESHOLD = 0.04  # turns a step: a weight that turns back every 25th step is frozen
+THRESHOLD = 0.04  # oscillations a step: a weight that goes back every 25th step is frozen
 
 
 class Oscillation(NamedTuple):
@@ -26,14 +26,14 @@ class Oscillation(NamedTuple):
     Attributes:
       code: of the last step.
       direction: -1 or 1, where the last change went; 0 before the first.
-      turns: running mean of how often a change goes back.
+      frequency: running mean of how often a change goes back on the one before it.
       mean: running mean of the codes.
       frozen: whether a weight stays where it is.
     """
 
     code: Int8[Array, "i o"]
     direction: Int8[Array, "i o"]
-    turns: Float[Array, "i o"]
+    frequency: Float[Array, "i o"]
     mean: Float[Array, "i o"]
     frozen: Bool[Array, "i o"]
 
@@ -43,13 +43,13 @@ State = dict[str, Oscillation]
 
 
 def start(params: Params, scales: Params, planned: Mapping[str, Rule]) -> State:
-    """Nothing has turned yet, nothing is frozen."""
+    """No weight has oscillated yet, and none is frozen."""
     found = {}
     for path, (weight, scale) in tree.with_scales(params, scales, planned).items():
         code = _codes(weight, scale, planned[path])
-        still = jnp.zeros(code.shape)
+        never = jnp.zeros(code.shape)
         found[path] = Oscillation(
-            code.astype(jnp.int8), code.astype(jnp.int8) * 0, still, code, still > 0
+            code.astype(jnp.int8), code.astype(jnp.int8) * 0, never, code, never > 0
         )
     return found
 
@@ -61,7 +61,7 @@ def freeze(
     planned: Mapping[str, Rule],
     active: Bool[Array, ""],
 ) -> tuple[State, Params]:
-    """After a step: counts what turned back, and holds what is frozen on its level.
+    """After a step: counts oscillations, and holds the frozen weights on their level.
 
     Args:
       state: of the step before.
@@ -80,18 +80,20 @@ def freeze(
         code = _codes(weight, scale, planned[path])
         change = jnp.sign(code - before.code).astype(jnp.int8)
         back = (change != 0) & (change == -before.direction)
-        turns = (1 - MOMENTUM) * before.turns + MOMENTUM * back
+        frequency = (1 - MOMENTUM) * before.frequency + MOMENTUM * back
         mean = (1 - MOMENTUM) * before.mean + MOMENTUM * code
-        newly = active & (turns > THRESHOLD) & ~before.frozen
+        newly = active & (frequency > THRESHOLD) & ~before.frozen
+        # At the mean, not at the last code, which is the one that chance left.
         code = jnp.where(before.frozen, before.code, jnp.where(newly, jnp.round(mean), code))
         frozen = before.frozen | newly
         found[path] = Oscillation(
             code.astype(jnp.int8),
             jnp.where(change != 0, change, before.direction),
-            turns,
+            frequency,
             mean,
             frozen,
         )
+        # A level, not a number: a frozen weight follows its scale, which training still moves.
         level = (code + grid.offset) * wide(scale, weight.ndim)
         held[path] = jnp.where(frozen, level, weight)
     return found, tree.replaced(params, held)

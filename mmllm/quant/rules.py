@@ -1,7 +1,7 @@
-"""Which layer is quantized, and how: the first rule whose pattern matches its weight's path decides.
+"""Which layer is quantized, and how: the first rule that matches its weight's path decides.
 
-One rule holds all there is to say of a layer: the grid of its weights, the rounding of its inputs and
-where its scales come from, as a `QuantizationRule` of qwix does.
+One rule holds all there is to say of a layer: the grid of its weights, the rounding of its inputs
+and where its scales come from. Source: `QuantizationRule` of qwix.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ INPUTS = (FLOAT, INT8, INT8_STATIC)
 """Inputs as they are, rounded per token (a range for each row), or per tensor (one range found by
 calibration)."""
 SCALES = (LEARNED, "rms", "absmean")
-"""Learned with the weights, or a statistic of `quant.scale`, which is not imported: it needs JAX, and
-runtimes that read rules do not."""
+"""Learned with the weights, or a statistic of `quant.scale`. That needs JAX, and runtimes that read
+rules do not, so it is not imported here."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,8 +37,8 @@ def absmean_scale(weight: Float[Array, "*w o"], grid: Grid) -> Float[Array, "o"]
 def mse_scale(weight: Float[Array, "*w o"], grid: Grid) -> Float[Array, "o"]:
     """The scale with the least squared error between a channel and its levels.
 
-    The best of some candidates around the Gaussian scale, refined by turns: given the codes, the
-    best scale is a least-squares fit, and given the scale, the best codes are the nearest ones.
+    The best of some candidates around the Gaussian scale, refined in alternation: given the codes,
+    the best scale is a least-squares fit, and given the scale, the best codes are the nearest ones.
     """
     axes = tuple(range(weight.ndim - 1))
 
@@ -50,6 +50,7 @@ def mse_scale(weight: Float[Array, "*w o"], grid: Grid) -> Float[Array, "o"]:
         wide = fake_quant.wide(scale, weight.ndim)
         return jnp.sum(jnp.square(levels(scale) * wide - weight), axis=axes)
 
+    # The error has many valleys: a grid of candidates finds the right one, the fits its bottom.
     start = best = rms_scale(weight, grid)
     least = error(best)
     for step in range(CANDIDATES + REFINEMENTS):
@@ -62,21 +63,23 @@ def mse_scale(weight: Float[Array, "*w o"], grid: Grid) -> Float[Array, "o"]:
     return best
 
 
-def static_range(values: Float[Array, "n"]) -> Float[Array, ""]:
-    """The end of a symmetric int8 range with the least squared error over a sample of activations.
+def calibrated_amax(values: Float[Array, "n"]) -> Float[Array, ""]:
+    """The amax of a symmetric int8 range with the least squared error over a sample of activations.
 
     Cutting off the rarest values makes the others finer: CANDIDATES shares of the largest absolute
     value are tried. At least SMALLEST / CANDIDATES, for a layer that was only given zeros.
     """
     top = jnp.maximum(jnp.max(jnp.abs(values)), SMALLEST)
     ends = top * jnp.linspace(1.0 / CANDIDATES, 1.0, CANDIDATES)
-    apart = [jnp.sum(jnp.square(fake_quant.fake_quant_tensor(values, e) - values)) for e in ends]
-    return ends[jnp.argmin(jnp.stack(apart))]
+    rounded = [fake_quant.fake_quant_per_tensor(values, amax) for amax in ends]
+    errors = [jnp.sum(jnp.square(each - values)) for each in rounded]
+    return ends[jnp.argmin(jnp.stack(errors))]
 
 
 def _fit(weight: Float[Array, "*w o"], level: Float[Array, "*w o"]) -> Float[Array, "o"]:
     axes = tuple(range(weight.ndim - 1))
     square = jnp.sum(jnp.square(level), axis=axes)
+    # At least 1: where every code is 0, no scale fits better than another.
     return jnp.maximum(jnp.sum(weight * level, axis=axes) / jnp.maximum(square, 1.0), SMALLEST)
 
 

@@ -33,7 +33,7 @@ def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
         if rule is None or rule.is_float:
             continue
         if rule.weights == rules_lib.FLOAT and not is_weight(path):
-            continue  # it rounds inputs, which a bias or a norm has none of
+            continue  # it rounds inputs, and a bias or a norm has none
         if value.ndim != 2:
             raise ValueError(
                 f"rule {rule.pattern!r} matches {path} of shape {value.shape}; only matrices are "
@@ -46,6 +46,7 @@ def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
                 f"whose codes are packed by {each}: its input width must be a multiple of that"
             )
         decided[path] = rule
+    # An idle rule is a misspelt one, or one that an earlier rule hides.
     idle = [rule for rule in rules if not rule.is_float and rule not in decided.values()]
     if idle:
         raise ValueError(f"rule {idle[0].pattern!r} decides over no parameter; remove or mend it")
@@ -53,7 +54,7 @@ def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
 
 
 def inputs(params: Params, rules: Sequence[Rule]) -> dict[str, str]:
-    """How layers round their inputs, by the path of their weight; those that do not are left out."""
+    """How layers round their inputs, by their weight's path; those that do not are left out."""
     found = {
         path: rules_lib.inputs_of(path, rules)
         for path, value in _flat(params).items()

@@ -12,6 +12,7 @@ from mmllm import bundle
 from mmllm.bundle import legacy
 from mmllm.common import config as config_lib
 from mmllm.common.config import parse, sections
+from mmllm.quant import rules
 from mmllm.runtime import model
 
 SHIPPED = model.locate("nano")
@@ -38,6 +39,38 @@ def test_a_config_of_schema_2_has_the_names_of_today():
         "level": "7x7x320",
         "width": 32,
     }
+
+
+@pytest.mark.parametrize(
+    ("activations", "expected"),
+    [
+        ("float", {}),
+        ("int8", {"backbone/block_4/expand/kernel": "int8", "embed/table": "int8"}),
+        # The backbone's features were cached before anything was calibrated.
+        ("int8_static", {"backbone/block_4/expand/kernel": "int8", "embed/table": "int8_static"}),
+    ],
+)
+def test_inputs_of_schema_2_follow_from_two_fields_of_its_config(activations: str, expected):
+    config = {"activations": activations, "float_blocks": 4}
+    weights = ("backbone/block_3/expand/kernel", "backbone/block_4/expand/kernel", "embed/table")
+    assert legacy.has_inputs(config)
+    assert legacy.inputs(config, weights) == expected
+    assert legacy.config(config | {"width": 32}) == {"width": 32}
+
+
+def test_a_config_of_today_says_nothing_of_inputs():
+    assert not legacy.has_inputs({"width": 32})
+    assert legacy.inputs({"width": 32}, ("embed/table",)) == {}
+
+
+def test_the_bundle_that_ships_rounds_the_inputs_of_all_its_coded_weights_per_token():
+    loaded = bundle.load(SHIPPED)
+    assert {rule.inputs for rule in loaded.rules} == {"int8"}
+    assert len(loaded.rules) == len(loaded.coded)
+    for path, each in loaded.coded.items():
+        rule = rules.find(path, loaded.rules)
+        assert rule is not None
+        assert rule.weights == each.grid
 
 
 def test_the_bundle_that_ships_is_of_schema_2_and_loads_with_its_fingerprint():

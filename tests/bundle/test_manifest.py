@@ -21,6 +21,7 @@ WHOLE = {
     "quantized": {},
     "data": [{"name": "emoji", "hash": "0f"}],
     "pretrained": [],
+    "provenance": {"commit": None, "step": 3},
 }
 
 
@@ -34,6 +35,7 @@ def test_a_whole_manifest_passes_with_and_without_what_is_optional():
     [
         ("schema_version", 1, "has schema_version 1; mmllm .* reads 2"),
         ("name", 5, "name must be a string"),
+        ("provenance", "here", "provenance must be an object"),
         ("parameters", "3", "parameters must be a whole number"),
         ("parameters", True, "parameters must be a whole number"),
         ("languages", "en", "languages must be a list"),

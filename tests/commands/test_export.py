@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmllm import bundle
+from mmllm.evaluate import scores
 from mmllm.export import budget, flatbuffer, litert
 from mmllm.runtime import compare
 from tests import tiny_run
@@ -27,6 +28,17 @@ def test_a_run_becomes_a_bundle(command, run_folder, tmp_path):
     assert (code, err) == (0, "")
     manifest = bundle.load(tmp_path / "bundle").manifest
     assert out.startswith(f"written: {tmp_path / 'bundle'} ({manifest['parameters']:,} parameters")
+
+
+def test_an_unfinished_run_is_exported_only_when_that_is_said(command, tmp_path, monkeypatch):
+    tiny_run.pretend_built(monkeypatch)
+    tiny_run.make(tmp_path / "run", step=3)
+    arguments = "export", tmp_path / "run", tmp_path / "bundle"
+    code, _, err = command(*arguments, model=False)
+    assert code == 1
+    assert "stands at step 3 of 20" in err
+    assert len(err.splitlines()) == 1
+    assert command(*arguments, "--unfinished", model=False).code == 0
 
 
 def test_json_gives_the_manifest_and_scores_come_from_a_result(

@@ -52,3 +52,18 @@ def test_a_corrupt_bundle_takes_one_line(command, bundle_folder: Path, tmp_path:
     assert (done.code, done.out) == (1, "")
     assert len(done.err.splitlines()) == 1
     assert "is damaged" in done.err
+
+
+def test_what_a_bundle_was_made_from_is_shown_where_it_says_so(command, bundle_folder, tmp_path):
+    assert "made from" not in command("info").out
+    copy = Path(shutil.copytree(bundle_folder, tmp_path / "copy"))
+    made = {"commit": "ab" * 20, "dirty": True, "step": 7, "seed": 0, "training_sha256": "cd" * 32}
+    path = copy / bundle.MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"provenance": made}))
+    (line,) = (
+        line
+        for line in command("info", "--model", copy, model=False).out.splitlines()
+        if line.startswith("made from")
+    )
+    assert line.startswith(f"made from  commit {'ab' * 20}, changed; step 7; seed 0; ")
+    assert line.endswith("training cdcdcdcdcdcd; parent none")

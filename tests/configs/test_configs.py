@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import base, nano
+from configs import base
 from mmllm.common import config as config_lib
 from mmllm.train.student import plan
 from mmllm.train.student import start as start_lib
@@ -37,8 +37,11 @@ def flat(values, prefix="") -> list[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_resolves_under_the_name_of_its_file(name):
     # Runs lie side by side in one folder, so a quantized one has the name of its start as well.
-    expected = f"nano_{name.removeprefix('quant/')}" if name.startswith("quant/") else name
-    assert config_lib.resolve(module(name).get_config()).name == expected
+    config = config_lib.resolve(module(name).get_config())
+    stem, start = name.removeprefix("quant/"), config.quant.start
+    expected = f"{start}_{stem.removeprefix(f'{start}_')}" if start else stem
+    assert config.name == expected
+    assert bool(start) == name.startswith("quant/")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,7 +78,7 @@ def test_two_configs_share_nothing_that_can_change(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("quant/")])
 def test_a_quantized_config_rounds_a_model_that_its_start_can_give(name):
     config = config_lib.resolve(module(name).get_config())
-    start = config_lib.resolve(nano.get_config())
+    start = config_lib.resolve(module(config.quant.start).get_config())
     assert config.model == start.model
     assert start_lib.named(config)[0] == start.name
     plan.whole(config)  # refuses a rule that decides over nothing

@@ -62,6 +62,7 @@ def test_rows_are_chosen_by_name(capsys):
     parser = runner.parser("Measures. More.\n\nEven more.", ["a", "b"])
     assert parser.parse_args([]).rows == ["a", "b"]
     assert parser.parse_args(["--rows", "b", "--smoke"]).rows == ["b"]
+    assert runner.parser("Measures.", resumes=True).parse_args(["--again"]).again
     with pytest.raises(SystemExit):
         parser.parse_args(["--rows", "c"])
     assert "invalid choice: 'c'" in capsys.readouterr().err

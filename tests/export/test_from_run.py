@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from mmllm import bundle
-from mmllm.common import tensors
-from mmllm.data import pretrained
+from mmllm.common import config as config_lib
+from mmllm.common import paths, tensors
+from mmllm.data import pretrained, registry
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.export import from_run
 from mmllm.models import efficientnet_lite0
-from mmllm.train import align_text, cache
 from mmllm.train import backbone as backbone_lib
+from mmllm.train import run as run_lib
+from mmllm.train.phases import prepare
 from tests import tiny_run
 
 
@@ -34,7 +36,7 @@ def test_a_bundle_holds_the_parameters_of_the_newest_checkpoint(workdir, tmp_pat
     for one, other in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(one, other)
     assert loaded.config == tiny_run.CONFIG.model
-    assert loaded.tokenizer_path.read_bytes() == (workdir / cache.TOKENIZER).read_bytes()
+    assert loaded.tokenizer_path.read_bytes() == (workdir / prepare.TOKENIZER).read_bytes()
 
 
 def test_the_manifest_names_data_pretrained_parts_and_scores(workdir, tmp_path):
@@ -44,7 +46,7 @@ def test_the_manifest_names_data_pretrained_parts_and_scores(workdir, tmp_path):
     assert manifest["charset"] == CHARSET
     assert manifest["languages"] == list(LANGUAGES)
     assert manifest["scores"] == {"lines/CER": 0.1}
-    assert [row["name"] for row in manifest["data"]] == list(cache.CORPORA)
+    assert [row["name"] for row in manifest["data"]] == list(registry.CORPORA)
     assert manifest["data"][0] == {
         "name": "emoji",
         "hash": "hash of emoji",
@@ -93,10 +95,49 @@ def test_an_aligned_tower_takes_the_place_of_the_runs(workdir, tmp_path):
     with pytest.raises(FileNotFoundError, match="no aligned text tower at .*finish the training"):
         from_run.save(workdir, tmp_path / "bundle")
     tower = jax.tree.map(np.zeros_like, jax.device_get(state.params["model"]["text_tower"]))
-    tensors.write(workdir / align_text.TOWER, {"model": {"text_tower": tower}})
+    tensors.write(workdir / run_lib.TOWER, {"model": {"text_tower": tower}})
     loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle"))
     assert not any(leaf.any() for leaf in jax.tree.leaves(loaded.params["text_tower"]))
     assert any(leaf.any() for leaf in jax.tree.leaves(loaded.params["decoder"]))
+
+
+def test_an_unfinished_run_is_refused_unless_it_is_asked_for(workdir, tmp_path):
+    steps = tiny_run.CONFIG.train.steps
+    tiny_run.make(workdir, step=steps - 1)
+    message = rf"at step {steps - 1} of {steps} \(train.steps\); .*mmllm.train .*--unfinished"
+    with pytest.raises(ValueError, match=message):
+        from_run.save(workdir, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    folder = from_run.save(workdir, tmp_path / "bundle", unfinished=True)
+    assert bundle.read_manifest(folder)["provenance"]["step"] == steps - 1
+
+
+def test_an_unfinished_run_brings_the_text_tower_it_has(workdir, tmp_path):
+    align = dataclasses.replace(tiny_run.CONFIG.align, steps=1)
+    state = tiny_run.make(workdir, dataclasses.replace(tiny_run.CONFIG, align=align), step=3)
+    loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle", unfinished=True))
+    expected = np.float16(state.params["model"]["text_tower"]["project"]["kernel"])
+    np.testing.assert_array_equal(loaded.params["text_tower"]["project"]["kernel"], expected)
+
+
+def test_the_manifest_says_what_the_parameters_come_from(workdir, tmp_path):
+    tiny_run.make(workdir)
+    found = bundle.read_manifest(from_run.save(workdir, tmp_path / "bundle"))["provenance"]
+    assert found["step"] == tiny_run.CONFIG.train.steps
+    assert found["seed"] == tiny_run.CONFIG.seed
+    assert found["training"] == json.loads((workdir / "config.json").read_text())
+    assert found["training_sha256"] == config_lib.stored_sha256(found["training"])
+    assert found["parent"] is None
+    assert {"commit", "dirty"} <= set(found)
+
+
+def test_the_parent_of_a_student_is_the_float_run_it_started_from(tmp_path, monkeypatch):
+    monkeypatch.setenv(paths.ENVIRONMENT_VARIABLE, str(tmp_path))
+    gone = {"run": "tiny", "weights_sha256": None}
+    assert from_run._parent(tiny_run.STUDENT) == gone
+    state = tiny_run.make(tmp_path / "runs" / "tiny")
+    digest = tensors.sha256(jax.device_get(state.params["model"]))
+    assert from_run._parent(tiny_run.STUDENT) == {"run": "tiny", "weights_sha256": digest}
 
 
 def test_what_a_run_lacks_is_named(workdir, tmp_path):
@@ -104,7 +145,7 @@ def test_what_a_run_lacks_is_named(workdir, tmp_path):
     with pytest.raises(FileNotFoundError, match="no training run at .*config.json is missing"):
         from_run.save(workdir, target)
     tiny_run.make(workdir)
-    (workdir / cache.TOKENIZER).unlink()
+    (workdir / prepare.TOKENIZER).unlink()
     with pytest.raises(FileNotFoundError, match="no vocabulary at .*trained on corpora"):
         from_run.save(workdir, target)
     (workdir / "config.json").write_text("{")

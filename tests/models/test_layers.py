@@ -25,7 +25,7 @@ def test_int8_activations_are_rounded_row_by_row_before_the_product():
     kernel = jax.random.normal(jax.random.key(1), (8, 4))
     params = {"kernel": kernel, "bias": jnp.arange(4.0)}
     y = layers.QuantDense(4, PER_TOKEN).apply({"params": params}, x)
-    rounded = jnp.dot(fake_quant.fake_quant_rows(x).reshape(6, 8), kernel).reshape(2, 3, 4)
+    rounded = jnp.dot(fake_quant.fake_quant_per_token(x).reshape(6, 8), kernel).reshape(2, 3, 4)
     np.testing.assert_array_equal(y, rounded + jnp.arange(4.0)[None, None])
     assert np.any(y != layers.QuantDense(4).apply({"params": params}, x))
 
@@ -34,8 +34,8 @@ def test_int8_activations_of_an_mlp_are_rounded_before_both_layers():
     x = jax.random.normal(jax.random.key(0), (3, 8))
     params = jax.jit(layers.Mlp(16, 4).init)(jax.random.key(1), x)["params"]
     up, down = ({"params": params[name]} for name in ("up", "down"))
-    hidden = layers.QuantDense(16).apply(up, fake_quant.fake_quant_rows(x))
-    hidden = fake_quant.fake_quant_rows(jax.nn.gelu(hidden, approximate=True))
+    hidden = layers.QuantDense(16).apply(up, fake_quant.fake_quant_per_token(x))
+    hidden = fake_quant.fake_quant_per_token(jax.nn.gelu(hidden, approximate=True))
     y = layers.Mlp(16, 4, PER_TOKEN).apply({"params": params}, x)
     np.testing.assert_allclose(y, layers.QuantDense(4).apply(down, hidden), atol=1e-6)
 
@@ -75,7 +75,7 @@ def test_logits_round_what_is_looked_for_and_a_lookup_rounds_nothing():
     module, params = layers.QuantEmbed(7, 4, PER_TOKEN), {"params": {"table": table}}
     x = jax.random.normal(jax.random.key(1), (3, 4))
     logits = module.apply(params, x, method="logits")
-    np.testing.assert_array_equal(logits, jnp.dot(fake_quant.fake_quant_rows(x), table.T))
+    np.testing.assert_array_equal(logits, jnp.dot(fake_quant.fake_quant_per_token(x), table.T))
     np.testing.assert_array_equal(module.apply(params, jnp.array([2])), table[2:3])
 
 

@@ -14,7 +14,8 @@ import pytest
 from configs import mobile, nano, tiny
 from mmllm.bundle import sizes
 from mmllm.common import config as config_lib
-from mmllm.models import build, init_params
+from mmllm.models import attention, build, heads, init_params
+from mmllm.quant.rules import Rule
 
 # Two orders of summation in float32 over at most 200 terms.
 SUMMATION_TOLERANCE = 2e-5
@@ -157,3 +158,44 @@ def test_golden_parameter_tree_of_nano():
     assert table == json.loads(path.read_text()), (
         "a name or shape changed: old checkpoints no longer fit"
     )
+
+
+@pytest.mark.parametrize("module", [tiny, nano], ids=["patch", "efficientnet_lite0"])
+@pytest.mark.parametrize("rules", [(), (Rule(".*", "float", "int8"),)], ids=["float", "int8"])
+def test_every_method_takes_no_rows_and_gives_none(module, rules):
+    """A task that a mixture leaves out comes as a batch of no rows."""
+    config = config_lib.resolve(module.get_config()).model
+    model, number = build(config, rules), jnp.float32
+    params = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
+
+    def run(method, *shapes):
+        inputs = [jax.ShapeDtypeStruct((0, *shape), kind) for shape, kind in shapes]
+        found = jax.eval_shape(
+            lambda p, *a: model.apply({"params": p}, *a, method=method), params, *inputs
+        )
+        assert {leaf.shape[0] for leaf in jax.tree.leaves(found)} == {0}, method
+
+    picture = (config.image_side, config.image_side, 3), number
+    prefix = (config.prefix_length, config.width), number
+    ids = (4,), jnp.int32
+    run("encode_image", picture)
+    run("embed_image", picture)
+    run("embed_text", ids)
+    run("read_lines", ((config.line_height, config.line_width), number))
+    run("name_prefix", ((config.embed_dim,), number))
+    run("decode_hidden", prefix, ids, ids)
+    run("prefill", prefix, ids)
+    rows = config.prefix_length + config.max_text
+    room = (config.kv_heads, rows, config.head_dim), number
+
+    def step(m, token, position, *flat):
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return m.decode_step(token, position, tuple(attention.KeyValue(*pair) for pair in pairs))
+
+    one = (), jnp.int32
+    run(step, one, one, *[room] * (2 * config.decoder_blocks))
+
+
+def test_gradients_of_a_largest_value_exist_without_rows():
+    features = jnp.zeros((0, 2, 2, 3))
+    assert jax.grad(lambda x: heads.max_pool(x).sum())(features).shape == features.shape

@@ -93,7 +93,7 @@ def naive_rows(x):
 def test_rows_are_rounded_each_on_its_own_range(shift):
     x = np.random.default_rng(0).standard_normal((6, 40)).astype(np.float32) + np.float32(shift)
     x *= np.geomspace(1e-3, 1e3, 6, dtype=np.float32)[:, None]
-    got = np.asarray(fake_quant.fake_quant_rows(jnp.asarray(x)))
+    got = np.asarray(fake_quant.fake_quant_per_token(jnp.asarray(x)))
     for row, expected in zip(got, x.astype(np.float64), strict=True):
         step = (max(expected.max(), 0) - min(expected.min(), 0)) / 255
         # A tie may fall to the other side in float32.
@@ -104,22 +104,24 @@ def test_rows_are_rounded_each_on_its_own_range(shift):
 
 def test_zero_stays_zero_and_a_row_of_zeros_is_no_division():
     x = jnp.array([[0.0, 3.0, -1.0], [0.0, 0.0, 0.0], [0.0, 1e-38, -1e-38]])
-    rows = fake_quant.fake_quant_rows(x)
+    rows = fake_quant.fake_quant_per_token(x)
     np.testing.assert_array_equal(rows[:, 0], np.zeros(3))
     np.testing.assert_array_equal(rows[1:], np.zeros((2, 3)))
 
 
 def test_the_gradient_of_rows_passes_unchanged():
-    gradient = jax.grad(lambda x: jnp.sum(fake_quant.fake_quant_rows(x) * jnp.arange(3.0)[None]))
+    gradient = jax.grad(
+        lambda x: jnp.sum(fake_quant.fake_quant_per_token(x) * jnp.arange(3.0)[None])
+    )
     np.testing.assert_array_equal(gradient(jnp.array([[1.0, -2.0, 9.0]])), [[0.0, 1.0, 2.0]])
 
 
 def test_one_scale_for_a_tensor_rounds_and_clips():
     x = jnp.array([[-300.0, -1.4, 0.5, 1.5, 127.0]])
     amax = jnp.float32(127.0)
-    got = fake_quant.fake_quant_tensor(x, amax)
+    got = fake_quant.fake_quant_per_tensor(x, amax)
     np.testing.assert_array_equal(got, [[-127.0, -1.0, 0.0, 2.0, 127.0]])
-    pull = jax.grad(lambda *both: jnp.sum(fake_quant.fake_quant_tensor(*both)), argnums=(0, 1))
+    pull = jax.grad(lambda *both: jnp.sum(fake_quant.fake_quant_per_tensor(*both)), argnums=(0, 1))
     by_x, by_amax = pull(x, amax)
     np.testing.assert_array_equal(by_x, [[0.0, 1.0, 1.0, 1.0, 1.0]])
     assert by_amax == 0.0

@@ -1,4 +1,4 @@
-"""Oscillation: turns are counted as by hand, and what is frozen stays on its level."""
+"""Oscillation: the frequency is counted as by hand, and what is frozen stays on its level."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def params(*weights: float, table: jax.Array = TABLE):
 
 
 def run(rows, active, state=None):
-    """Settles weights of one step after the other, as an optimizer would leave them."""
+    """Freezes weights of one step after the other, as an optimizer would leave them."""
     state = state or oscillation.start(params(*rows[0]), SCALES, PLAN)
     held = params(*rows[0])
     for row in rows[1:]:
@@ -31,14 +31,14 @@ def test_only_a_change_that_goes_back_counts():
     # Back and forth; up and up again; once; none.
     rows = [(-0.6, -2.0, -0.6, 0.0), (-0.4, -1.0, -0.4, 0.1), (-0.6, 0.0, -0.4, 0.4)]
     state, _ = run(rows, OFF)
-    turns = np.asarray(state["up/kernel"].turns)[:, 0]
-    np.testing.assert_allclose(turns, [oscillation.MOMENTUM, 0, 0, 0])
+    frequency = np.asarray(state["up/kernel"].frequency)[:, 0]
+    np.testing.assert_allclose(frequency, [oscillation.MOMENTUM, 0, 0, 0])
     assert state["up/kernel"].direction[:, 0].tolist() == [-1, 1, 1, 0]
     assert not state["up/kernel"].frozen.any()
     assert state["embed/table"].code.shape == (1, 3)  # output channels last
 
 
-def test_a_weight_that_hops_is_frozen_where_it_mostly_was():
+def test_a_weight_that_oscillates_is_frozen_where_it_mostly_was():
     # Two steps of three at -1, one at 0: the mean of the codes is nearer to -1.
     rows = [(-0.6, 0.3), (-0.4, 0.3)] + [(-0.6, 0.3), (-0.6, 0.3), (-0.4, 0.3)] * 30
     quiet, held = run(rows, OFF)

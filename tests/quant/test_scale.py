@@ -62,10 +62,10 @@ def test_a_channel_of_zeros_gets_a_scale_that_can_divide(start):
 def test_a_static_range_cuts_off_what_is_rare():
     rng = np.random.default_rng(2)
     values = rng.standard_normal(20_000).astype(np.float32)
-    plain = float(scale.static_range(jnp.asarray(values)))
+    plain = float(scale.calibrated_amax(jnp.asarray(values)))
     assert 0.6 * np.abs(values).max() < plain <= np.abs(values).max()
     values[0] = 60.0
-    cut = float(scale.static_range(jnp.asarray(values)))
+    cut = float(scale.calibrated_amax(jnp.asarray(values)))
     ends = np.linspace(1 / 128, 1.0, 128) * 60.0
 
     def error_of(end):
@@ -74,4 +74,4 @@ def test_a_static_range_cuts_off_what_is_rare():
 
     assert cut == pytest.approx(ends[np.argmin([error_of(end) for end in ends])], rel=1e-5)
     assert cut < 60.0
-    assert float(scale.static_range(jnp.zeros(5))) > 0
+    assert float(scale.calibrated_amax(jnp.zeros(5))) > 0

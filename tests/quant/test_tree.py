@@ -1,4 +1,4 @@
-"""Trees: what a rule finds, which way a weight is turned, and that codes come back as weights."""
+"""Trees: what a rule finds, which way a weight lies, and that codes come back as weights."""
 
 import jax
 import jax.numpy as jnp

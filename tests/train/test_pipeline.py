@@ -59,10 +59,7 @@ def test_a_run_goes_through_all_phases_and_names_its_weights(tmp_path, monkeypat
 
 def test_a_start_with_other_weights_is_refused_before_a_folder_is_claimed(tmp_path, monkeypatch):
     monkeypatch.setenv("MMLLM_DATA", str(tmp_path))
-    config = dataclasses.replace(
-        tiny_run.CONFIG, train=dataclasses.replace(tiny_run.CONFIG.train, steps=tiny_run.STEP)
-    )
-    state = tiny_run.make(tmp_path / "runs" / "tiny", config)
+    state = tiny_run.make(tmp_path / "runs" / "tiny")
     known = start.fingerprint(jax.device_get(state.params))
 
     def student(wanted: str) -> Run:

@@ -81,7 +81,8 @@ def test_a_quantized_bundle_is_refused(tmp_path, monkeypatch):
 
 def test_another_vocabulary_is_refused(shipped, tmp_path):
     other = tmp_path / "other.model"
-    texts = [f"{word} of other corpora {word[::-1]}" for word in tiny_corpora.THINGS]
+    colours, things = tiny_corpora.COLOURS, tiny_corpora.THINGS
+    texts = [f"{thing} {thing[::-1]} of {colour}" for colour in colours for thing in things]
     tokenizer.train(texts, other, CONFIG.model.vocab_size)
     vocabulary.install(CONFIG.data.vocabulary, other)
     with pytest.raises(ValueError, match="holds another vocabulary than"):
@@ -98,7 +99,7 @@ def test_the_tuned_tail_is_taken_and_another_trunk_refused(tmp_path, monkeypatch
     tune = dataclasses.replace(tiny_run.CONFIG.tune, steps=1)
     config = dataclasses.replace(tiny_run.CONFIG, model=model, tune=tune)
     backbone = jax.tree.map(np.float16, backbone_lib.pretrained(config))
-    loaded = bundle.Bundle(tmp_path, {}, model, {"backbone": backbone}, {}, tmp_path)
+    loaded = bundle.Bundle(tmp_path, {}, model, {"backbone": backbone}, {}, (), tmp_path)
     trainable = regain.tuned_blocks(config, loaded)
     assert sorted(trainable) == sorted(backbone_lib.split(backbone)[1])
     moved = {**backbone, "block_3": jax.tree.map(lambda leaf: leaf + 1, backbone["block_3"])}

@@ -161,7 +161,7 @@ def test_a_student_without_lessons_does_not_ask_its_teacher(lesson):
 
 @pytest.mark.slow
 def test_weights_that_oscillate_are_frozen_from_the_named_share_of_steps_on(lesson, monkeypatch):
-    monkeypatch.setattr(oscillation, "THRESHOLD", -1.0)  # every weight counts as one that turns
+    monkeypatch.setattr(oscillation, "THRESHOLD", -1.0)  # every weight oscillates
     planned, batch, sentences, teacher = lesson
     config = dataclasses.replace(
         STUDENT,

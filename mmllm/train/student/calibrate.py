@@ -63,5 +63,5 @@ def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) 
     for path, inputs in tree.inputs(params["model"], rules).items():
         if inputs == rules_lib.INT8_STATIC:
             amax = f"{path.rpartition('/')[0]}/{layers.AMAX}"
-            flat[amax] = np.asarray(scale.static_range(jnp.asarray(np.concatenate(seen[amax]))))
+            flat[amax] = np.asarray(scale.calibrated_amax(jnp.asarray(np.concatenate(seen[amax]))))
     return {**params, "model": tensors.unflatten(flat)}

@@ -5,12 +5,9 @@ fingerprint of its weights: NAME@FINGERPRINT.
 """
 
 import dataclasses
-import hashlib
 import json
 import re
 from pathlib import Path
-
-import numpy as np
 
 from mmllm.common import config as config_lib
 from mmllm.common import paths, tensors
@@ -104,7 +101,4 @@ def load(workdir: Path) -> Params:
 
 def fingerprint(params: Params) -> str:
     """Which weights these are: a short sha256 of {"model"} in float16, as a bundle holds them."""
-    digest = hashlib.sha256()
-    for path, value in tensors.flatten(params["model"]):
-        digest.update(path.encode() + np.asarray(value, np.float16).tobytes())
-    return digest.hexdigest()[:DIGITS]
+    return tensors.sha256(params["model"])[:DIGITS]

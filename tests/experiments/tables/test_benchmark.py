@@ -102,6 +102,13 @@ def test_a_task_is_a_row_of_the_benchmark():
     assert {name for name, _ in tables.TASKS.values()} <= names
 
 
+def test_scores_of_a_tree_with_local_changes_are_signed():
+    dirty = RESULT | {"marks": ["local changes"]}
+    assert tables.scores_table([dirty]).startswith("| task † |")
+    assert "\n†: measured with local changes" in tables.main_table([dirty])
+    assert "†" not in tables.scores_table([RESULT])
+
+
 def test_parts_have_the_names_of_today():
     assert tables.named("pretrained stem") == "pretrained backbone"
     assert tables.named("stem/block_11") == "backbone/block_11"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiments import rows as rows_lib
 from experiments.training import limits
 
 
@@ -17,3 +18,14 @@ from experiments.training import limits
 )
 def test_a_question_is_sorted_by_what_it_asks(question, answer, expected):
     assert limits.kind(question, answer) == expected
+
+
+def test_the_committed_rows_are_those_that_are_measured():
+    measured = {row["row"] for row in rows_lib.read("limits")["rows"]}
+    assert measured == {part.label for part in limits.parts()}
+
+
+def test_every_kind_of_question_has_a_row():
+    assert len(limits.KINDS) == 6
+    asked = [("what color is the circle?", "red"), ("is no red shape present?", "yes")]
+    assert {limits.kind(question, answer) for question, answer in asked} <= set(limits.KINDS)
