@@ -14,7 +14,7 @@ from mmllm.train import backbone as backbone_lib
 from mmllm.train import checkpoint, pipeline, regain
 from mmllm.train.phases import fit_prototypes, prepare
 from mmllm.train.student import start
-from tests import tiny_backbone, tiny_bundle, tiny_corpora, tiny_run
+from tests import tiny_backbone, tiny_bundle, tiny_run
 
 CONFIG = dataclasses.replace(
     tiny_run.CONFIG, regain=dataclasses.replace(tiny_run.CONFIG.regain, steps=2)
@@ -22,11 +22,21 @@ CONFIG = dataclasses.replace(
 ALIGNED = dataclasses.replace(CONFIG, align=dataclasses.replace(CONFIG.align, steps=2))
 
 
+def train_tokenizer(path, seed):
+    """A vocabulary of made-up words, many enough for all its pieces."""
+    rng, letters = np.random.default_rng(seed), list("abcdefghijklmnoprstuvwxyz")
+    syllables = ["".join(rng.choice(letters, 3)) for _ in range(60)]
+    words = ["".join(rng.choice(syllables, 3)) for _ in range(600)]
+    tokenizer.train(words, path, CONFIG.model.vocab_size)
+
+
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
     """A bundle of the tiny model; the corpora and the cache are pretended."""
     tiny_run.pretend_built(monkeypatch)
     tiny_run.make(tmp_path / "gone")
+    # As many pieces as the model has rows: a vocabulary of another size is refused.
+    train_tokenizer(tmp_path / "gone" / prepare.TOKENIZER, seed=0)
     folder = tmp_path / "cache"
     folder.mkdir()
     monkeypatch.setenv("MMLLM_DATA", str(tmp_path / "data"))
@@ -81,9 +91,7 @@ def test_a_quantized_bundle_is_refused(tmp_path, monkeypatch):
 
 def test_another_vocabulary_is_refused(shipped, tmp_path):
     other = tmp_path / "other.model"
-    colours, things = tiny_corpora.COLOURS, tiny_corpora.THINGS
-    texts = [f"{thing} {thing[::-1]} of {colour}" for colour in colours for thing in things]
-    tokenizer.train(texts, other, CONFIG.model.vocab_size)
+    train_tokenizer(other, seed=1)
     vocabulary.install(CONFIG.data.vocabulary, other)
     with pytest.raises(ValueError, match="holds another vocabulary than"):
         regain.regain(shipped, CONFIG, tmp_path / "run", lambda line: None)
