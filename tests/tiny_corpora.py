@@ -11,7 +11,8 @@ from mmllm.common.config import Config
 from mmllm.data import sources
 from mmllm.data.lexicons import wordnet
 from mmllm.data.pipeline import TrainingArrays
-from mmllm.train import features, pipeline, run, teacher
+from mmllm.train import pipeline, run, teacher
+from mmllm.train.backbone import features
 from tests import tiny_run, tiny_teacher
 
 COLOURS = "red green blue yellow black white orange purple grey brown".split()

@@ -28,10 +28,11 @@ from mmllm.data import images, registry, sources, splits
 from mmllm.evaluate import benchmark, tasks
 from mmllm.evaluate import corpus as corpus_lib
 from mmllm.models import mmllm as model_lib
-from mmllm.train import backbone as backbone_lib
-from mmllm.train import feature_cache, teacher
-from mmllm.train import features as features_lib
 from mmllm.train import prototypes as prototypes_lib
+from mmllm.train import teacher
+from mmllm.train.backbone import blocks as backbone_lib
+from mmllm.train.backbone import feature_cache
+from mmllm.train.backbone import features as features_lib
 from mmllm.train.draws import Named
 from mmllm.train.phases import prepare, tune_backbone
 

@@ -13,9 +13,9 @@ from mmllm.data import pretrained, registry, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.quant import coded, rules, tree
-from mmllm.train import backbone as backbone_lib
 from mmllm.train import checkpoint
 from mmllm.train import run as run_lib
+from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.phases import prepare
 from mmllm.train.student import plan, start
 

@@ -11,8 +11,8 @@ multitask, `align` in align_text; from there on the way leads down, to `fit` and
 """
 
 from mmllm.data import synthetic
-from mmllm.train import feature_cache
 from mmllm.train import run as run_lib
+from mmllm.train.backbone import feature_cache
 from mmllm.train.phases import (
     align_text,
     cache_features,

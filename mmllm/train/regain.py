@@ -17,10 +17,10 @@ from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline as data_pipeline
 from mmllm.data import vocabulary
-from mmllm.train import backbone as backbone_lib
 from mmllm.train import checkpoint, pipeline
 from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
+from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.phases import align_text, cache_features, fit_prototypes, prepare
 from mmllm.train.run import Run
 

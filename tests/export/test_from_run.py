@@ -15,8 +15,8 @@ from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.export import from_run
 from mmllm.models import efficientnet_lite0
-from mmllm.train import backbone as backbone_lib
 from mmllm.train import run as run_lib
+from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.phases import prepare
 from tests import tiny_run
 

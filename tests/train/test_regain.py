@@ -10,8 +10,8 @@ from mmllm import bundle
 from mmllm.data import pretrained, sources, synthetic, tokenizer, vocabulary
 from mmllm.export import from_run
 from mmllm.quant.coded import Coded
-from mmllm.train import backbone as backbone_lib
 from mmllm.train import checkpoint, pipeline, regain
+from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.phases import fit_prototypes, prepare
 from mmllm.train.student import start
 from tests import tiny_backbone, tiny_bundle, tiny_run

@@ -13,10 +13,10 @@ import numpy as np
 from mmllm.common import paths
 from mmllm.common.config import Config
 from mmllm.data import registry
-from mmllm.train import backbone as backbone_lib
-from mmllm.train import feature_cache
-from mmllm.train import features as features_lib
-from mmllm.train.backbone import FROZEN_LEVEL
+from mmllm.train.backbone import blocks as backbone_lib
+from mmllm.train.backbone import feature_cache
+from mmllm.train.backbone import features as features_lib
+from mmllm.train.backbone.blocks import FROZEN_LEVEL
 from mmllm.train.phases import prepare
 from mmllm.train.run import Run
 

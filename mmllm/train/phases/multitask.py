@@ -18,11 +18,11 @@ from mmllm.common.types import Params
 from mmllm.data import pipeline
 from mmllm.quant.rules import Rule
 from mmllm.train import checkpoint, fit, optimizer, validation
-from mmllm.train import features as features_lib
 from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
+from mmllm.train.backbone import features as features_lib
 from mmllm.train.phases import cache_features, prepare
 from mmllm.train.run import Run
 from mmllm.train.student import calibrate, monitor, plan

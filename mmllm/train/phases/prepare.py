@@ -19,9 +19,10 @@ from mmllm.common import paths
 from mmllm.common.config import Config
 from mmllm.data import pipeline, pretrained, registry, sources, tables, vocabulary
 from mmllm.data.tokenizer import Tokenizer
-from mmllm.train import feature_cache, prototype_texts, teacher
+from mmllm.train import prototype_texts, teacher
 from mmllm.train import prototypes as prototypes_lib
-from mmllm.train.feature_cache import TRAIN, VAL
+from mmllm.train.backbone import feature_cache
+from mmllm.train.backbone.feature_cache import TRAIN, VAL
 from mmllm.train.run import Run
 
 TEXTS = "texts.npz"

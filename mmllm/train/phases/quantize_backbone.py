@@ -1,6 +1,6 @@
 """Phase 3, block reconstruction: the backbone's last blocks trained on their grids.
 
-Reads the tuned blocks and the features at `backbone.FROZEN_LEVEL`; leaves the blocks and their
+Reads the tuned blocks and the features at `blocks.FROZEN_LEVEL`; leaves the blocks and their
 learned scales beside the tuned ones. It stands before `cache_features`, because what a student
 trains on are the features of its rounded backbone. Skipped with `quant.reconstruction.steps` 0:
 then such weights are only rounded (PTQ).
@@ -24,11 +24,12 @@ from mmllm.common import tensors
 from mmllm.common.config import Config
 from mmllm.common.types import Array, Params
 from mmllm.quant import tree
-from mmllm.train import backbone as backbone_lib
-from mmllm.train import draws, feature_cache, fit, optimizer
-from mmllm.train import features as features_lib
+from mmllm.train import draws, fit, optimizer
 from mmllm.train import step as step_lib
-from mmllm.train.backbone import FROZEN_LEVEL
+from mmllm.train.backbone import blocks as backbone_lib
+from mmllm.train.backbone import feature_cache
+from mmllm.train.backbone import features as features_lib
+from mmllm.train.backbone.blocks import FROZEN_LEVEL
 from mmllm.train.phases import tune_backbone
 from mmllm.train.run import Run
 from mmllm.train.state import TrainState
@@ -38,7 +39,7 @@ Report = fit.Report
 
 
 def run(run: Run) -> None:
-    """Leaves `backbone.blocks_file` in the folder of the backbone."""
+    """Leaves `blocks.blocks_file` in the folder of the backbone."""
     config, tables = run.config, run.tables
     assert tables is not None, "prepare runs first"
     if not config.quant.reconstruction.steps:

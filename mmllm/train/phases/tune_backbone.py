@@ -1,7 +1,7 @@
 """Phase 2, the backbone's last blocks tuned on the names of drawings.
 
 Reads the tables and the pictures of the corpora with the task "name"; leaves their features at
-`backbone.FROZEN_LEVEL` in the feature cache, and the tuned blocks, in float16, beside the
+`blocks.FROZEN_LEVEL` in the feature cache, and the tuned blocks, in float16, beside the
 checkpoints of their training. Skipped with `tune.steps` 0; a student takes the blocks of the run it
 starts from.
 
@@ -22,12 +22,13 @@ from mmllm.common.config import Config, FitConfig
 from mmllm.common.types import Array, Params
 from mmllm.data import registry
 from mmllm.models import mmllm as model_lib
-from mmllm.train import backbone as backbone_lib
-from mmllm.train import checkpoint, draws, feature_cache, fit, losses, optimizer
-from mmllm.train import features as features_lib
+from mmllm.train import checkpoint, draws, fit, losses, optimizer
 from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import step as step_lib
-from mmllm.train.backbone import FROZEN_LEVEL, TUNED
+from mmllm.train.backbone import blocks as backbone_lib
+from mmllm.train.backbone import feature_cache
+from mmllm.train.backbone import features as features_lib
+from mmllm.train.backbone.blocks import FROZEN_LEVEL, TUNED
 from mmllm.train.draws import Named
 from mmllm.train.phases import prepare
 from mmllm.train.run import Run

@@ -9,9 +9,10 @@ import pytest
 
 from mmllm.data import pipeline, pretrained, registry, sources, transforms
 from mmllm.quant import grid
-from mmllm.train import backbone as backbone_lib
-from mmllm.train import feature_cache, teacher
-from mmllm.train import features as features_lib
+from mmllm.train import teacher
+from mmllm.train.backbone import blocks as backbone_lib
+from mmllm.train.backbone import feature_cache
+from mmllm.train.backbone import features as features_lib
 from mmllm.train.phases import cache_features, prepare
 from mmllm.train.student import start
 from tests import tiny_backbone, tiny_corpora

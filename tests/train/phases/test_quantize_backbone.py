@@ -9,8 +9,8 @@ import pytest
 
 from mmllm.data import pretrained
 from mmllm.quant import tree
-from mmllm.train import backbone as backbone_lib
 from mmllm.train import checkpoint
+from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.phases import quantize_backbone
 from mmllm.train.student import start
 from tests import tiny_backbone, tiny_run

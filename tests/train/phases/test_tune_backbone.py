@@ -9,8 +9,9 @@ import pytest
 
 from mmllm.common import tensors
 from mmllm.models import efficientnet_lite0
-from mmllm.train import backbone as backbone_lib
-from mmllm.train import checkpoint, feature_cache
+from mmllm.train import checkpoint
+from mmllm.train.backbone import blocks as backbone_lib
+from mmllm.train.backbone import feature_cache
 from mmllm.train.draws import Named
 from mmllm.train.phases import tune_backbone
 from mmllm.train.run import Run

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmllm.data import images
-from mmllm.train import features as features_lib
+from mmllm.train.backbone import features as features_lib
 from tests import tiny_run
 
 SIDE = tiny_run.CONFIG.model.image_side

@@ -11,7 +11,7 @@ from mmllm.common import config as config_lib
 from mmllm.data import pretrained
 from mmllm.models import efficientnet_lite0
 from mmllm.quant import grid, scale
-from mmllm.train import backbone as backbone_lib
+from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.student import plan
 from tests import tiny_backbone, tiny_run
 

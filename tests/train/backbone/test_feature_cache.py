@@ -8,7 +8,7 @@ import pytest
 
 from mmllm.common import config as config_lib
 from mmllm.data import pretrained, registry, sources, transforms
-from mmllm.train import feature_cache
+from mmllm.train.backbone import feature_cache
 from tests import tiny_corpora
 
 TABLES = Path("tables") / "0123"

@@ -18,8 +18,8 @@ from mmllm.common import config as config_lib
 from mmllm.common import paths
 from mmllm.common.config import Config
 from mmllm.data import pretrained, registry, sources, transforms
-from mmllm.train import backbone as backbone_lib
-from mmllm.train import features as features_lib
+from mmllm.train.backbone import blocks as backbone_lib
+from mmllm.train.backbone import features as features_lib
 from mmllm.train.student import start
 
 TRAIN, VAL = "train", "val"
