@@ -121,13 +121,12 @@ def install(name: str, file: Path) -> Vocabulary:
     tokenizer = Tokenizer(file)
     path = folder(name) / MODEL
     if exists(name):
-        known = load(name, tokenizer.vocab_size)
-        if known.sha256 != _sha256(file):
+        if _sha256(path) != _sha256(file):
             raise ValueError(
                 f"{path.parent} holds another vocabulary than {file}; give the run's config "
                 "another name in data.vocabulary"
             )
-        return known
+        return load(name, tokenizer.vocab_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     with paths.written_whole(path) as partial:
         shutil.copyfile(file, partial)

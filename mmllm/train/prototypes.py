@@ -9,8 +9,8 @@ At scale: only the first `prototypes.max_residuals` captions have a residual, an
 take, with 384 values a sentence, 256 a vector, 16,384 residuals, 8,192 negatives and nano's batch:
   host    461 MB  sentences in float16, memory-mapped: 600,000 x 384 x 2 bytes
   device   50 MB  residuals with both moments of Adam: 3 x 16,384 x 256 x 4 bytes
-           13 MB  sentences of a step in float32: 8,522 x 384 x 4 bytes
-            9 MB  vectors of a step: 8,522 x 256 x 4 bytes
+           13 MB  sentences of a step in float32: 8,550 x 384 x 4 bytes
+            9 MB  vectors of a step: 8,550 x 256 x 4 bytes
 and without both bounds 922 MB of sentences and 614 MB of vectors a step, and 1.8 GB of residuals.
 """
 

@@ -99,7 +99,7 @@ def test_600_000_captions_fit_in_memory():
         jax.ShapeDtypeStruct((rows, width), jnp.float32),
         jax.ShapeDtypeStruct((rows,), jnp.int32),
     )
-    assert rows == 8_522
+    assert rows == 8_550
     assert round(rows * width * 4 / MB) == 13
     assert round(vectors.size * 4 / MB) == 9
     held = prototypes_lib.held(config, np.zeros((3, width), np.float16))
@@ -139,6 +139,7 @@ def test_a_step_among_600_000_captions_runs_on_those_of_its_batch(tmp_path):
     assert str(CAPTIONS) not in inside  # no array of the step has a row for each caption
 
 
+@pytest.mark.slow
 def test_a_sample_of_all_captions_gives_the_loss_of_all():
     # Without dropped residuals the order of the captions changes nothing but the order of sums.
     config = dataclasses.replace(
@@ -155,4 +156,4 @@ def test_a_sample_of_all_captions_gives_the_loss_of_all():
         losses.append(jax.jit(step_lib.make_step(each))(state, batch, held)[1])
     assert losses[0].keys() == losses[1].keys()
     for name, value in losses[0].items():
-        assert losses[1][name] == pytest.approx(value, rel=1e-4), name
+        assert float(losses[1][name]) == pytest.approx(float(value), rel=1e-4), name

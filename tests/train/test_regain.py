@@ -14,7 +14,7 @@ from mmllm.train import checkpoint, pipeline, regain
 from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.phases import fit_prototypes, prepare
 from mmllm.train.student import start
-from tests import tiny_backbone, tiny_bundle, tiny_corpora, tiny_run
+from tests import tiny_backbone, tiny_bundle, tiny_run
 
 CONFIG = dataclasses.replace(
     tiny_run.CONFIG, regain=dataclasses.replace(tiny_run.CONFIG.regain, steps=2)
@@ -22,11 +22,21 @@ CONFIG = dataclasses.replace(
 ALIGNED = dataclasses.replace(CONFIG, align=dataclasses.replace(CONFIG.align, steps=2))
 
 
+def train_tokenizer(path, seed):
+    """A vocabulary of made-up words, many enough for all its pieces."""
+    rng, letters = np.random.default_rng(seed), list("abcdefghijklmnoprstuvwxyz")
+    syllables = ["".join(rng.choice(letters, 3)) for _ in range(60)]
+    words = ["".join(rng.choice(syllables, 3)) for _ in range(600)]
+    tokenizer.train(words, path, CONFIG.model.vocab_size)
+
+
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
     """A bundle of the tiny model; the corpora and the cache are pretended."""
     tiny_run.pretend_built(monkeypatch)
     tiny_run.make(tmp_path / "gone")
+    # As many pieces as the model has rows: a vocabulary of another size is refused.
+    train_tokenizer(tmp_path / "gone" / prepare.TOKENIZER, seed=0)
     folder = tmp_path / "cache"
     folder.mkdir()
     monkeypatch.setenv("MMLLM_DATA", str(tmp_path / "data"))
@@ -81,8 +91,7 @@ def test_a_quantized_bundle_is_refused(tmp_path, monkeypatch):
 
 def test_another_vocabulary_is_refused(shipped, tmp_path):
     other = tmp_path / "other.model"
-    texts = [f"{word} of other corpora {word[::-1]}" for word in tiny_corpora.THINGS]
-    tokenizer.train(texts, other, CONFIG.model.vocab_size)
+    train_tokenizer(other, seed=1)
     vocabulary.install(CONFIG.data.vocabulary, other)
     with pytest.raises(ValueError, match="holds another vocabulary than"):
         regain.regain(shipped, CONFIG, tmp_path / "run", lambda line: None)
@@ -98,7 +107,7 @@ def test_the_tuned_tail_is_taken_and_another_trunk_refused(tmp_path, monkeypatch
     tune = dataclasses.replace(tiny_run.CONFIG.tune, steps=1)
     config = dataclasses.replace(tiny_run.CONFIG, model=model, tune=tune)
     backbone = jax.tree.map(np.float16, backbone_lib.pretrained(config))
-    loaded = bundle.Bundle(tmp_path, {}, model, {"backbone": backbone}, {}, tmp_path)
+    loaded = bundle.Bundle(tmp_path, {}, model, {"backbone": backbone}, {}, (), tmp_path)
     trainable = regain.tuned_blocks(config, loaded)
     assert sorted(trainable) == sorted(backbone_lib.split(backbone)[1])
     moved = {**backbone, "block_3": jax.tree.map(lambda leaf: leaf + 1, backbone["block_3"])}
