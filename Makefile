@@ -83,26 +83,26 @@ bench: setup ## score the shipped model on every held-out split
 	$(BIN)/mmllm bench --out experiments/results/nano.json
 
 bench-latency: setup ## the shipped LiteRT file beside float32 and int8, stage by stage
-	$(BIN)/python -m experiments.latency $(BUNDLE)
+	$(BIN)/python -m experiments.artifact.latency $(BUNDLE)
 
 bench-serve: setup ## the service under load, beside plain handlers (LITSERVE=PYTHON: and LitServe)
-	$(BIN)/python -m experiments.serving $(if $(LITSERVE),--litserve $(LITSERVE))
+	$(BIN)/python -m experiments.serving.speed $(if $(LITSERVE),--litserve $(LITSERVE))
 
 # By itself, and without run-time checks: beside other tests the ratios mean nothing.
 bench-regression: setup ## what the service costs beside its yardsticks, against the baseline
 	MMLLM_TYPECHECK=0 $(BIN)/python -m pytest tests/performance --benchmark-columns=min,median
 
 soak: setup ## ten minutes of load: memory and latency over time
-	$(BIN)/python -m experiments.serving_soak
+	$(BIN)/python -m experiments.serving.soak
 
 faults: setup ## kill, hang, cut off, fill the disk: what failed, what was lost, how soon it recovered
-	$(BIN)/python -m experiments.serving_faults
+	$(BIN)/python -m experiments.serving.faults
 
 fuzz: setup ## 250,000 mutated pictures and texts into the decoders
-	$(BIN)/python -m experiments.fuzz
+	$(BIN)/python -m experiments.serving.fuzz
 
 tables: setup ## rewrite the tables of README.md and PAPER.md from the results
-	$(BIN)/python -m mmllm.evaluate.report
+	$(BIN)/python -m experiments.tables
 
 architecture: setup ## draw docs/architecture.svg from the imports, and its page's walks
 	$(BIN)/python -m experiments.architecture

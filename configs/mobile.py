@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     cfg.model.embed_dim = 512
     cfg.model.vocab_size = 16_000
     cfg.model.max_text = 128
+    cfg.data.vocabulary = "mobile"
     cfg.train.learning_rate = 4e-4
     cfg.train.steps = 200_000
     cfg.train.warmup_steps = 2_000

@@ -1,6 +1,6 @@
 """nano_half: nano two thirds as wide; at four bits it has the bytes that nano has at two.
 
-Command:  python -m mmllm.train --config=configs/nano_half.py, after experiments.float_start
+Command:  python -m mmllm.train --config=configs/nano_half.py, after training/float_start.py
 Hardware: 2 CPU cores, as configs/nano.py, whose cache it shares.
 Time:     65 minutes on one core.
 
@@ -18,9 +18,6 @@ def get_config() -> ConfigDict:
     cfg.name = "nano_half"
     cfg.model.width = 128
     cfg.model.heads = 4
-    mix = cfg.mix
-    mix.emoji, mix.stamps, mix.names, mix.spoken = 8, 2, 64, 32
-    mix.composites, mix.composites_vqa, mix.easy_vqa = 3, 16, 6
-    mix.lines, mix.texts = 20, 64
+    cfg.batch.update(captions=13, names=64, spoken=32, questions=22, lines=20, texts=64)
     cfg.train.steps = 4_000
     return cfg

@@ -29,17 +29,12 @@ def get_config() -> ConfigDict:
     cfg.model.vocab_size = 420
     cfg.model.max_text = 40
     cfg.data.line_chars = 8
-    cfg.mix.emoji = 4
-    cfg.mix.stamps = 2
-    cfg.mix.names = 4
-    cfg.mix.spoken = 2
-    cfg.mix.composites = 2
-    cfg.mix.composites_vqa = 4
-    cfg.mix.easy_vqa = 4
-    cfg.mix.lines = 8
-    cfg.mix.texts = 8
+    cfg.data.vocabulary = "tiny"
+    cfg.mix.update(emoji=4.0, stamps=2.0, composites=2.0, easy_vqa=2.0)
+    cfg.batch.update(captions=8, names=4, spoken=2, questions=8, lines=8, texts=8)
     cfg.train.steps = 20
     cfg.train.warmup_steps = 4
     cfg.train.log_every = 5
     cfg.train.checkpoint_every = 10
+    cfg.train.validate_every = 0
     return cfg

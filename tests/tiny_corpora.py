@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmllm.data import sources, wordnet
-from mmllm.train import features, teacher
+from mmllm.common.config import Config
+from mmllm.data import sources
+from mmllm.data.lexicons import wordnet
+from mmllm.data.pipeline import TrainingArrays
+from mmllm.train import pipeline, run, teacher
+from mmllm.train.backbone import features
 from tests import tiny_run, tiny_teacher
 
 COLOURS = "red green blue yellow black white orange purple grey brown".split()
@@ -19,7 +23,7 @@ CONFIG = dataclasses.replace(
     tiny_run.CONFIG,
     model=dataclasses.replace(tiny_run.CONFIG.model, vocab_size=400),
     data=dataclasses.replace(
-        tiny_run.CONFIG.data, emoji_views=2, stamp_views=1, dictionary_words=230
+        tiny_run.CONFIG.data, views={"emoji": 2, "stamps": 1}, dictionary_words=230
     ),
 )
 
@@ -69,3 +73,17 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dic
     monkeypatch.setattr(teacher.SentenceTeacher, "load", tiny_teacher.Teacher)
     monkeypatch.setattr(features, "BATCH", 2)  # so that the last batch is not full
     return corpora
+
+
+def prepared(config: Config = CONFIG, report: Any = lambda line: None) -> run.Run:
+    """A run of the phases up to the features; its own folder is not touched."""
+    made = run.Run(config=config, workdir=Path("nowhere"), report=report)
+    pipeline.prepare_only(made)
+    return made
+
+
+def arrays(config: Config = CONFIG) -> TrainingArrays:
+    """What a run of these corpora trains on."""
+    found = prepared(config).arrays
+    assert found is not None
+    return found

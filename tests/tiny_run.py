@@ -10,8 +10,10 @@ import pytest
 from configs import tiny
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, sources, synthetic
-from mmllm.train import cache, checkpoint, loop
+from mmllm.train import checkpoint
+from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
+from mmllm.train.phases import prepare
 from tests import tiny_bundle
 
 CONFIG = config_lib.resolve(tiny.get_config())
@@ -38,13 +40,13 @@ def make(
 
     It stands at `step`, its last one by default.
     """
-    loop.claim(workdir, config)
+    run_lib.claim(workdir, config)
     step = config.train.steps if step is None else step
     state = state_lib.init_state(CONFIG, synthetic.CAPTIONS).replace(step=jnp.int32(step))
     checkpoints = checkpoint.Checkpoints(workdir, keep=1)
     checkpoints.save(state, pipeline.batches(CONFIG, synthetic.training_arrays(CONFIG)))
     checkpoints.close()
-    tiny_bundle.train_tokenizer(workdir / cache.TOKENIZER)
+    tiny_bundle.train_tokenizer(workdir / prepare.TOKENIZER)
     return state
 
 

@@ -1,10 +1,12 @@
 """ablation: one row of PAPER's table of quantized models; all start alike and train alike.
 
-Command:  python -m experiments.quantization, or one row by itself:
+Command:  python -m experiments.training.quantization, or one row by itself:
           python -m mmllm.train --config=configs/quant/ablation.py:ternary
 Hardware: 2 CPU cores.
 Time:     5 to 7 minutes a row, its evaluation included; "int2_long" 30.
 Scores:   PAPER.md, section 7.
+
+A new row is one entry of ROWS: the table, the figure and the experiment follow it.
 
 Half the mixture of nano, so that many rows can be trained. The backbone stays at eight bits and the
 heads at four, unless the row says otherwise.
@@ -48,7 +50,7 @@ def _tail(grid: str, steps: int):
         rf"backbone/block_1[1-5]/(expand|project)/kernel {grid} int8",
         *mixed.RULES[2:],
     )
-    return lambda cfg: cfg.quant.update(rules=rules, backbone_steps=steps)
+    return lambda cfg: cfg.quant.update(rules=rules, reconstruction={"steps": steps})
 
 
 def _half(cfg: ConfigDict) -> None:
@@ -68,7 +70,7 @@ def _half_float(cfg: ConfigDict) -> None:
 
 
 def _untaught(cfg: ConfigDict) -> None:
-    cfg.quant.teach_logits = cfg.quant.teach_lines = cfg.quant.teach_embeddings = 0.0
+    cfg.quant.update(distill_logits=0.0, distill_lines=0.0, distill_embeddings=0.0)
 
 
 def _float(cfg: ConfigDict) -> None:
@@ -76,44 +78,104 @@ def _float(cfg: ConfigDict) -> None:
     _untaught(cfg)
 
 
+def _row(bits: str, what: str, change, *, ptq: str = "", seeds: int = 1) -> dict:
+    return {"bits": bits, "what": what, "change": change, "ptq": ptq, "seeds": seeds}
+
+
 ROWS = {
-    "float": _float,
-    "int8": _rules(*BACKBONE, r".*/kernel int8 int8", r"embed/table int8 int8"),
-    # The backbone's inputs stay per token: its features are cached before anything is calibrated.
-    "int8_static": _rules(
-        *BACKBONE, r".*/kernel int8 int8_static", r"embed/table int8 int8_static"
+    "float": _row("float", "trained on as long as the others", _float, seeds=2),
+    "int8": _row(
+        "8",
+        "trained with distillation",
+        _rules(*BACKBONE, r".*/kernel int8 int8", r"embed/table int8 int8"),
+        ptq="PTQ",
     ),
-    "int4": _rules(*_on("int4")),
-    "int2": _rules(*int2.RULES),
-    "int2_untaught": _untaught,
-    "ternary": _rules(*_on("ternary")),
-    "seq": _rules(*_on("seq")),
-    "int2_rms": _rules(*_on("int2", "rms")),
-    "int2_absmean": _rules(*_on("int2", "absmean")),
-    "int2_start_rms": _start("rms"),
-    "int2_start_absmean": _start("absmean"),
-    "int2_quarter": _steps(100),
-    "int2_half": _steps(200),
-    "int2_late_half": lambda cfg: cfg.quant.update(share=0.5),
-    "int2_long": _steps(2_000),
-    "int2_frozen": lambda cfg: cfg.quant.update(freeze_from=0.5),
-    "int2_embed4": _rules(*BACKBONE, *HEADS, r"embed/table int4 int8", r".*/kernel int2 int8"),
-    "int2_decoder4": _rules(
-        *BACKBONE,
-        *HEADS,
-        r"embed/table int4 int8",
-        r"decoder/.*kernel int4 int8",
-        r".*/kernel int2 int8",
+    "int8_static": _row(
+        "8",
+        "trained with distillation, per-tensor static activations",
+        # The backbone's inputs stay per token: its features are cached before any calibration.
+        _rules(*BACKBONE, r".*/kernel int8 int8_static", r"embed/table int8 int8_static"),
+        ptq="PTQ, per-tensor static activations",
     ),
-    "mixed_stem8": _rules(mixed.RULES[0], *mixed.RULES[2:]),
-    "mixed": _rules(*mixed.RULES),
-    "mixed_tail4": _tail("int4", 300),
-    "mixed_tail2_rounded": _tail("int2", 0),
-    "mixed_tail2": _tail("int2", 300),
-    "half_float": _half_float,
-    "half_int4": _half_int4,
+    "int4": _row("4", "trained with distillation", _rules(*_on("int4")), ptq="PTQ", seeds=2),
+    "int2_untaught": _row("2", "trained without distillation", _untaught, seeds=2),
+    "int2": _row("2", "trained with distillation", _rules(*int2.RULES), ptq="PTQ", seeds=2),
+    "ternary": _row("2", "ternary grid", _rules(*_on("ternary"))),
+    "seq": _row("2", "balanced grid without zero (SEQ)", _rules(*_on("seq")), seeds=2),
+    "int2_rms": _row("2", "scale: root mean square, not learned", _rules(*_on("int2", "rms"))),
+    "int2_absmean": _row(
+        "2", "scale: mean of absolute values, not learned", _rules(*_on("int2", "absmean"))
+    ),
+    "int2_start_rms": _row("2", "learned scale, from the root mean square", _start("rms")),
+    "int2_start_absmean": _row(
+        "2", "learned scale, from the mean of absolute values", _start("absmean")
+    ),
+    "int2_quarter": _row("2", "a quarter of the steps", _steps(100)),
+    "int2_half": _row("2", "half of the steps", _steps(200)),
+    "int2_late_half": _row(
+        "2", "as many steps, the first half in float", lambda cfg: cfg.quant.update(share=0.5)
+    ),
+    "int2_long": _row("2", "five times the steps", _steps(2_000)),
+    "int2_frozen": _row(
+        "2",
+        "weights that oscillate are frozen in the second half",
+        lambda cfg: cfg.quant.update(freeze_from=0.5),
+    ),
+    "int2_embed4": _row(
+        "2, 4",
+        "token embedding at 4",
+        _rules(*BACKBONE, *HEADS, r"embed/table int4 int8", r".*/kernel int2 int8"),
+    ),
+    "int2_decoder4": _row(
+        "2, 4",
+        "token embedding and decoder at 4",
+        _rules(
+            *BACKBONE,
+            *HEADS,
+            r"embed/table int4 int8",
+            r"decoder/.*kernel int4 int8",
+            r".*/kernel int2 int8",
+        ),
+    ),
+    "mixed_stem8": _row(
+        "2, 4",
+        "the policy that ships, its backbone at 8",
+        _rules(mixed.RULES[0], *mixed.RULES[2:]),
+    ),
+    "mixed": _row(
+        "2, 4",
+        "the policy that ships",
+        _rules(*mixed.RULES),
+        ptq="the policy that ships, PTQ",
+        seeds=2,
+    ),
+    "mixed_tail4": _row(
+        "2, 4",
+        "the same, the backbone's last five blocks at 4, block reconstruction",
+        _tail("int4", 300),
+        seeds=2,
+    ),
+    "mixed_tail2_rounded": _row(
+        "2, 4", "the same, the backbone's last five blocks at 2, PTQ", _tail("int2", 0)
+    ),
+    "mixed_tail2": _row(
+        "2, 4",
+        "the same, the backbone's last five blocks at 2, block reconstruction",
+        _tail("int2", 300),
+    ),
+    "half_float": _row("float", "two thirds of the width", _half_float),
+    "half_int4": _row(
+        "4", "two thirds of the width: as many bytes behind the backbone as at 2", _half_int4
+    ),
 }
-"""Row -> what it changes in the row int2."""
+"""Row -> the only place that names it. In the order of the table:
+
+    bits    of the transformer
+    what    is special about it
+    change  what it changes in the row int2
+    ptq     what the table calls the same policy without training; "" where that is not measured
+    seeds   how many runs it gets
+"""
 
 
 def get_config(row: str = "int2") -> ConfigDict:
@@ -126,15 +188,12 @@ def get_config(row: str = "int2") -> ConfigDict:
         raise ValueError(f"row must be one of {', '.join(ROWS)}, got {row!r}")
     cfg = int2.get_config()
     cfg.name = "nano_ablation" if row == "int2" else f"nano_ablation_{row}"
-    mix = cfg.mix
-    mix.emoji, mix.stamps, mix.names, mix.spoken = 8, 2, 64, 32
-    mix.composites, mix.composites_vqa, mix.easy_vqa = 3, 16, 6
-    mix.lines, mix.texts = 20, 64
+    cfg.batch.update(captions=13, names=64, spoken=32, questions=22, lines=20, texts=64)
     cfg.train.steps = 400
     cfg.train.learning_rate = 5e-4
     cfg.train.warmup_steps = 40
     cfg.train.checkpoint_every = 400
     cfg.train.keep_checkpoints = 1
     cfg.align.steps = 0
-    ROWS[row](cfg)
+    ROWS[row]["change"](cfg)
     return cfg

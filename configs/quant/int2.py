@@ -3,6 +3,9 @@
 Command:  python -m mmllm.train --config=configs/quant/int2.py, after configs/nano.py
 Hardware: 2 CPU cores.
 Time:     about 35 minutes; only its first 400 steps were run, see LOG.md.
+
+It starts from the weights in experiments/nano_start, which experiments.training.float_start makes a
+run again. To start from a nano of your own, add --config.quant.start=nano.
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +26,7 @@ RULES = (
 def get_config() -> ConfigDict:
     cfg = nano.get_config()
     cfg.name = "nano_int2"
-    cfg.quant.start = "nano"
+    cfg.quant.start = "nano@869d647a1dec"
     cfg.quant.rules = RULES
     cfg.train.steps = 1_500
     cfg.train.learning_rate = 1e-3

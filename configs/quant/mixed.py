@@ -2,13 +2,13 @@
 
 Command:  python -m mmllm.train --config=configs/quant/mixed.py, after configs/nano.py
 Hardware: 2 CPU cores.
-Time:     8 minutes to cache the features of the rounded backbone, 50 to train beside other work, 5
-          to align the text tower.
+Time:     8 minutes to cache the features of the rounded backbone, 50 to train beside other work,
+          5 to align the text tower.
 Scores:   from its LiteRT file: style-out R@1 .672, captions exact .446, CER .051, composites .577,
           easy_vqa .987; all in README.md.
 
 Of the backbone, three large late blocks bear four bits best; the first four, whose maps are large
-and thin, would take longer to round than they save, and stay float.
+and thin, would take longer to round than they save, and stay float. It starts as int2 does.
 """
 
 from ml_collections import ConfigDict

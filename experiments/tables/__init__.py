@@ -1,1 +1,1 @@
-"""Result files -> the tables of the documents."""
+"""The tables and figures of the documents, drawn from results/*.json."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mmllm.evaluate import tables
+from mmllm.evaluate import scores
 
 LABELS = ("before", "after")
 WALKS = ("picture to caption", "config field to effect", "trained weight to packed byte")
@@ -13,10 +13,10 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     """A row a figure, a column a version; a dash where there is no figure yet."""
     found = [result for result in results if result["kind"] == "structure"]
     rows = {row["label"]: row for row in found[-1]["rows"]} if found else {}
-    return tables.markdown(
+    return scores.markdown(
         ("what a reader meets", *LABELS),
         [
-            (what, *(_cell(rows[label], of) if label in rows else tables.DASH for label in LABELS))
+            (what, *(_cell(rows[label], of) if label in rows else scores.DASH for label in LABELS))
             for what, of in FIGURES.items()
         ],
     )
@@ -52,7 +52,7 @@ def _walked(walk: str) -> Callable[[Mapping[str, Any]], str]:
         legs = [leg for leg in row["walks"] if leg["walk"] == walk]
         stops = sum(leg["stops"] for leg in legs)
         climbs, returns = (sum(len(leg[key]) for leg in legs) for key in ("climbs", "returns"))
-        return f"{stops} stops, {climbs} climbs, {returns} returns" if legs else tables.DASH
+        return f"{stops} stops, {climbs} climbs, {returns} returns" if legs else scores.DASH
 
     return of
 

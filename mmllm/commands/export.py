@@ -47,10 +47,10 @@ def add(commands: Any) -> None:
 
 def _read_scores(path: Path) -> dict[str, float]:
     """The headline scores of a result of `mmllm bench`."""
-    from mmllm.evaluate import tables
+    from mmllm.evaluate import scores as scores_lib
 
     try:
-        scores = tables.manifest_scores(json.loads(path.read_text(encoding="utf-8")))
+        scores = scores_lib.manifest_scores(json.loads(path.read_text(encoding="utf-8")))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no result of `mmllm bench`: {error!r}") from error
     if not scores:

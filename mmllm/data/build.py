@@ -12,32 +12,13 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from mmllm.common import paths
-from mmllm.data import packages, sources
+from mmllm.data import packages, registry, sources
 from mmllm.data import preview as contact_sheet
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where the builder of a corpus is, and one line about it."""
-
-    module: str
-    builder: str
-    summary: str
-
-
-CORPORA = {
-    "stamps": Entry("stamps", "Stamps", "cut-out pictures with captions in 12 languages"),
-    "emoji": Entry("emoji", "Emoji", "emoji by 9 art families, names in 12 languages"),
-    "ocr_lines": Entry("ocr_lines", "OcrLines", "words and phrases drawn with real fonts"),
-    "composites": Entry("composites", "Composites", "scenes of known objects with questions"),
-    "easy_vqa": Entry("easy_vqa", "EasyVqa", "single shapes with questions, a sanity check"),
-}
 
 
 def build(
@@ -48,7 +29,7 @@ def build(
     """Builds the named corpora; those already built are left as they are.
 
     Args:
-      names: keys of CORPORA, or "all".
+      names: keys of registry.CORPORA, or "all".
       skip_missing_clients: leave out corpora whose download or drawing program is not installed,
         instead of failing.
       progress: takes one line of text at each step.
@@ -64,7 +45,7 @@ def build(
     done = []
     for name in expand(names):
         module = module_of(name)
-        version = str(getattr(module, CORPORA[name].builder).VERSION)
+        version = str(getattr(module, registry.spec(name).builder).VERSION)
         if sources.is_built(name) and sources.folder_of(name).name == version:
             progress(f"{name}: already built, {total(sources.describe(name))} examples")
             continue
@@ -86,14 +67,14 @@ def expand(names: Iterable[str]) -> list[str]:
     """Returns the corpora named, each once, in the order they must be built; "all" is all."""
     wanted = list(names)
     for name in wanted:
-        if name not in CORPORA and name != "all":
-            raise ValueError(f"corpus {name!r} is unknown; allowed: {', '.join(CORPORA)}, all")
-    return [name for name in CORPORA if name in wanted or "all" in wanted]
+        if name != "all":
+            registry.spec(name)
+    return [name for name in registry.CORPORA if name in wanted or "all" in wanted]
 
 
 def module_of(name: str) -> ModuleType:
     """Imports the module of a corpus (this imports tensorflow_datasets)."""
-    return importlib.import_module(f"mmllm.data.corpora.{CORPORA[name].module}")
+    return importlib.import_module(f"mmllm.data.corpora.{registry.spec(name).module}")
 
 
 def packages_of(module: ModuleType) -> tuple[str, ...]:
@@ -109,7 +90,7 @@ def total(description: dict[str, Any]) -> int:
 def describe() -> list[dict[str, Any]]:
     """Returns one row a corpus for `mmllm data list`; what is not built has None in its cells."""
     rows = []
-    for name, entry in CORPORA.items():
+    for name, entry in registry.CORPORA.items():
         built = sources.is_built(name)
         found = sources.describe(name) if built else {}
         rows.append(
@@ -136,8 +117,13 @@ def _build_one(name: str, module: ModuleType) -> None:
     import tensorflow_datasets as tfds
 
     root = paths.data_dir() / "tfds"
-    make = getattr(module, CORPORA[name].builder)
+    make = getattr(module, registry.spec(name).builder)
     builder = make(data_dir=str(root), file_format="array_record")
+    if builder.name != name:  # tfds names the folder by the class, and it would not be found again
+        raise ValueError(
+            f"corpus {name!r} has the builder {make.__name__}, which tfds calls {builder.name!r}: "
+            "give both one name"
+        )
     folder = Path(builder.data_dir)
     if folder.exists():  # whole records without a hash: an interrupted or failed earlier build
         shutil.rmtree(folder)

@@ -1,153 +1,112 @@
 """Training arrays -> batches: one grain dataset whose element i is the whole batch of step i.
 
 Each batch is drawn from a generator seeded with (seed, step), so the order is the same whatever the
-number of workers, and resuming needs nothing but the step. The mixture over tasks is the number of
-examples of each task in a step (`cfg.mix`). Several texts about one picture share a row.
+number of workers, and resuming needs nothing but the step. How many examples of each task a step
+has is `cfg.batch`; which corpora give them is `cfg.mix`. Several texts about one picture share a
+row. A task without examples has no key in the batch.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import grain
 import numpy as np
-from jaxtyping import Int
 
 from mmllm.common.config import Config
-from mmllm.data import transforms
+from mmllm.data import registry, transforms
+from mmllm.data.rows import pack, targets
 
 Batch = dict[str, np.ndarray]
 NO_LABEL = -1
+LABELS = ("label", "name_label", "spoken_label", "text_label")  # places among the prototypes
 
 
 @dataclasses.dataclass(frozen=True)
 class Captioned:
-    """Pictures with captions, as stem features of several augmented views."""
+    """Pictures with captions, as backbone features of several augmented views.
 
-    features: Sequence[np.ndarray]  # per view: (pictures, grid, grid, channels) float16
-    ids: np.ndarray  # (captions, tokens) int32: [<cap:xx>] text <eos>, padded with 0
-    # (pictures + 1,): captions of picture i are ids[first[i] : first[i + 1]], English first.
+    Attributes:
+      features: per view (pictures, grid, grid, channels) float16, the plain one first.
+      ids: (captions, tokens) int32: [<cap:xx>] text <eos>, padded with 0.
+      first: (pictures + 1,): the captions of picture i are ids[first[i] : first[i + 1]], English
+        first.
+      label: (pictures,) place of the English caption among the prototypes, or NO_LABEL.
+      weight: (pictures,) sampling weight.
+    """
+
+    features: Sequence[np.ndarray]
+    ids: np.ndarray
     first: np.ndarray
-    label: (
-        np.ndarray
-    )  # (pictures,) index of the picture's English caption in the prototypes, or NO_LABEL
-    weight: np.ndarray  # (pictures,) sampling weight
+    label: np.ndarray
+    weight: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Questioned:
-    """Questions about pictures."""
+    """Questions about pictures.
 
-    features: Sequence[np.ndarray]  # per view: (pictures, grid, grid, channels) float16
-    ids: np.ndarray  # (questions, tokens) int32: [<vqa>] question [<ans>] answer <eos>
-    answer: np.ndarray  # (questions,) index of the <ans> token: the loss starts there
-    picture: np.ndarray  # (questions,)
+    Attributes:
+      features: as in `Captioned`.
+      ids: (questions, tokens) int32: [<vqa>] question [<ans>] answer <eos>.
+      answer: (questions,) index of the <ans> token: the loss starts there.
+      picture: (questions,).
+    """
+
+    features: Sequence[np.ndarray]
+    ids: np.ndarray
+    answer: np.ndarray
+    picture: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Lines:
-    """Grey text lines of the fixed size."""
+    """Grey text lines of the fixed size.
 
-    pixels: np.ndarray  # (lines, height, width) uint8
-    ids: np.ndarray  # (lines, characters) int32, index in the charset + 1, padded with 0
+    Attributes:
+      pixels: (lines, height, width) uint8.
+      ids: (lines, characters) int32, index in the charset + 1, padded with 0.
+    """
+
+    pixels: np.ndarray
+    ids: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """Text for the text tower: captions of the prototypes in every language, and dictionary words."""
+    """What the text tower reads: captions of the prototypes in every language, then words.
 
-    ids: np.ndarray  # (texts, tokens) int32: [<emb>] text <eos>
-    label: np.ndarray  # (texts,) index in the prototypes, or NO_LABEL for a dictionary word
-    weight: np.ndarray  # (texts,) sampling weight among the captions; unused for words
-    teacher: np.ndarray  # (texts, 384) float16 sentence embedding; zero for captions
-    prototype_sentences: (
-        np.ndarray
-    )  # (prototypes, 384) float16 sentence embedding of each English caption
+    Attributes:
+      ids: (texts, tokens) int32: [<emb>] text <eos>; the dictionary words stand last.
+      label: (texts,) place among the prototypes, or NO_LABEL for a dictionary word.
+      weight: (texts,) sampling weight among the captions; unused for words.
+      teacher: (words, 384) float16 sentence embedding of each dictionary word. Captions have none
+        here: theirs are the prototypes', and 600,000 rows of zeros would take 461 MB.
+      prototype_sentences: (prototypes, 384) float16 sentence embedding of each English caption.
+    """
+
+    ids: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray
+    teacher: np.ndarray
+    prototype_sentences: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingArrays:
-    """Everything a training run reads, memory-mapped where it is large."""
+    """Everything a training run reads, memory-mapped where it is large; corpora by name."""
 
-    emoji: Captioned
-    stamps: Captioned
-    composites: Captioned
-    composites_vqa: Questioned
-    easy_vqa: Questioned
-    lines: Lines
+    captioned: Mapping[str, Captioned]
+    questioned: Mapping[str, Questioned]
+    lines: Mapping[str, Lines]
     texts: Texts
 
-
-class Rows(NamedTuple):
-    """Rows of packed texts.
-
-    Attributes:
-      ids: token ids, padded with 0.
-      start: the column where the token's text begins; of padding, its own column.
-      first: the column of the token from which on its text has a loss.
-    """
-
-    ids: Int[np.ndarray, "n t"]
-    start: Int[np.ndarray, "n t"]
-    first: Int[np.ndarray, "n t"]
-
-
-def pack(
-    texts: Sequence[Sequence[np.ndarray]], firsts: Sequence[Sequence[int]], width: int
-) -> Rows:
-    """Lays the texts of each row one behind the other; one that no longer fits is left out.
-
-    So of the texts behind the first of a row, short ones are seen more often than long ones.
-
-    Args:
-      texts: per row, token ids of each text, padded with 0, in order of preference.
-      firsts: per row and text, the place of the token from which on it has a loss.
-      width: tokens of a row.
-    """
-    ids = np.zeros((len(texts), width), np.int32)
-    start = np.tile(np.arange(width, dtype=np.int32), (len(texts), 1))
-    first = start.copy()
-    for row, (wanted, places) in enumerate(zip(texts, firsts, strict=True)):
-        column = 0
-        for text, place in zip(wanted, places, strict=True):
-            stop = column + np.count_nonzero(text)
-            if stop > width:
-                continue
-            ids[row, column:stop] = text[: stop - column]
-            start[row, column:stop] = column
-            first[row, column:stop] = column + place
-            column = stop
-    return Rows(ids, start, first)
-
-
-def targets(rows: Rows, room: int) -> Batch:
-    """The tokens of rows, and the next-token targets among them, flattened over the batch.
-
-    Returns:
-      ids and start of `rows`; position (room,): index into the flattened (rows * tokens) hidden
-      states; target (room,): the next token; target_weight (room,): 1 for a real target, 0 for
-      padding; target_row (room,).
-
-    Raises:
-      ValueError: more targets than room.
-    """
-    ids, start, first = rows
-    column = np.arange(ids.shape[1] - 1)[None]
-    wanted = (column >= first[:, :-1]) & (start[:, 1:] == start[:, :-1]) & (ids[:, 1:] != 0)
-    row, place = np.nonzero(wanted)
-    if len(row) > room:
-        raise ValueError(
-            f"data.answer_tokens leaves room for {room} targets a step, got {len(row)}: raise it"
-        )
-    fill = (0, room - len(row))
-    return {
-        "ids": ids,
-        "start": start,
-        "position": np.pad(row * ids.shape[1] + place, fill).astype(np.int32),
-        "target": np.pad(ids[row, place + 1], fill).astype(np.int32),
-        "target_weight": np.pad(np.ones(len(row), np.float32), fill),
-        "target_row": np.pad(row, fill).astype(np.int32),
-    }
+    @property
+    def plain_features(self) -> np.ndarray | None:
+        """Features of the unaugmented pictures of the first corpus; None where none has any."""
+        sources: list[Captioned | Questioned] = [*self.captioned.values()]
+        sources += self.questioned.values()
+        return sources[0].features[0] if sources else None
 
 
 def _features(
@@ -195,63 +154,74 @@ class BuildBatch(grain.transforms.RandomMap):
     # pyrefly: ignore[bad-override]  # The abstract method has no return type, so None is inferred.
     def random_map(self, element: Any, rng: np.random.Generator) -> Batch:
         del element  # The generator is already the step's own.
-        return {
+        batch = {
             **self._pictures(rng),
             **self._names(rng),
             **self._spoken(rng),
             **self._lines(rng),
             **self._texts(rng),
         }
+        negatives = self.config.prototypes.negatives
+        if not negatives:
+            return batch
+        return sample_prototypes(batch, self.arrays.texts.prototype_sentences, negatives, rng)
 
     def _pictures(self, rng: np.random.Generator) -> Batch:
-        mix, data, arrays = self.config.mix, self.config.data, self.arrays
-        features, label = [arrays.emoji.features[0][:0]], [np.zeros(0, int)]
+        """Pictures that pass the encoder: the captioned ones first, then those asked about."""
+        config, data = self.config, self.config.data
+        if not config.batch.pictures:
+            return {}
+        features, label = [], []
         texts: list[list[np.ndarray]] = []
         firsts: list[list[int]] = []
-        for captioned, count in (
-            (arrays.emoji, mix.emoji),
-            (arrays.stamps, mix.stamps),
-            (arrays.composites, mix.composites),
-        ):
-            if count:
-                picture = draw_captioned(captioned, count, data.row_tokens, rng)
-                captions = captions_of(captioned, picture, rng)
-                texts += captions
-                firsts += _without_question(captions)
-                features.append(_features(captioned, picture, rng))
-                label.append(captioned.label[picture])
-        for asked, count in (
-            (arrays.composites_vqa, mix.composites_vqa),
-            (arrays.easy_vqa, mix.easy_vqa),
-        ):
-            if count:
-                # Each question comes first equally often; others about its picture fill the row.
-                question = rng.integers(0, len(asked.picture), count)
-                picture = asked.picture[question]
-                for one, about in zip(question, picture, strict=True):
-                    rest = np.nonzero(asked.picture == about)[0]
-                    order = [one, *rng.permutation(rest[rest != one])]
-                    texts.append(list(asked.ids[order]))
-                    firsts.append(asked.answer[order].tolist())
-                features.append(_features(asked, picture, rng))
-                label.append(np.full(count, NO_LABEL))
-        room = mix.captioned * (data.row_tokens - 1)
-        room += (mix.pictures - mix.captioned) * data.answer_tokens
+        for captioned, count in self._shared(self.arrays.captioned, "caption", "captions"):
+            picture = draw_captioned(captioned, count, data.row_tokens, rng)
+            captions = captions_of(captioned, picture, rng)
+            texts += captions
+            firsts += _without_question(captions)
+            features.append(_features(captioned, picture, rng))
+            label.append(captioned.label[picture])
+        for asked, count in self._shared(self.arrays.questioned, "question", "questions"):
+            # Each question comes first equally often; others about its picture fill the row.
+            question = rng.integers(0, len(asked.picture), count)
+            picture = asked.picture[question]
+            for one, about in zip(question, picture, strict=True):
+                rest = np.nonzero(asked.picture == about)[0]
+                order = [one, *rng.permutation(rest[rest != one])]
+                texts.append(list(asked.ids[order]))
+                firsts.append(asked.answer[order].tolist())
+            features.append(_features(asked, picture, rng))
+            label.append(np.full(count, NO_LABEL))
+        # A row of captions may be all targets. Questions have no loss, so their rows share less.
+        room = config.batch.captions * (data.row_tokens - 1)
+        room += config.batch.questions * data.answer_tokens
         return {
             "features": np.concatenate(features),
             "label": np.concatenate(label).astype(np.int32),
             **targets(pack(texts, firsts, data.row_tokens), room),
         }
 
+    def _shared(self, sources: Mapping[str, Any], task: str, asked: str) -> list[tuple[Any, int]]:
+        """The corpora of a task with the examples each gives to a step, where it gives any."""
+        found = registry.counts(self.config, task, getattr(self.config.batch, asked))
+        return [(sources[name], count) for name, count in found.items() if count]
+
+    def _named(self) -> list[Captioned]:
+        return [self.arrays.captioned[name] for name in registry.of(self.config, "name")]
+
     def _names(self, rng: np.random.Generator) -> Batch:
-        """More pictures of the prototypes's names, each with its English caption and what fits beside."""
-        mix, width = self.config.mix, self.config.data.name_tokens
-        if not mix.names:
+        """More pictures with names, each with its English caption and what fits beside."""
+        total, width = self.config.batch.names, self.config.data.name_tokens
+        if not total:
             return {}
-        emoji, stamps = self.arrays.emoji, self.arrays.stamps
-        drawn = int(mix.names * emoji.weight.sum() / (emoji.weight.sum() + stamps.weight.sum()))
-        features, texts, label = [], [], []
-        for source, count in ((emoji, drawn), (stamps, mix.names - drawn)):
+        features, texts, label, before = [], [], [], 0
+        sources = self._named()
+        # Each picture is drawn equally often, whatever the weight of its corpus in the mixture:
+        # here it is the names that matter, and a corpus has as many as it has pictures.
+        weights = [source.weight.sum() for source in sources]
+        for place, source in enumerate(sources, 1):
+            upto = int(total * sum(weights[:place]) / sum(weights))
+            count, before = upto - before, upto
             if count:
                 picture = draw_captioned(source, count, width, rng)
                 features.append(_features(source, picture, rng))
@@ -261,37 +231,45 @@ class BuildBatch(grain.transforms.RandomMap):
         return {
             "name_features": np.concatenate(features),
             "name_label": np.concatenate(label).astype(np.int32),
-            **_prefixed("name_", targets(rows, mix.names * (width - 1))),
+            **_prefixed("name_", targets(rows, total * (width - 1))),
         }
 
     def _spoken(self, rng: np.random.Generator) -> Batch:
         """Names without a picture, each drawn equally often, in English and other languages."""
-        mix, width = self.config.mix, self.config.data.row_tokens
-        if not mix.spoken:
+        total, width = self.config.batch.spoken, self.config.data.row_tokens
+        if not total:
             return {}
-        sources = (self.arrays.emoji, self.arrays.stamps)
+        sources = self._named()
         label = np.concatenate([source.label for source in sources])
         usable = np.concatenate([source.weight for source in sources]) > 0
+        # One over the pictures of a name, so that a name with many pictures counts once.
         weight = usable / np.maximum(np.bincount(label, usable), 1)[label]
-        pick = rng.choice(len(weight), mix.spoken, p=weight / weight.sum())
-        before, texts = len(sources[0].label), []
+        pick = rng.choice(len(weight), total, p=weight / weight.sum())
+        first = np.cumsum([0, *(len(source.label) for source in sources)])
+        texts = []
         for place in pick:
-            source, place = (sources[0], place) if place < before else (sources[1], place - before)
-            texts += captions_of(source, np.array([place]), rng)
+            number = np.searchsorted(first, place, "right") - 1
+            texts += captions_of(sources[number], np.array([place - first[number]]), rng)
         rows = pack(texts, _without_question(texts), width)
         return {
             "spoken_label": label[pick].astype(np.int32),
-            **_prefixed("spoken_", targets(rows, mix.spoken * (width - 1))),
+            **_prefixed("spoken_", targets(rows, total * (width - 1))),
         }
 
     def _lines(self, rng: np.random.Generator) -> Batch:
-        source = self.arrays.lines
-        pick = rng.integers(0, len(source.ids), self.config.mix.lines)
-        ids = source.ids[pick].astype(np.int32)
-        return {"lines": transforms.augment_line(source.pixels[pick], rng), "line_ids": ids}
+        pixels, ids = [], []
+        for source, count in self._shared(self.arrays.lines, "line", "lines"):
+            pick = rng.integers(0, len(source.ids), count)
+            ids.append(source.ids[pick].astype(np.int32))
+            # Here and not in the cache: a line is small, and is new in every step.
+            pixels.append(transforms.augment_line(source.pixels[pick], rng))
+        if not ids:
+            return {}
+        return {"lines": np.concatenate(pixels), "line_ids": np.concatenate(ids)}
 
     def _texts(self, rng: np.random.Generator) -> Batch:
-        return draw_texts(self.arrays.texts, self.config.mix.texts, rng)
+        count = self.config.batch.texts
+        return draw_texts(self.arrays.texts, count, rng) if count else {}
 
 
 def _prefixed(kind: str, batch: Batch) -> Batch:
@@ -300,20 +278,65 @@ def _prefixed(kind: str, batch: Batch) -> Batch:
 
 def draw_texts(source: Texts, count: int, rng: np.random.Generator) -> Batch:
     """Half captions of the prototypes, drawn by weight, and half dictionary words."""
-    words = np.nonzero(source.label < 0)[0]
-    half = count // 2
+    known = len(source.ids) - len(source.teacher)
+    half = count // 2 if len(source.teacher) else count
     weight = np.where(source.label >= 0, source.weight, 0.0)
     captions = rng.choice(len(weight), half, p=weight / weight.sum())
-    pick = np.concatenate([captions, rng.choice(words, count - half)])
+    words = rng.choice(np.arange(known, len(source.ids)), count - half) if half < count else []
+    pick = np.concatenate([captions, words]).astype(int)
+    teacher = np.zeros((count, source.teacher.shape[1]), source.teacher.dtype)
+    teacher[half:] = source.teacher[pick[half:] - known]
     return {
         "texts": source.ids[pick].astype(np.int32),
         "text_label": source.label[pick].astype(np.int32),
-        "text_teacher": source.teacher[pick],
+        "text_teacher": teacher,
     }
 
 
+def sample_prototypes(
+    batch: Batch, sentences: np.ndarray, negatives: int, rng: np.random.Generator
+) -> Batch:
+    """Gives a batch the few prototypes that its step compares with, in the place of all.
+
+    They are the captions of the batch's own labels and `negatives` drawn uniformly, each once. A
+    caption drawn that is also somebody's label is thus no second, wrong column for it: there are no
+    accidental hits to mask. A uniform draw needs no correction of the logits, since the same
+    log-probability would be taken from each (Jean et al., 2015, "On using very large target
+    vocabulary", section 3).
+
+    Args:
+      batch: of a step, with labels among all captions.
+      sentences: (captions, 384), all of them, memory-mapped: only the rows drawn are read.
+      negatives: captions drawn.
+      rng: where chance comes from.
+
+    Returns:
+      The batch with its labels as places among its own prototypes, and "prototype_place": where
+      these are among all, NO_LABEL for padding; "prototype_sentences": their rows. There are
+      `negatives` + labels of both, so that a step compiles once.
+    """
+    labels = {name: batch[name] for name in LABELS if name in batch}
+    own = np.concatenate([*labels.values(), np.zeros(0, np.int32)])
+    drawn = rng.integers(0, len(sentences), negatives)
+    found = np.unique(np.concatenate([own[own != NO_LABEL], drawn]))
+    place = np.full(negatives + len(own), NO_LABEL, np.int32)
+    place[: len(found)] = found
+    rows = np.zeros((len(place), sentences.shape[1]), sentences.dtype)
+    rows[: len(found)] = sentences[found]
+    moved = {
+        name: np.where(label == NO_LABEL, label, np.searchsorted(found, label)).astype(np.int32)
+        for name, label in labels.items()
+    }
+    return {**batch, **moved, "prototype_place": place, "prototype_sentences": rows}
+
+
 def batches(config: Config, arrays: TrainingArrays) -> grain.DatasetIterator:
-    """An endless, checkpointable iterator of batches, built `train.prefetch` steps ahead."""
+    """An endless, checkpointable iterator of batches, built `train.prefetch` steps ahead.
+
+    Raises:
+      ValueError: a batch that the mixture of the config cannot fill.
+    """
+    registry.check(config)
     dataset = (
         grain.MapDataset.range(1).repeat().seed(config.seed).random_map(BuildBatch(config, arrays))
     )

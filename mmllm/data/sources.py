@@ -64,7 +64,7 @@ def load(name: str, split: str, images: bool = True) -> Corpus:
     """Opens one split of a built corpus.
 
     Args:
-      name: a corpus, e.g. "emoji".
+      name: of a corpus, a key of `registry.CORPORA`.
       split: one of its splits, e.g. "style_out".
       images: False leaves the pictures out, which reads texts many times faster.
 

@@ -8,12 +8,10 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
 from importlib import resources
 
 TRAIN, VAL, TEST = "train", "val", "test"
 VAL_SHARE, TEST_SHARE = 0.05, 0.10
-PHOTO_HOLDOUT_SHARE = 0.40
 FONT_TEST_SHARE = 0.15
 
 ARTISTS = {
@@ -133,12 +131,6 @@ def photo_holdout() -> frozenset[str]:
     text = resources.files("mmllm.data").joinpath("photo_holdout.txt").read_text("utf-8")
     lines = (line.strip() for line in text.splitlines())
     return frozenset(concept_key(line) for line in lines if line and not line.startswith("#"))
-
-
-def choose_photo_holdout(concepts: Iterable[str]) -> list[str]:
-    """Returns the 40 % of photographed concepts that photo_holdout.txt lists, sorted."""
-    keys = {concept_key(concept) for concept in concepts}
-    return sorted(key for key in keys if share(key, "photo") < PHOTO_HOLDOUT_SHARE)
 
 
 def concept_split(concept: str) -> str:

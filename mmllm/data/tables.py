@@ -7,7 +7,6 @@ than a row are left out and counted, never cut.
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,9 +53,12 @@ def _rows(rows: Sequence[Sequence[int]], width: int) -> np.ndarray:
 
 
 def captions_of(element: Element) -> list[tuple[str, str]]:
-    """(language, text) pairs of a picture in the languages of the model, English first."""
+    """(language, text) pairs of a picture in the languages of the model, English first.
+
+    None of a picture without captions, as in a corpus of questions alone.
+    """
     if "languages" not in element:
-        return [("en", element["caption"])]
+        return [("en", element["caption"])] if "caption" in element else []
     pairs = zip(element["languages"], element["captions"], strict=True)
     known = [(language, text) for language, text in pairs if language in tokenizer_lib.LANGUAGES]
     return sorted(known, key=lambda pair: pair[0] != "en")
@@ -140,7 +142,7 @@ def line_arrays(
     return pixels, ids
 
 
-def tokenizer_texts(
+def vocabulary_texts(
     captioned: Iterable[Element],
     asked: Iterable[Element],
     lines: Iterable[str],
@@ -156,10 +158,3 @@ def tokenizer_texts(
     for lemma, gloss in dictionary:
         yield lemma
         yield gloss
-
-
-def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> Tokenizer:
-    """Trains the vocabulary on unique texts, or opens it if it is there."""
-    if not path.exists():
-        tokenizer_lib.train(sorted({text for text in texts if text}), path, vocab_size)
-    return Tokenizer(path)

@@ -1,27 +1,27 @@
 """Views of pictures and text lines for training: how one artist's picture becomes many.
 
 Stands between the corpora and the pipeline. The functions take their chance from a generator, so
-a seed fixes every pixel; the grain classes below them are frozen, picklable and keep that promise
-whatever the number of workers. Text and pictures that questions about sides refer to are never
-mirrored: ask `may_flip`.
+a seed fixes every pixel. Text and pictures that questions about sides refer to are never mirrored:
+ask `may_flip`. Which augmentation a corpus gets stands in its registry entry, under a name of
+`AUGMENTATIONS`.
 """
 
-import dataclasses
 import re
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
-import grain
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from mmllm.data import images
+from mmllm.data import images, tables
+
+TRANSFORMS_VERSION = 1  # raise it with any change of a pixel: cached features follow
 
 Rgb = UInt8[np.ndarray, "y x 3"]
 Square = UInt8[np.ndarray, "{side} {side} 3"]
-Rgba = UInt8[np.ndarray, "y x 4"]
+Picture = UInt8[np.ndarray, "y x c"]  # RGB, or with transparency
 Lines = UInt8[np.ndarray, "b y x"]
-Element: TypeAlias = Any  # a dict of features; grain's base classes leave the type open
 
 _CANVAS = 160  # px; cut-outs are stored, and so restyled, at this size
 _SIDED = re.compile(
@@ -47,13 +47,8 @@ def may_recolour(caption: str) -> bool:
     return _COLOURED.search(caption) is None
 
 
-def plain_cutout(rgba: Rgba, side: int = images.PICTURE_SIDE) -> Square:
-    """Lays a cut-out on white, exactly as the runtime does with a file: (y, x) = (side, side)."""
-    return images.to_square(rgba, side)
-
-
 def augment_cutout(
-    rgba: Rgba,
+    rgba: Picture,
     rng: np.random.Generator,
     side: int = images.PICTURE_SIDE,
     flip: bool = False,
@@ -62,7 +57,7 @@ def augment_cutout(
     """Draws a cut-out as another artist might: size, place, angle, style, outline and ground.
 
     Args:
-      rgba: the picture with its transparency, of any size and aspect.
+      rgba: the picture with its transparency, of any size and aspect; RGB is opaque.
       rng: where chance comes from; nothing else does.
       side: width and height of the result, in pixels.
       flip: whether the picture may be mirrored (see `may_flip`).
@@ -71,7 +66,7 @@ def augment_cutout(
     Returns:
       The view, y = x = side.
     """
-    figure = _place(Image.fromarray(rgba), rng, flip)
+    figure = _place(Image.fromarray(rgba).convert("RGBA"), rng, flip)
     drawn, alpha, wants_white = _restyle(
         figure.convert("RGB"), figure.getchannel("A"), rng, recolour
     )
@@ -84,20 +79,27 @@ def augment_cutout(
     return np.array(ground.resize((side, side), Image.Resampling.BICUBIC))
 
 
-def augment_picture(
+def augment_photo(
     rgb: Rgb, rng: np.random.Generator, side: int = images.PICTURE_SIDE, flip: bool = False
 ) -> Square:
-    """Crops at least 80 % of each side, mirrors if allowed, and shifts colour and light a little.
+    """Crops a part of a photograph, mirrors if allowed, and shifts colour and light a little.
 
-    For photographs and scenes. Scenes with counting or place questions keep their frame: pass
-    them through `jitter_colour` alone.
+    The part has 40 to 100 % of the area and up to a third more or less of the aspect; it is fitted
+    and padded as the runtime fits a whole picture, so that things keep their proportions. Scenes
+    with questions about counts or places keep their frame: they get `jitter_colour` alone.
 
     Returns:
       The view, y = x = side.
+
+    Source: Szegedy et al., 2015, "Going deeper with convolutions", section 6 (there from 8 % on: a
+    caption tells of the whole picture, so most of it must stay).
     """
     picture = Image.fromarray(rgb)
-    share = rng.uniform(0.8, 1.0)
-    width, height = picture.width * share, picture.height * share
+    area = rng.uniform(0.4, 1.0)
+    aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+    # Cut at the border, an extreme aspect takes less of the area.
+    width = min(1.0, (area * aspect) ** 0.5) * picture.width
+    height = min(1.0, (area / aspect) ** 0.5) * picture.height
     x, y = rng.uniform(0, picture.width - width), rng.uniform(0, picture.height - height)
     fitted = max(1, round(side * width / max(width, height)))
     tall = max(1, round(side * height / max(width, height)))
@@ -241,85 +243,55 @@ def _soften(
     return pixels
 
 
-@dataclasses.dataclass(frozen=True)
-class FitSquare(grain.transforms.Map):
-    """Resizes and pads `element[key]` to a square of RGB pixels."""
-
-    side: int = images.PICTURE_SIDE
-    key: str = "image"
-
-    def map(self, element: Element) -> Element:
-        """A record with its picture as a square."""
-        return {**element, self.key: images.to_square(element[self.key], self.side)}
+def _drawing(image: Any, rng: np.random.Generator, side: int, caption: str) -> Square:
+    return augment_cutout(image, rng, side, flip=may_flip(caption), recolour=may_recolour(caption))
 
 
-@dataclasses.dataclass(frozen=True)
-class FitLine(grain.transforms.Map):
-    """Resizes and pads `element[key]` to a grey strip."""
-
-    height: int = images.LINE_HEIGHT
-    width: int = images.LINE_WIDTH
-    key: str = "image"
-
-    def map(self, element: Element) -> Element:
-        """A record with its picture as a line."""
-        return {**element, self.key: images.to_line(element[self.key], self.height, self.width)}
+def _scene(image: Any, rng: np.random.Generator, side: int, caption: str) -> Square:
+    del caption  # Nothing is mirrored: questions ask for sides.
+    return jitter_colour(images.to_square(image, side), rng)
 
 
-@dataclasses.dataclass(frozen=True)
-class Normalise(grain.transforms.Map):
-    """Turns uint8 pixels into float32 (pixel - mean) / scale; the models take 0 to 255 as is."""
-
-    mean: float = 0.0
-    scale: float = 1.0
-    key: str = "image"
-
-    def map(self, element: Element) -> Element:
-        """A record with its picture as floats."""
-        pixels = element[self.key].astype(np.float32)
-        return {**element, self.key: (pixels - np.float32(self.mean)) / np.float32(self.scale)}
+def _photo(image: Any, rng: np.random.Generator, side: int, caption: str) -> Square:
+    opaque = image if image.shape[-1] == 3 else images.to_square(image, max(image.shape[:2]))
+    return augment_photo(opaque, rng, side, flip=may_flip(caption))
 
 
-@dataclasses.dataclass(frozen=True)
-class AugmentCutout(grain.transforms.RandomMap):
-    """Applies `augment_cutout`, mirroring and recolouring only where the caption allows it."""
-
-    side: int = images.PICTURE_SIDE
-    key: str = "image"
-    caption_key: str = "caption"
-
-    def random_map(self, element: Element, rng: np.random.Generator) -> Element:
-        """A record with its cutout changed at random."""
-        caption = element[self.caption_key]
-        view = augment_cutout(
-            element[self.key], rng, self.side, may_flip(caption), may_recolour(caption)
-        )
-        return {**element, self.key: view}
+def _none(image: Any, rng: np.random.Generator, side: int, caption: str) -> Square:
+    del rng, caption
+    return images.to_square(image, side)
 
 
-@dataclasses.dataclass(frozen=True)
-class AugmentPicture(grain.transforms.RandomMap):
-    """Applies `augment_picture`, mirroring only where the caption allows it."""
-
-    side: int = images.PICTURE_SIDE
-    key: str = "image"
-    caption_key: str = "caption"
-
-    def random_map(self, element: Element, rng: np.random.Generator) -> Element:
-        """A record with its picture changed at random."""
-        flip = may_flip(element[self.caption_key])
-        return {**element, self.key: augment_picture(element[self.key], rng, self.side, flip)}
+# Each takes a picture (y, x, 3 or 4), a generator, the side in pixels and the English caption.
+AUGMENTATIONS: dict[str, Callable[[Any, np.random.Generator, int, str], Square]] = {
+    "drawing": _drawing,
+    "scene": _scene,
+    "photo": _photo,
+    "none": _none,
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class AugmentLine(grain.transforms.RandomMap):
-    """Applies `augment_line` to one strip, or to a batch of them."""
+def picture_view(
+    element: Any, view: int, rng: np.random.Generator, side: int, augmentation: str
+) -> Square:
+    """One view of a corpus picture: plain for 0, augmented otherwise.
 
-    key: str = "image"
+    Args:
+      element: an example with "image" and, where it has one, a caption.
+      view: 0 for the picture exactly as the runtime sees a file.
+      rng: where chance comes from; nothing else does.
+      side: pixels.
+      augmentation: a name of `AUGMENTATIONS`.
 
-    def random_map(self, element: Element, rng: np.random.Generator) -> Element:
-        """A record with its line changed at random."""
-        strips = element[self.key]
-        one = strips.ndim == 2
-        views = augment_line(strips[None] if one else strips, rng)
-        return {**element, self.key: views[0] if one else views}
+    Raises:
+      ValueError: an unknown augmentation.
+    """
+    if augmentation not in AUGMENTATIONS:
+        allowed = ", ".join(AUGMENTATIONS)
+        raise ValueError(f"augmentation must be one of {allowed}, got {augmentation!r}")
+    if view == 0:
+        return images.to_square(element["image"], side)
+    captions = tables.captions_of(element)
+    # Without a caption nothing says that sides do not matter: "left" forbids to mirror.
+    caption = captions[0][1] if captions else "left"
+    return AUGMENTATIONS[augmentation](element["image"], rng, side, caption)

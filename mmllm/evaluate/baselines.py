@@ -34,7 +34,7 @@ def majority(texts: Iterable[str]) -> str:
     return min(counts, key=lambda text: (-counts[text], text))
 
 
-class Blind:
+class QuestionOnly:
     """Answers with the most frequent training answer to the question, its kind, or any.
 
     Args:
@@ -141,17 +141,6 @@ def remembered(
     with paths.written_whole(store) as temporary, temporary.open("wb") as file:
         np.save(file, table)
     return table
-
-
-def pooled_cells(features: Float[np.ndarray, "n y x c"]) -> Float[np.ndarray, "n f"]:
-    """Mean and maximum over the grid of cached backbone features, f = 2 c: `backbone_features` without JAX.
-
-    Args:
-      features: of the plain view of pictures, 7 x 7 x 320 for equal numbers; may be memory-mapped.
-    """
-    parts = [np.asarray(part, np.float32) for part in corpus_lib.batches(features)]
-    pooled = [np.concatenate([p.mean((1, 2)), p.max((1, 2))], axis=1) for p in parts]
-    return np.concatenate(pooled)
 
 
 def backbone_features(side: int = 224) -> Features:

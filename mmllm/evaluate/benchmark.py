@@ -4,7 +4,7 @@
     result = benchmark.run(model)
     benchmark.write(result, Path("experiments/results/nano.json"))
 
-It measures `mmllm.evaluate.tasks` row by row; `mmllm.evaluate.report` draws the tables.
+It measures `mmllm.evaluate.tasks` row by row; `experiments.tables` draws the tables.
 """
 
 import dataclasses
@@ -25,6 +25,16 @@ from mmllm.evaluate.tasks import Row
 
 SCHEMA_VERSION = 1
 SEEN_NAMES = 400
+DESCRIBED = (
+    "name",
+    "config_sha256",
+    "parameters",
+    "bytes",
+    "files",
+    "tensor_classes",
+    "pretrained",
+)
+"""What a result repeats of the manifest."""
 
 ROWS = (
     Row("retrieval", "emoji", "style_out", seen_names=SEEN_NAMES),
@@ -59,7 +69,7 @@ class BuiltSplits:
     def __init__(self, corpora: corpus_lib.Corpora, features: baselines.Features | None) -> None:
         self._corpora, self._features = corpora, features
         self._captions: dict[tuple[str, str], list[corpus_lib.Captions]] = {}
-        self._blind: dict[str, baselines.Blind] = {}
+        self._question_only: dict[str, baselines.QuestionOnly] = {}
         self._neighbours: dict[str, baselines.Neighbours] = {}
 
     def pictures(self, corpus: str, split: str) -> corpus_lib.Source:
@@ -77,12 +87,12 @@ class BuiltSplits:
             self._captions[key] = corpus_lib.all_captions(self.texts(*key))
         return self._captions[key]
 
-    def blind(self, corpus: str) -> baselines.Blind:
+    def question_only(self, corpus: str) -> baselines.QuestionOnly:
         """The baseline that answers without the picture."""
-        if corpus not in self._blind:
+        if corpus not in self._question_only:
             rows = corpus_lib.all_questions(self.texts(corpus, "train"))
-            self._blind[corpus] = baselines.Blind(*rows)
-        return self._blind[corpus]
+            self._question_only[corpus] = baselines.QuestionOnly(*rows)
+        return self._question_only[corpus]
 
     def neighbours(self, corpus: str) -> baselines.Neighbours | None:
         """The nearest-neighbour baseline; None where it is left out."""
@@ -151,8 +161,8 @@ def run(
     Args:
       model: the runtime, or anything with its batched methods.
       rows: what to measure.
-      features: frozen network of the nearest-neighbour baseline, e.g. `baselines.backbone_features()`;
-        None leaves that baseline out.
+      features: frozen network of the nearest-neighbour baseline, such as that of
+        `baselines.backbone_features`; None leaves that baseline out.
       limit: pictures a row, for a smoke run; None measures everything.
       corpora: where the splits come from; None reads the built corpora.
       report: takes one line a row.
@@ -232,8 +242,7 @@ def _as_json(row: Row, outcome: tasks.Outcome, seconds: float) -> dict[str, Any]
 def _describe(model: tasks.Model) -> dict[str, Any]:
     """What the bundle's manifest says of the model, and what ran it; {} for one without either."""
     manifest: Mapping[str, Any] = getattr(model, "manifest", {})
-    kept = ("name", "config_sha256", "parameters", "bytes", "files", "tensor_classes", "pretrained")
-    found = {key: manifest[key] for key in kept if key in manifest}
+    found = {key: manifest[key] for key in DESCRIBED if key in manifest}
     engine = getattr(model, "engine", None)
     return found if engine is None else found | {"engine": engine.name}
 

@@ -62,7 +62,7 @@ class Splits(Protocol):
         """Captions of every record of a split."""
         ...
 
-    def blind(self, corpus: str) -> baselines.Blind:
+    def question_only(self, corpus: str) -> baselines.QuestionOnly:
         """The baseline that answers without the picture."""
         ...
 
@@ -185,8 +185,8 @@ def measure_retrieval(row: Row, model: Model, splits: Splits) -> Outcome:
         gallery = corpus_lib.draw_names(present & seen, row.seen_names)
     else:
         gallery = sorted(present)
-    wanted = set(gallery)
-    fitting = [index for index, each in enumerate(labels) if wanted & set(each)]
+    targets = set(gallery)
+    fitting = [index for index, each in enumerate(labels) if targets & set(each)]
     picked = [fitting[i] for i in corpus_lib.draw(len(fitting), row.most)]
     gallery = [name for name in gallery if name in {n for i in picked for n in labels[i]}]
     column = {name: place for place, name in enumerate(gallery)}
@@ -282,11 +282,12 @@ def measure_answers(row: Row, model: Model, splits: Splits) -> Outcome:
                 asked.append((str(record["id"]), question, answer, kind))
         predictions += model.answer_batch(pictures, questions)
     ids, questions, answers, kinds = (list(column) for column in zip(*asked, strict=True))
-    blind = splits.blind(row.corpus)
-    guesses = [blind.answer(q, kind) for q, kind in zip(questions, kinds, strict=True)]
+    guess = splits.question_only(row.corpus)
+    guesses = [guess.answer(q, kind) for q, kind in zip(questions, kinds, strict=True)]
     others = {
+        # The name that results have had from the start; tables call it question-only.
         "blind": _answer_scores(guesses, answers, kinds, ids),
-        "majority": _answer_scores([blind.overall] * len(answers), answers, kinds, ids),
+        "majority": _answer_scores([guess.overall] * len(answers), answers, kinds, ids),
     }
     samples = _samples(
         len(asked),

@@ -9,12 +9,15 @@ from mmllm import bundle
 from mmllm.common import config as config_lib
 from mmllm.common import provenance, tensors
 from mmllm.common.types import Params
-from mmllm.data import pretrained, sources
+from mmllm.data import pretrained, registry, sources
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.quant import coded, rules, tree
-from mmllm.train import align_text, cache, checkpoint, stages, tune_backbone
-from mmllm.train import backbone as backbone_lib
+from mmllm.train import checkpoint
+from mmllm.train import run as run_lib
+from mmllm.train.backbone import blocks as backbone_lib
+from mmllm.train.phases import prepare
+from mmllm.train.student import plan, start
 
 
 def run_config(workdir: Path) -> config_lib.Config:
@@ -65,11 +68,11 @@ def save(
             "finish it with the command that started it, python -m mmllm.train --config=... "
             f"--workdir={workdir}, or export it as it is with --unfinished"
         )
-    tower = workdir / align_text.TOWER
+    tower = workdir / run_lib.TOWER
     if config.align.steps and not (unfinished and not tower.is_file()):
         if not tower.is_file():
             raise FileNotFoundError(f"no aligned text tower at {tower}: finish the training first")
-        trained = align_text.joined(trained, tower)
+        trained = run_lib.joined(trained, tower)
     return write(config, trained, workdir, folder, scores, step=step)
 
 
@@ -103,14 +106,14 @@ def write(
         params["backbone"] = backbone_lib.params(config, workdir)
         origin = pretrained.EFFICIENTNET_LITE0.manifest_entry()
         if backbone_lib.has_trained_blocks(config):
-            origin["tuned"] = f"the blocks behind level {tune_backbone.FROZEN_LEVEL}"
+            origin["tuned"] = f"the blocks behind level {backbone_lib.FROZEN_LEVEL}"
         origins.append(origin)
-    tokenizer = workdir / cache.TOKENIZER
+    tokenizer = workdir / prepare.TOKENIZER
     if not tokenizer.is_file():
         raise FileNotFoundError(f"no vocabulary at {tokenizer}: was this run trained on corpora?")
     codes = _coded(config, params, trained.get("scales", {}), workdir)
     data = []
-    for name in cache.CORPORA:
+    for name in registry.mixture(config):
         built = sources.describe(name)
         licences = " AND ".join(sorted(built["licences"]))
         data.append({"name": name, "hash": built["hash"], "licence": licences})
@@ -148,7 +151,7 @@ def _parent(config: config_lib.Config) -> dict[str, str | None] | None:
     if not config.quant.start:
         return None
     try:
-        model = stages.load_teacher(stages.start_folder(config))["model"]
+        model = start.load(start.folder(config))["model"]
     except FileNotFoundError:
         return {"run": config.quant.start, "weights_sha256": None}
     return {"run": config.quant.start, "weights_sha256": tensors.sha256(model)}
@@ -160,7 +163,7 @@ def _coded(
     """The quantized weights of a run as codes; the backbone, which it never trained, among them."""
     if not config.quant.rules:
         return {}
-    planned = stages.plan(config)
+    planned = plan.whole(config)
     if "backbone" in params:
         scales = {**scales, **backbone_lib.scales(config, workdir, params["backbone"])}
     return tree.quantize(params, scales, planned)

@@ -1,4 +1,4 @@
-"""`python -m mmllm.train --config=configs/nano.py`: prepares the cache, trains and resumes."""
+"""`python -m mmllm.train --config=configs/nano.py`: flags, then the phases of `train.pipeline`."""
 
 import sys
 from pathlib import Path
@@ -53,46 +53,22 @@ def _parse_flags(arguments: list[str]) -> list[str]:
 def _run() -> None:
     config = config_lib.resolve(_CONFIG.value)  # before the slow imports
 
-    from mmllm.data import synthetic
-    from mmllm.train import align_text, cache, calibrate, loop, stages
-    from mmllm.train import features as features_lib
+    from mmllm.train import pipeline, run
 
-    workdir = Path(_WORKDIR.value) if _WORKDIR.value else paths.data_dir() / "runs" / config.name
-    begun = stages.start_folder(config) if config.quant.start else None  # before it is claimed
-    if begun:
-        stages.plan(config)
-        stages.check_start(config, begun)
-    if _SYNTHETIC.value:
-        arrays, start = synthetic.training_arrays(config), None
-    else:
-        if not _PREPARE_ONLY.value:
-            loop.claim(workdir, config)
-            cache.claim(config, workdir)  # before anything is computed
-        folder = cache.prepare(config, _say)
-        if _PREPARE_ONLY.value:
-            return
-        arrays = cache.open_arrays(config, folder)
-        start = {
-            "model": {"feature_affine": features_lib.channel_statistics(arrays.emoji.features[0])}
-        }
-        cache.keep_files(config, folder, workdir)
-    teacher = None
-    if begun:
-        teacher = calibrate.calibrated(config, stages.load_teacher(begun), arrays)
-    state = loop.train(
-        config,
-        arrays,
-        workdir,
-        start=start,
-        teacher=teacher,
+    this = run.Run(
+        config=config,
+        workdir=Path(_WORKDIR.value) if _WORKDIR.value else paths.data_dir() / "runs" / config.name,
+        report=_say,
         stop_at=_STOP_AT.value,
         tensorboard=_TENSORBOARD.value,
-        report=_say,
     )
-    if config.align.steps and int(state.step) == config.train.steps and not _SYNTHETIC.value:
-        finished = {**(teacher or {}), **state.params}  # the prototypes is the teacher's
-        planned = stages.trained(stages.plan(config)) if teacher else {}
-        align_text.align(config, finished, arrays, workdir / align_text.TOWER, _say, planned)
+    if _SYNTHETIC.value:
+        pipeline.train_synthetic(this)
+    elif _PREPARE_ONLY.value:
+        pipeline.check(this)
+        pipeline.prepare_only(this)
+    else:
+        pipeline.train(this)
 
 
 if __name__ == "__main__":

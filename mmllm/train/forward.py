@@ -16,11 +16,11 @@ from mmllm.models import mmllm as model_lib
 from mmllm.train import prototypes as prototypes_lib
 
 Outputs = dict[str, Array]
-"""By name:
+"""By name, each only where the batch has rows of its task:
 
 logits, name_logits, spoken_logits (t, v): at the targets of the pictures' texts, of the pictures of
-  `mix.names`, and of the names without a picture; the last two only where the mixture has any.
-embedding (b, e): unit image embeddings, those of `mix.names` last.
+  `batch.names`, and of the names without a picture.
+embedding (b, e): unit image embeddings, those of `batch.names` last.
 texts (b, e): unit text embeddings.
 lines (b, n, v): CTC logits.
 """
@@ -41,7 +41,7 @@ def run(
       model: built from it.
       params: {"model", "prototypes"}.
       batch: of `data.pipeline`.
-      prototype_sentences: sentence embeddings of the prototypes's captions.
+      prototype_sentences: sentence embeddings of all captions, unless the batch carries its own.
       key: of the step.
     """
     dropout_key, name_key, spoken_key = jax.random.split(key, 3)
@@ -52,31 +52,38 @@ def run(
     def said(prefix: jax.Array, kind: str) -> Float[Array, "t v"]:
         texts = batch[f"{kind}ids"], batch[f"{kind}start"]
         hidden = apply("decode_hidden", prefix, *texts)
-        wanted = jnp.take(hidden.reshape(-1, hidden.shape[-1]), batch[f"{kind}position"], axis=0)
-        return apply("logits", wanted)
+        at_targets = jnp.take(
+            hidden.reshape(-1, hidden.shape[-1]), batch[f"{kind}position"], axis=0
+        )
+        return apply("logits", at_targets)
 
-    features = batch["features"].astype(jnp.float32)
-    prefix, embedding = apply(
-        "encode_features", features, train=True, rngs={"dropout": dropout_key}
-    )
-    outputs = {"logits": said(prefix, "")}
-    if config.mix.names:
+    # A task that the config leaves out has no key in the batch: no part of the model runs on
+    # zero rows.
+    outputs: Outputs = {}
+    embeddings = []
+    if "features" in batch:
+        features = batch["features"].astype(jnp.float32)
+        prefix, seen = apply("encode_features", features, train=True, rngs={"dropout": dropout_key})
+        outputs["logits"] = said(prefix, "")
+        embeddings.append(seen)
+    if "name_features" in batch:
         features = batch["name_features"].astype(jnp.float32)
         seen = apply("embed_features", features, train=True, rngs={"dropout": name_key})
         outputs["name_logits"] = said(apply("name_prefix", seen), "name_")
-        embedding = jnp.concatenate([embedding, seen])
-    if config.mix.spoken:
-        vectors = jax.lax.stop_gradient(
-            prototypes_lib.vectors(params["prototypes"], prototype_sentences)
-        )
+        embeddings.append(seen)
+    if "spoken_ids" in batch:
+        captions = prototypes_lib.of_batch(batch, prototype_sentences)
+        vectors = jax.lax.stop_gradient(prototypes_lib.vectors(params["prototypes"], *captions))
         vectors = jnp.take(vectors, batch["spoken_label"], axis=0)
         heard = _noisy(vectors, config.loss.spoken_noise, spoken_key)
         outputs["spoken_logits"] = said(apply("name_prefix", heard), "spoken_")
-    return outputs | {
-        "embedding": embedding,
-        "texts": apply("embed_text", batch["texts"]),
-        "lines": apply("read_lines", batch["lines"].astype(jnp.float32)),
-    }
+    if embeddings:
+        outputs["embedding"] = jnp.concatenate(embeddings)
+    if "texts" in batch:
+        outputs["texts"] = apply("embed_text", batch["texts"])
+    if "lines" in batch:
+        outputs["lines"] = apply("read_lines", batch["lines"].astype(jnp.float32))
+    return outputs
 
 
 def _noisy(vectors: Float[Array, "b e"], most: float, key: jax.Array) -> Float[Array, "b e"]:

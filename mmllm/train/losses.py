@@ -1,6 +1,7 @@
-"""The losses of one step: next token, CTC, and retrieval against the prototypes of all training captions.
+"""The losses of one step: next token, CTC, and retrieval against the text prototypes.
 
-Pictures are classified over the whole prototypes, not the batch.
+Pictures are classified over the captions of all training pictures, or a sample of them, not over
+those of the batch. A task without rows in the batch has no loss.
 """
 
 from typing import Any
@@ -36,7 +37,7 @@ def token_losses(config: Config, outputs: forward.Outputs, batch: Any) -> Parts:
         if kind:
             parts[kind.removesuffix("_")] = mean(loss, weight)
             continue
-        is_caption = (batch["target_row"] < config.mix.captioned).astype(loss.dtype)
+        is_caption = (batch["target_row"] < config.batch.captions).astype(loss.dtype)
         parts["caption"] = mean(loss, weight * is_caption)
         parts["vqa"] = mean(loss, weight * (1.0 - is_caption))
     return parts
@@ -49,16 +50,28 @@ def prototype_loss(
     prototype_sentences: Float[Array, "v w"],
     residual_keep: float,
     key: jax.Array,
+    place: Int[Array, "v"] | None = None,
 ) -> Float[Array, "b"]:
-    """Cross entropy of each image embedding over the whole prototypes; a label below 0 counts as 0."""
+    """Cross entropy of each image embedding over captions; a label below 0 counts as 0.
+
+    Args:
+      prototype_params: of `prototypes.TextPrototypes`.
+      embedding: unit image embeddings.
+      label: the place of each picture's caption among the captions given.
+      prototype_sentences: their sentence embeddings.
+      residual_keep: chance that a caption keeps its residual.
+      key: of that chance.
+      place: of the captions among all, where they are a sample (`pipeline.sample_prototypes`).
+    """
     chance = jax.random.bernoulli(key, residual_keep, (prototype_sentences.shape[0],))
     vectors = prototypes_lib.apply(
-        prototype_params, prototype_sentences, chance.astype(jnp.float32)
+        prototype_params, prototype_sentences, chance.astype(jnp.float32), place
     )
     scale = prototypes_lib.apply(prototype_params, method="scale")
-    return optax.softmax_cross_entropy_with_integer_labels(
-        scale * embedding @ vectors.T, jnp.maximum(label, 0)
-    )
+    logits = scale * embedding @ vectors.T
+    if place is not None:
+        logits = jnp.where(place >= 0, logits, -jnp.inf)  # Padding is no caption.
+    return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(label, 0))
 
 
 def text_distances(
@@ -67,9 +80,9 @@ def text_distances(
     target: Float[Array, "b e"],
     batch: Any,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean 1 - cosine of captions to their prototypes vectors, and of words to their mapped sentences.
+    """Mean 1 - cosine of captions to their prototypes, and of words to their mapped sentences.
 
-    A softmax over the prototypes would only tell captions apart, and leave the tower beside the prototypes.
+    A softmax over the prototypes would only tell captions apart, and leave the tower beside them.
 
     Args:
       texts: unit text embeddings.
@@ -79,8 +92,8 @@ def text_distances(
     """
     label = batch["text_label"]
     known = (label >= 0)[:, None]
-    wanted = jnp.where(known, jnp.take(prototypes, jnp.maximum(label, 0), axis=0), target)
-    distance = 1.0 - jnp.sum(texts * wanted, axis=-1)
+    target = jnp.where(known, jnp.take(prototypes, jnp.maximum(label, 0), axis=0), target)
+    distance = 1.0 - jnp.sum(texts * target, axis=-1)
     is_caption = known[:, 0].astype(distance.dtype)
     return mean(distance, is_caption), mean(distance, 1.0 - is_caption)
 
@@ -93,25 +106,33 @@ def retrieval_losses(
     prototype_sentences: Float[Array, "v w"],
     key: jax.Array,
 ) -> Parts:
-    """Pictures against the prototypes (label < 0: none), the text tower against prototypes and teacher."""
-    label = batch["label"]
-    if config.mix.names:
-        label = jnp.concatenate([label, batch["name_label"]])
-    keep = config.loss.residual_keep
-    image = prototype_loss(
-        prototype_params, outputs["embedding"], label, prototype_sentences, keep, key
-    )
-    words = prototypes_lib.apply(
-        prototype_params, batch["text_teacher"].astype(jnp.float32), method="words"
-    )
-    vectors = prototypes_lib.vectors(prototype_params, prototype_sentences)
-    still = jax.lax.stop_gradient((vectors, words))
-    captions, nouns = text_distances(outputs["texts"], *still, batch)
-    return {
-        "retrieval": mean(image, (label >= 0).astype(jnp.float32)),
-        "text_caption": captions,
-        "text_teacher": nouns,
-    }
+    """Pictures against the prototypes (label < 0: none), texts against prototypes and teacher."""
+    sentences, place = prototypes_lib.of_batch(batch, prototype_sentences)
+    parts: Parts = {}
+    labels = [batch[name] for name in ("label", "name_label") if name in batch]
+    # Without a corpus of names there is no caption to compare with.
+    if labels and len(sentences):
+        label = jnp.concatenate(labels)
+        image = prototype_loss(
+            prototype_params,
+            outputs["embedding"],
+            label,
+            sentences,
+            config.loss.residual_keep,
+            key,
+            place,
+        )
+        parts["retrieval"] = mean(image, (label >= 0).astype(jnp.float32))
+    if "texts" in batch:
+        words = prototypes_lib.apply(
+            prototype_params, batch["text_teacher"].astype(jnp.float32), method="words"
+        )
+        vectors = prototypes_lib.vectors(prototype_params, sentences, place)
+        # The tower follows the prototypes, and does not pull them towards itself.
+        still = jax.lax.stop_gradient((vectors, words))
+        captions, nouns = text_distances(outputs["texts"], *still, batch)
+        parts |= {"text_caption": captions, "text_teacher": nouns}
+    return parts
 
 
 def line_loss(logits: Float[Array, "b n v"], batch: Any) -> Float[Array, ""]:
@@ -134,7 +155,8 @@ def total(
     """The weighted sum of `cfg.loss`, and each loss by name."""
     parts = token_losses(config, outputs, batch)
     parts |= retrieval_losses(config, prototype_params, outputs, batch, prototype_sentences, key)
-    parts["lines"] = line_loss(outputs["lines"], batch)
+    if "lines" in batch:
+        parts["lines"] = line_loss(outputs["lines"], batch)
     weighted = (getattr(config.loss, name) * value for name, value in parts.items())
     return sum(weighted, jnp.float32(0)), parts
 

@@ -1,6 +1,7 @@
 """AdamW with warm-up and cosine decay, clipped gradients, and weight decay on matrices only.
 
-The scales of quantized weights have no decay and a learning rate of their own.
+The only factory of optimizers: each phase gives it the section of the config that holds its
+numbers. The scales of quantized weights have no decay and a learning rate of their own.
 """
 
 from typing import Any
@@ -9,21 +10,21 @@ import jax
 import optax
 
 from mmllm.common import mesh
-from mmllm.common.config import TrainConfig
+from mmllm.common.config import FitConfig
 
 SCALES = "scales"
 NO_DECAY = ("scale", "bias", "row", "column", "table", "log_scale", "amax")
 
 
-def learning_rate(config: TrainConfig) -> optax.Schedule:
-    """Learning rate by step: linear warm-up to the peak, cosine to 1 % of it."""
-    return optax.warmup_cosine_decay_schedule(
-        0.0,
-        config.learning_rate,
-        config.warmup_steps,
-        max(config.steps, config.warmup_steps + 1),
-        0.01 * config.learning_rate,
-    )
+def learning_rate(section: FitConfig) -> optax.Schedule:
+    """Learning rate by step: linear warm-up to the peak, cosine to `final_rate` of it."""
+    peak, steps = section.learning_rate, section.steps
+    warmup = section.warmup(steps)
+    if not warmup:
+        return optax.cosine_decay_schedule(peak, max(steps, 1), section.final_rate)
+    # A run shorter than its warm-up still needs a cosine of one step.
+    length = max(steps, warmup + 1)
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, length, section.final_rate * peak)
 
 
 def decays(params: Any) -> Any:
@@ -43,20 +44,24 @@ def is_scale(params: Any) -> Any:
     )
 
 
-def make_optimizer(
-    config: TrainConfig, scale_rate: float | None = None
-) -> optax.GradientTransformation:
-    """The optimizer of a run; `scale_rate` multiplies the learning rate of a student's scales."""
-    parts = [
-        optax.clip_by_global_norm(config.clip_norm),
+def make(section: FitConfig, scale_rate: float | None = None) -> optax.GradientTransformation:
+    """The optimizer of a phase.
+
+    Args:
+      section: its part of the config, such as `config.tune`.
+      scale_rate: multiplies the learning rate of the parameters below "scales"; None: as the rest.
+    """
+    parts = [optax.clip_by_global_norm(section.clip_norm)] if section.clip_norm else []
+    parts.append(
         optax.adamw(
-            learning_rate(config),
+            learning_rate(section),
             b1=0.9,
-            b2=config.b2,
-            weight_decay=config.weight_decay,
+            b2=section.b2,
+            weight_decay=section.weight_decay,
             mask=decays,
-        ),
-    ]
+        )
+    )
     if scale_rate is not None:
+        # After AdamW, whose own normalisation would undo a factor on the gradient.
         parts.append(optax.masked(optax.scale(scale_rate), is_scale))
     return optax.chain(*parts)

@@ -1,14 +1,16 @@
-"""The prototypes of captions that pictures are compared with in training, and the words around it.
+"""The captions that pictures are compared with in training, and the words around them.
 
-Made from the captions of several corpora by `train.cache`; the text tower learns from the same
-texts, and from WordNet's nouns, which pictures do not show.
+Made from the captions of several corpora by `train.phases.prepare`. The text tower learns from the
+same texts, and from WordNet's nouns, which pictures do not show.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from mmllm.data import tables, wordnet
+from mmllm.data import tables
+from mmllm.data.lexicons import wordnet
 from mmllm.train import teacher
 
 
@@ -23,9 +25,14 @@ def dictionary(words: int) -> list[tuple[str, str]]:
 
 
 def join(
-    captioned: Sequence[tables.CaptionTable],
+    captioned: Sequence[tables.CaptionTable], max_residuals: int | None = None
 ) -> tuple[dict[str, str], list[np.ndarray], dict[tuple[str, str], int]]:
     """Joins the captions of several corpora.
+
+    Args:
+      captioned: tables of corpora whose captions are names.
+      max_residuals: captions that can have a free vector. Where there are more, the most frequent
+        come first, for it is the first that have one; else they stay in the order of the corpora.
 
     Returns:
       Unique English captions in lower case with their keywords; for each corpus the place in the
@@ -35,6 +42,9 @@ def join(
     for table in captioned:
         for text, keywords in zip(table.english, table.keywords, strict=True):
             prototypes.setdefault(text.lower(), ", ".join(keywords.split("|")))
+    if max_residuals is not None and len(prototypes) > max_residuals:
+        seen = Counter(text.lower() for table in captioned for text in table.english)
+        prototypes = dict(sorted(prototypes.items(), key=lambda item: -seen[item[0]]))
     index = {text: place for place, text in enumerate(prototypes)}
     labels, spoken = [], {}
     for table in captioned:

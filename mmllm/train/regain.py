@@ -1,11 +1,10 @@
 """Bundle -> training run: a finished float run regained from what it shipped, to start students.
 
-A bundle holds the model and its backbone. What it lacks of a run is the caption prototypes, which is a part
-of training only; a prototypes is fitted to the pictures' embeddings and to the text tower, both as they
-are: it was the other way round that they were trained.
+A bundle holds the model and its backbone. What it lacks of a run are the caption prototypes, which
+are a part of training only; prototypes are fitted to the pictures' embeddings and to the text
+tower, both as they are: it was the other way round that they were trained.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -16,15 +15,17 @@ from mmllm import bundle as bundle_lib
 from mmllm.common import tensors
 from mmllm.common.config import Config
 from mmllm.common.types import Params
-from mmllm.data import pipeline
-from mmllm.train import align_text, cache, checkpoint, fit_prototypes, loop, tune_backbone
-from mmllm.train import backbone as backbone_lib
+from mmllm.data import pipeline as data_pipeline
+from mmllm.data import vocabulary
+from mmllm.train import checkpoint, pipeline
+from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
+from mmllm.train.backbone import blocks as backbone_lib
+from mmllm.train.phases import align_text, cache_features, fit_prototypes, prepare
+from mmllm.train.run import Run
 
-Report = Callable[[str], None]
 
-
-def regain(source: Path, config: Config, workdir: Path, report: Report = print) -> Path:
+def regain(source: Path, config: Config, workdir: Path, report: run_lib.Report = print) -> Path:
     """Writes the run that a float bundle came from, less its optimizer's memory.
 
     Args:
@@ -46,27 +47,34 @@ def regain(source: Path, config: Config, workdir: Path, report: Report = print) 
         raise ValueError(f"{source} is a quantized bundle; a run is regained from a float one")
     if bundle.config != config.model:
         raise ValueError(f"the bundle {source} has another model than the config {config.name!r}")
-    loop.claim(workdir, config)
+    run_lib.claim(workdir, config)
     if checkpoint.latest_step(workdir / checkpoint.FOLDER) == config.train.steps:
         return workdir
-    cache.claim(config, workdir)
+    # Before anything is tokenised: the model's ids are those of the vocabulary it shipped with.
+    vocabulary.install(config.data.vocabulary, bundle.tokenizer_path)
+    prepare.claim(config, workdir, report)
+    run = Run(config=config, workdir=workdir, report=report, tuned=tuned_blocks(config, bundle))
+    pipeline.prepare_only(run)
+    tables, arrays = run.tables, run.arrays
+    assert tables is not None
+    assert arrays is not None
+    prepare.keep_files(config, workdir)
+    cache_features.keep_blocks(config, tables, workdir)
     params = {name: part for name, part in bundle.params.items() if name != "backbone"}
-    folder = cache.prepare(config, report, tuned=tuned_blocks(config, bundle))
-    if (folder / cache.TOKENIZER).read_bytes() != bundle.tokenizer_path.read_bytes():
-        raise ValueError(f"the corpora give another vocabulary than {source} has: other versions?")
-    cache.keep_files(config, folder, workdir)
-    arrays = cache.open_arrays(config, folder)
-    start = {"model": params, "prototypes": fit_prototypes.fit(config, params, arrays, report)}
-    if config.align.steps:
+    prototypes = fit_prototypes.fit_prototypes(config, params, arrays, report)
+    if config.align.steps:  # as it shipped, it is aligned
         tower = {"model": {align_text.PART: params[align_text.PART]}, "scales": {}}
-        tensors.write(workdir / align_text.TOWER, tower)
+        tensors.write(run.tower, tower)
+    start = {"model": params, "prototypes": prototypes}
     state = state_lib.init_state(config, len(arrays.texts.prototype_sentences), start)
     checkpoints = checkpoint.Checkpoints(workdir, keep=1)
     try:
         finished = state.replace(step=jnp.int32(config.train.steps))
-        checkpoints.save(finished, pipeline.batches(config, arrays))
+        checkpoints.save(finished, data_pipeline.batches(config, arrays))
     finally:
         checkpoints.close()
+    run.trained = True
+    pipeline.finish(run)
     return workdir
 
 
@@ -79,10 +87,10 @@ def tuned_blocks(config: Config, bundle: bundle_lib.Bundle) -> Params | None:
     if config.model.backbone == "patch":
         return None
     untuned = backbone_lib.pretrained(config)
-    kept, trainable = tune_backbone.split_backbone(bundle.params["backbone"])
-    expected = tune_backbone.split_backbone(untuned)[0] if config.tune.steps else untuned
-    held = kept if config.tune.steps else bundle.params["backbone"]
+    frozen, blocks = backbone_lib.split(bundle.params["backbone"])
+    expected = backbone_lib.split(untuned)[0] if config.tune.steps else untuned
+    held = frozen if config.tune.steps else bundle.params["backbone"]
     apart = jax.tree.map(lambda a, b: bool(np.any(np.float16(a) != np.float16(b))), held, expected)
     if any(jax.tree.leaves(apart)):
         raise ValueError(f"the backbone of {bundle.folder} is not the one that the config tunes")
-    return trainable if config.tune.steps else None
+    return blocks if config.tune.steps else None

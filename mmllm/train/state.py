@@ -19,10 +19,11 @@ from mmllm.train import prototypes as prototypes_lib
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """params = {"model": the shipped parameters less the frozen backbone, "prototypes": training only}.
+    """One moment of a run.
 
-    A quantized student has "scales" (`quant.tree`) instead of the prototypes, which is its teacher's, and
-    the state of `quant.oscillation` where it freezes weights.
+    Its params are {"model": the shipped parameters less the frozen backbone, "prototypes"}.
+    A quantized student has "scales" (`quant.tree`) instead of the prototypes, which are its
+    teacher's, and the state of `quant.oscillation` where it freezes weights.
 
     The same tree also holds shapes and shardings in the place of arrays.
     """
@@ -38,7 +39,7 @@ def init_state(config: Config, prototype_count: int, start: Params | None = None
 
     Args:
       config: the experiment.
-      prototype_count: unique captions in the prototypes.
+      prototype_count: unique captions that pictures are compared with.
       start: parameters to begin with instead of fresh ones, a part of `TrainState.params`.
 
     Raises:
@@ -47,16 +48,12 @@ def init_state(config: Config, prototype_count: int, start: Params | None = None
     model_key, prototype_key = jax.random.split(jax.random.key(config.seed))
     model_params = dict(model_lib.init_params(config.model, model_key))
     model_params.pop("backbone", None)  # Frozen: cached as features, joined again on export.
-    prototypes = prototypes_lib.TextPrototypes(prototype_count, config.model.embed_dim)
-    teacher = jnp.zeros((prototype_count, prototypes_lib.TEACHER_WIDTH))
-    prototype_params = prototypes.init(
-        prototype_key, teacher, jnp.ones(prototype_count), method="touch"
-    )["params"]
-    params = _replaced({"model": model_params, "prototypes": dict(prototype_params)}, start or {})
+    prototypes = prototypes_lib.init(config, prototype_count, prototype_key)
+    params = _replaced({"model": model_params, "prototypes": prototypes}, start or {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=optimizer.make_optimizer(config.train).init(params),
+        opt_state=optimizer.make(config.train).init(params),
     )
 
 
@@ -77,7 +74,7 @@ def init_student(config: Config, planned: Mapping[str, Rule], teacher: Params) -
     if lacking:
         raise ValueError(f"the teacher lacks the quantized weights {', '.join(lacking[:5])}")
     params = {"model": model, "scales": tree.init_scales(model, planned, config.quant.scale_start)}
-    tx = optimizer.make_optimizer(config.train, config.quant.scale_rate)
+    tx = optimizer.make(config.train, config.quant.scale_rate)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -88,6 +85,7 @@ def init_student(config: Config, planned: Mapping[str, Rule], teacher: Params) -
 
 def begin_rounding(config: Config, planned: Mapping[str, Rule], state: TrainState) -> TrainState:
     """A student's state after its steps in float: scales that fit the weights as they now are."""
+    # Those of the first step fit weights that have moved since.
     scales = tree.init_scales(state.params["model"], planned, config.quant.scale_start)
     params = {**state.params, "scales": scales}
     return state.replace(params=params, oscillation=_still(config, planned, params))

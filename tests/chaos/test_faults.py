@@ -6,7 +6,7 @@ explains, and the service must be well again.
 
 import pytest
 
-from experiments import companions, serving_faults, serving_load
+from experiments.serving import companions, faults, load_generator
 
 SECONDS = 3.0
 HANG_SECONDS = 12.0  # long enough for a breaker to open, and for some of its probes to hang as well
@@ -14,14 +14,14 @@ HANG_SECONDS = 12.0  # long enough for a breaker to open, and for some of its pr
 
 def refused(seconds: float) -> float:
     """While an engine is broken and its breaker waits, clients may be refused at every turn."""
-    broken_s = seconds * serving_faults.FAULT_SHARE + serving_faults.BREAKER_OPEN_S
-    return serving_faults.CLIENTS * broken_s / serving_load.REFUSED_S
+    broken_s = seconds * faults.FAULT_SHARE + faults.BREAKER_OPEN_S
+    return faults.CLIENTS * broken_s / load_generator.REFUSED_S
 
 
 MAX_FAILED = {
     # Of the connections to the killed process; each had one request on its way.
-    "kill_worker": serving_faults.CLIENTS,
-    "kill_worker_behind_nginx": serving_faults.CLIENTS,
+    "kill_worker": faults.CLIENTS,
+    "kill_worker_behind_nginx": faults.CLIENTS,
     "kill_replica_behind_nginx": 0,
     "redis_down_and_back": 0,
     "engine_raises": refused(SECONDS),
@@ -37,15 +37,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def truth() -> serving_faults.Truth:
-    return serving_faults.Truth()
+def truth() -> faults.Truth:
+    return faults.Truth()
 
 
-@pytest.mark.parametrize("fault", serving_faults.FAULTS)
-def test_no_answer_is_wrong_none_hangs_and_it_passes(fault: str, truth: serving_faults.Truth):
+@pytest.mark.parametrize("fault", faults.FAULTS)
+def test_no_answer_is_wrong_none_hangs_and_it_passes(fault: str, truth: faults.Truth):
     try:
         seconds = HANG_SECONDS if fault == "engine_hangs" else SECONDS
-        row = serving_faults.FAULTS[fault](truth, seconds)
+        row = faults.FAULTS[fault](truth, seconds)
     except companions.Missing as missing:
         pytest.skip(str(missing))
     assert row["good"] > 0, row

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmllm.data import build
+from mmllm.data import build, registry
 
 
 def test_build_passes_names_on(command, monkeypatch: pytest.MonkeyPatch):
@@ -36,9 +36,9 @@ def test_a_missing_client_takes_one_line(command, monkeypatch: pytest.MonkeyPatc
 
 def test_list_names_every_corpus(command):
     shown = command("data", "list", model=False).out
-    assert all(name in shown for name in build.CORPORA)
+    assert all(name in shown for name in registry.CORPORA)
     rows = json.loads(command("data", "list", "--json", model=False).out)
-    assert [row["name"] for row in rows] == list(build.CORPORA)
+    assert [row["name"] for row in rows] == list(registry.CORPORA)
 
 
 def test_many_licences_leave_the_table_narrow(command, monkeypatch: pytest.MonkeyPatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmllm import bundle
-from mmllm.evaluate import tables
+from mmllm.evaluate import scores
 from mmllm.export.targets.litert import flatbuffer, target
 from mmllm.parity import report as parity
 from tests import tiny_run
@@ -44,7 +44,7 @@ def test_an_unfinished_run_is_exported_only_when_that_is_said(command, tmp_path,
 def test_json_gives_the_manifest_and_scores_come_from_a_result(
     command, run_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(tables, "manifest_scores", lambda result: {"lines/CER": result["cer"]})
+    monkeypatch.setattr(scores, "manifest_scores", lambda result: {"lines/CER": result["cer"]})
     results = tmp_path / "results.json"
     results.write_text('{"cer": 0.25}')
     code, out, _ = command(

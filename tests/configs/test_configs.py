@@ -8,7 +8,8 @@ import pytest
 
 from configs import base
 from mmllm.common import config as config_lib
-from mmllm.train import stages
+from mmllm.train.student import plan
+from mmllm.train.student import start as start_lib
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "configs"
@@ -37,7 +38,7 @@ def flat(values, prefix="") -> list[str]:
 def test_a_config_resolves_under_the_name_of_its_file(name):
     # Runs lie side by side in one folder, so a quantized one has the name of its start as well.
     config = config_lib.resolve(module(name).get_config())
-    stem, start = name.removeprefix("quant/"), config.quant.start
+    stem, start = name.removeprefix("quant/"), config.quant.start.partition("@")[0]
     expected = f"{start}_{stem.removeprefix(f'{start}_')}" if start else stem
     assert config.name == expected
     assert bool(start) == name.startswith("quant/")
@@ -77,12 +78,12 @@ def test_two_configs_share_nothing_that_can_change(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("quant/")])
 def test_a_quantized_config_rounds_a_model_that_its_start_can_give(name):
     config = config_lib.resolve(module(name).get_config())
-    start = config_lib.resolve(module(config.quant.start).get_config())
+    start = config_lib.resolve(module(config.quant.start.partition("@")[0]).get_config())
     assert config.model == start.model
-    assert config.quant.start == start.name
-    planned = stages.plan(config)  # refuses a rule that decides over nothing
-    assert any(path.startswith(stages.BACKBONE) for path in planned)
-    assert stages.trained(planned)
+    assert start_lib.named(config)[0] == start.name
+    plan.whole(config)  # refuses a rule that decides over nothing
+    assert plan.backbone(config)
+    assert plan.trained(config)
 
 
 def test_no_config_adds_a_field_to_base():

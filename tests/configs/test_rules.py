@@ -12,7 +12,7 @@ from mmllm.common import config as config_lib
 from mmllm.common import mesh
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import coded, rules
-from mmllm.train import stages
+from mmllm.train.student import plan
 
 
 def matrices(config: config_lib.Config) -> list[str]:
@@ -54,7 +54,7 @@ def test_every_row_of_the_ablation_rounds_the_inputs_of_all_its_layers_alike(row
     inputs = "int8_static" if row == "int8_static" else "float" if "float" in row else "int8"
     config = config_lib.resolve(ablation.get_config(row))
     check(config, inputs)
-    stages.plan(config)  # no rule is idle
+    plan.whole(config)  # no rule is idle
 
 
 def test_the_layers_of_mixed_stand_on_the_grids_that_ship():

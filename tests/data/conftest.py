@@ -4,9 +4,9 @@ import types
 
 import pytest
 
-from mmllm.data import build
-from tests.data.toy_fonts import toy_fonts
-from tests.data.toy_studio import toy_studio
+from mmllm.data import build, registry
+from tests.data.synthetic.toy_fonts import toy_fonts
+from tests.data.synthetic.toy_studio import toy_studio
 
 __all__ = ["toy_fonts", "toy_studio"]
 
@@ -19,7 +19,16 @@ def toy(monkeypatch, tmp_path):
 
     module = types.ModuleType("toy")
     vars(module).update(Toy=Toy, PACKAGES=())
-    monkeypatch.setattr(build, "CORPORA", {"toy": build.Entry("toy", "Toy", "grey squares")})
+    spec = registry.CorpusSpec(
+        name="toy",
+        module="toy",
+        builder="Toy",
+        summary="grey squares",
+        tasks=("caption", "name"),
+        licence="MIT",
+        seed=1_000,
+    )
+    monkeypatch.setattr(registry, "CORPORA", {"toy": spec})
     monkeypatch.setattr(build, "module_of", lambda name: module)
     monkeypatch.setattr(Toy, "fail", False)
     return module

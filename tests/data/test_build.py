@@ -1,9 +1,10 @@
+import dataclasses
 import json
 
 import pytest
 import tensorflow_datasets as tfds
 
-from mmllm.data import build, packages, sources
+from mmllm.data import build, packages, registry, sources
 from tests.data.toy_corpus import SIZES, Toy
 
 
@@ -81,6 +82,13 @@ def test_a_missing_program_fails_or_is_skipped_on_request(toy, monkeypatch):
     assert lines == ["toy: left out, rsvg-convert-of-nowhere not installed"]
 
 
+def test_a_builder_of_another_name_is_refused(toy, monkeypatch):
+    spec = dataclasses.replace(registry.CORPORA["toy"], name="toys")
+    monkeypatch.setattr(registry, "CORPORA", {"toys": spec})
+    with pytest.raises(ValueError, match="'toys' has the builder Toy, which tfds calls 'toy'"):
+        build.build(["toys"], progress=quiet)
+
+
 def test_an_unknown_corpus_is_refused_by_name():
-    with pytest.raises(ValueError, match="corpus 'coco' is unknown; allowed: stamps, emoji"):
+    with pytest.raises(ValueError, match="corpus 'coco' is unknown; allowed: emoji, stamps"):
         build.build(["coco"])

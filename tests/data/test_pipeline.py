@@ -1,6 +1,7 @@
 """What a batch holds: targets by hand, a mixture by count, an order by seed and step alone."""
 
 import dataclasses
+import hashlib
 
 import grain
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from configs import tiny
 from mmllm.common import config as config_lib
-from mmllm.data import pipeline, synthetic
+from mmllm.data import pipeline, registry, synthetic
 
 CONFIG = config_lib.resolve(tiny.get_config())
 ARRAYS = synthetic.training_arrays(CONFIG)
@@ -49,46 +50,12 @@ def with_config(**sections):
     return config_lib.resolve(cfg)
 
 
-def rows_of(texts, firsts, width):
-    return pipeline.pack([[np.array(text) for text in row] for row in texts], firsts, width)
-
-
-def test_texts_are_packed_behind_one_another_and_what_does_not_fit_is_left_out():
-    rows = rows_of([[[5, 6, 0], [7, 8, 9], [4, 3, 0]], [[2, 1, 0]]], [[0, 1, 0], [1]], 4)
-    assert rows.ids.tolist() == [[5, 6, 4, 3], [2, 1, 0, 0]]
-    assert rows.start.tolist() == [[0, 0, 2, 2], [0, 0, 2, 3]]
-    assert rows.first.tolist() == [[0, 0, 2, 2], [1, 1, 2, 3]]
-
-
-def test_targets_are_the_next_tokens_of_the_same_text_from_the_answer_on():
-    rows = rows_of([[[5, 11, 3], [7, 8, 12, 3]], [[6]]], [[0, 1], [0]], 7)
-    got = pipeline.targets(rows, room=5)
-    # 11 and 3 from places 0 and 1; the second text starts at its <ans>; the last is too short.
-    expected = {
-        "position": [0, 1, 4, 5, 0],
-        "target": [11, 3, 12, 3, 0],
-        "target_weight": [1, 1, 1, 1, 0],
-        "target_row": [0, 0, 0, 0, 0],
-    }
-    assert {name: got[name].tolist() for name in expected} == expected
-    np.testing.assert_array_equal(got["ids"], rows.ids)
-    np.testing.assert_array_equal(got["start"], rows.start)
-
-
-def test_more_targets_than_room_are_refused_with_the_field_to_raise():
-    rows = rows_of([[[1, 1, 1, 1]], [[1, 1, 1, 1]]], [[0], [0]], 4)
-    assert pipeline.targets(rows, room=6)["target_weight"].all()
-    message = "data.answer_tokens leaves room for 5 targets a step, got 6: raise it"
-    with pytest.raises(ValueError, match=message):
-        pipeline.targets(rows, room=5)
-
-
 def test_targets_of_a_batch_equal_a_naive_loop():
     batch = pipeline.BuildBatch(CONFIG, ARRAYS).random_map(0, np.random.default_rng(0))
     expected = []
     for row, tokens in enumerate(batch["ids"].tolist()):
         # Synthetic captions are three tokens; questions have five, and <ans> is token 8.
-        asked = row >= CONFIG.mix.captioned
+        asked = row >= CONFIG.batch.captions
         for column in range(0, len(tokens), 5 if asked else 3):
             text = tokens[column : column + (5 if asked else 3)]
             for place in range(text.index(8) if asked and any(text) else 0, len(text) - 1):
@@ -148,12 +115,13 @@ def test_a_picture_whose_english_caption_is_too_long_is_not_drawn():
 def test_questions_share_a_row_with_others_about_their_picture():
     asked = np.array([0, 0, 0, 1])
     ids = np.array([[30 + i, 8, 40 + i, 3] for i in range(4)], np.int32)
-    shape = (1, *ARRAYS.emoji.features[0].shape[1:])
+    shape = (1, *ARRAYS.captioned["emoji"].features[0].shape[1:])
     features = tuple(np.tile(view, shape) for view in cells_of(2))
     questioned = pipeline.Questioned(features, ids, np.full(4, 1), asked)
-    arrays = dataclasses.replace(ARRAYS, composites_vqa=questioned)
-    mix = dict.fromkeys(("emoji", "stamps", "composites", "easy_vqa"), 0)
-    config = with_config(mix={**mix, "composites_vqa": 400}, data={"row_tokens": 20})
+    arrays = dataclasses.replace(ARRAYS, questioned={"composites": questioned})
+    config = with_config(
+        mix={"easy_vqa": 0}, batch={"captions": 0, "questions": 400}, data={"row_tokens": 20}
+    )
     batch = pipeline.BuildBatch(config, arrays)._pictures(np.random.default_rng(0))
     first = np.bincount(batch["ids"][:, 0] - 30, minlength=4) / 400
     np.testing.assert_allclose(first, 0.25, atol=4 * (0.25 * 0.75 / 400) ** 0.5)
@@ -170,8 +138,8 @@ def test_every_name_is_spoken_equally_often():
     emoji = dataclasses.replace(captioned([2, 2, 2]), label=np.array([4, 5, 4]))
     emoji = dataclasses.replace(emoji, weight=np.array([1.0, 0.0, 1.0]))
     stamps = dataclasses.replace(captioned([1]), label=np.array([6]))
-    arrays = dataclasses.replace(ARRAYS, emoji=emoji, stamps=stamps)
-    config = with_config(mix={"spoken": 400})
+    arrays = dataclasses.replace(ARRAYS, captioned={"emoji": emoji, "stamps": stamps})
+    config = with_config(batch={"spoken": 400})
     batch = pipeline.BuildBatch(config, arrays)._spoken(np.random.default_rng(0))
     share = np.bincount(batch["spoken_label"], minlength=7) / 400
     assert set(batch["spoken_label"]) == {4, 6}
@@ -180,41 +148,41 @@ def test_every_name_is_spoken_equally_often():
 
 
 def test_a_batch_has_the_shapes_the_config_says():
-    mix, data, model = CONFIG.mix, CONFIG.data, CONFIG.model
+    asks, data, model = CONFIG.batch, CONFIG.data, CONFIG.model
     batch = next(pipeline.batches(CONFIG, ARRAYS))
-    half, asked = mix.texts // 2, mix.pictures - mix.captioned
-    room = mix.captioned * (data.row_tokens - 1) + asked * data.answer_tokens
-    more, most = mix.names * (data.name_tokens - 1), mix.spoken * (data.row_tokens - 1)
+    half, asked = asks.texts // 2, asks.questions
+    room = asks.captions * (data.row_tokens - 1) + asked * data.answer_tokens
+    more, most = asks.names * (data.name_tokens - 1), asks.spoken * (data.row_tokens - 1)
     grid, channels = model.feature_grid, model.feature_channels
     assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
-        "features": ((mix.pictures, grid, grid, channels), "float16"),
-        "ids": ((mix.pictures, data.row_tokens), "int32"),
-        "start": ((mix.pictures, data.row_tokens), "int32"),
-        "label": ((mix.pictures,), "int32"),
+        "features": ((asks.pictures, grid, grid, channels), "float16"),
+        "ids": ((asks.pictures, data.row_tokens), "int32"),
+        "start": ((asks.pictures, data.row_tokens), "int32"),
+        "label": ((asks.pictures,), "int32"),
         "position": ((room,), "int32"),
         "target": ((room,), "int32"),
         "target_weight": ((room,), "float32"),
         "target_row": ((room,), "int32"),
-        "name_features": ((mix.names, grid, grid, channels), "float16"),
-        "name_ids": ((mix.names, data.name_tokens), "int32"),
-        "name_start": ((mix.names, data.name_tokens), "int32"),
-        "name_label": ((mix.names,), "int32"),
+        "name_features": ((asks.names, grid, grid, channels), "float16"),
+        "name_ids": ((asks.names, data.name_tokens), "int32"),
+        "name_start": ((asks.names, data.name_tokens), "int32"),
+        "name_label": ((asks.names,), "int32"),
         "name_position": ((more,), "int32"),
         "name_target": ((more,), "int32"),
         "name_target_weight": ((more,), "float32"),
         "name_target_row": ((more,), "int32"),
-        "spoken_label": ((mix.spoken,), "int32"),
-        "spoken_ids": ((mix.spoken, data.row_tokens), "int32"),
-        "spoken_start": ((mix.spoken, data.row_tokens), "int32"),
+        "spoken_label": ((asks.spoken,), "int32"),
+        "spoken_ids": ((asks.spoken, data.row_tokens), "int32"),
+        "spoken_start": ((asks.spoken, data.row_tokens), "int32"),
         "spoken_position": ((most,), "int32"),
         "spoken_target": ((most,), "int32"),
         "spoken_target_weight": ((most,), "float32"),
         "spoken_target_row": ((most,), "int32"),
-        "lines": ((mix.lines, model.line_height, model.line_width), "uint8"),
-        "line_ids": ((mix.lines, data.line_chars), "int32"),
-        "texts": ((mix.texts, data.text_tokens), "int32"),
-        "text_label": ((mix.texts,), "int32"),
-        "text_teacher": ((mix.texts, synthetic.TEACHER_WIDTH), "float16"),
+        "lines": ((asks.lines, model.line_height, model.line_width), "uint8"),
+        "line_ids": ((asks.lines, data.line_chars), "int32"),
+        "texts": ((asks.texts, data.text_tokens), "int32"),
+        "text_label": ((asks.texts,), "int32"),
+        "text_teacher": ((asks.texts, synthetic.TEACHER_WIDTH), "float16"),
     }
     assert (batch["label"][-asked:] == pipeline.NO_LABEL).all()
     assert (batch["label"][:-asked] >= 0).all()
@@ -223,30 +191,71 @@ def test_a_batch_has_the_shapes_the_config_says():
     assert (batch["text_label"][half:] == pipeline.NO_LABEL).all()
 
 
-def test_a_task_of_zero_examples_is_left_out():
+def test_a_corpus_without_weight_gives_nothing():
     config = with_config(mix={"stamps": 0, "easy_vqa": 0})
     batch = next(pipeline.batches(config, ARRAYS))
-    assert len(batch["features"]) == config.mix.pictures == 10
+    assert len(batch["features"]) == config.batch.pictures
+    assert registry.counts(config, "caption", 8) == {"emoji": 5, "composites": 3}
+    assert registry.counts(config, "question", 8) == {"composites": 8}
+
+
+KEYS = {
+    "captions": "features",
+    "questions": "features",
+    "names": "name_features",
+    "spoken": "spoken_ids",
+    "lines": "lines",
+    "texts": "texts",
+}
 
 
 @pytest.mark.parametrize(
-    "mix",
+    "asked",
     [
-        dict.fromkeys(("emoji", "stamps", "composites", "composites_vqa", "easy_vqa"), 0),
+        {"captions": 0, "questions": 0},
+        {"captions": 0},
+        {"questions": 0},
         {"lines": 0, "texts": 0},
         {"names": 1},
         {"names": 0, "spoken": 0},
     ],
-    ids=["no pictures", "neither lines nor texts", "one name", "no names"],
+    ids=" ".join,
 )
-def test_a_batch_without_a_task_has_no_rows_of_it(mix):
-    config = with_config(mix=mix)
+def test_a_batch_without_a_task_has_no_key_of_it(asked):
+    config = with_config(batch=asked)
     batch = next(pipeline.batches(config, ARRAYS))
-    assert len(batch["features"]) == len(batch["ids"]) == len(batch["label"]) == config.mix.pictures
-    assert len(batch["lines"]) == config.mix.lines
-    assert len(batch["texts"]) == config.mix.texts
-    assert len(batch.get("name_features", ())) == config.mix.names
-    assert len(batch.get("spoken_ids", ())) == config.mix.spoken
+    assert len(batch.get("features", ())) == config.batch.pictures
+    for task, key in KEYS.items():
+        count = config.batch.pictures if key == "features" else getattr(config.batch, task)
+        assert len(batch.get(key, ())) == count
+        assert (key in batch) == bool(count)
+
+
+def test_a_task_that_no_corpus_of_the_mixture_has_is_refused():
+    config = with_config(mix={"ocr_lines": 0})
+    message = "batch.lines is 8, but no corpus of the mixture has the task 'line': give one of ocr_"
+    with pytest.raises(ValueError, match=message):
+        pipeline.batches(config, ARRAYS)
+
+
+def digest(batch) -> str:
+    """Of names, types, shapes and values; the features under the name they had at first."""
+    found = hashlib.sha256()
+    renamed = {key.replace("features", "cells"): value for key, value in batch.items()}
+    for key in sorted(renamed):
+        value = renamed[key] + 0 if renamed[key].dtype.kind == "f" else renamed[key]  # no -0.0
+        found.update(f"{key} {value.dtype} {value.shape}\n".encode())
+        found.update(np.ascontiguousarray(value).tobytes())
+    return found.hexdigest()[:16]
+
+
+def test_batches_are_those_of_before_corpora_had_a_registry():
+    iterator = pipeline.batches(CONFIG, ARRAYS)
+    assert [digest(next(iterator)) for _ in range(3)] == [
+        "f4c5c022a5d547d4",
+        "497ce6ea65d07e5a",
+        "11439ab1a84d884f",
+    ]
 
 
 def test_texts_are_drawn_by_weight_and_words_equally():
@@ -254,14 +263,41 @@ def test_texts_are_drawn_by_weight_and_words_equally():
         ids=np.arange(4, dtype=np.int32)[:, None],
         label=np.array([7, 8, -1, -1]),
         weight=np.array([1.0, 0.0, 0.0, 0.0]),
-        teacher=np.zeros((4, synthetic.TEACHER_WIDTH), np.float16),
+        teacher=np.ones((2, synthetic.TEACHER_WIDTH), np.float16),
         prototype_sentences=np.zeros((9, synthetic.TEACHER_WIDTH), np.float16),
     )
-    config = with_config(mix={"texts": 40})
-    build = pipeline.BuildBatch(config, dataclasses.replace(ARRAYS, texts=texts))
-    drawn_ids = build._texts(np.random.default_rng(0))["texts"][:, 0]
+    batch = pipeline.draw_texts(texts, 40, np.random.default_rng(0))
+    drawn_ids = batch["texts"][:, 0]
     assert set(drawn_ids[:20]) == {0}
     assert set(drawn_ids[20:]) == {2, 3}
+    assert not batch["text_teacher"][:20].any()
+    assert (batch["text_teacher"][20:] == 1).all()
+
+
+def test_a_sample_of_prototypes_holds_each_caption_once_with_its_own_sentence():
+    sentences = np.arange(5000, dtype=np.float16)[:, None] * np.ones((1, 4), np.float16)
+    labels = {"label": np.array([7, -1, 7, 2047]), "text_label": np.array([-1, 3])}
+    batch = pipeline.sample_prototypes(labels, sentences, 2000, np.random.default_rng(0))
+    place, rows = batch["prototype_place"], batch["prototype_sentences"]
+    assert place.shape == (2006,)
+    known = place[place >= 0]
+    assert len(set(known.tolist())) == len(known) < 2000  # some were drawn twice
+    assert (place[len(known) :] == pipeline.NO_LABEL).all()
+    np.testing.assert_array_equal(rows[: len(known)], sentences[known])
+    for name, label in labels.items():
+        moved = batch[name]
+        np.testing.assert_array_equal(moved < 0, label < 0)
+        np.testing.assert_array_equal(place[moved[moved >= 0]], label[label >= 0])
+
+
+def test_a_batch_carries_its_prototypes_where_negatives_are_drawn():
+    config = with_config(prototypes={"negatives": 5})
+    plain, batch = (next(pipeline.batches(each, ARRAYS)) for each in (CONFIG, config))
+    labels = sum(len(batch[name]) for name in pipeline.LABELS)
+    assert batch["prototype_sentences"].shape == (5 + labels, synthetic.TEACHER_WIDTH)
+    moved = batch["prototype_place"][batch["name_label"]]
+    np.testing.assert_array_equal(moved, plain["name_label"])
+    np.testing.assert_array_equal(batch["features"], plain["features"])
 
 
 @pytest.mark.parametrize("prefetch", [1, 8])

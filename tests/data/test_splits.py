@@ -90,16 +90,6 @@ def test_other_photographs_follow_their_concept():
     assert splits.stamp_split(seen, is_photo=True) == "train"
 
 
-def test_the_photo_holdout_is_a_fixed_point_of_its_own_choice():
-    held_out = splits.photo_holdout()
-    assert splits.choose_photo_holdout(held_out) == sorted(held_out)
-
-
-def test_about_two_in_five_photographed_concepts_are_held_out():
-    chosen = splits.choose_photo_holdout(NAMES)
-    assert len(chosen) / len(NAMES) == pytest.approx(0.40, abs=0.015)
-
-
 def test_unseen_artists_are_never_trained_on():
     for name in NAMES[:2000]:
         for family in ("openmoji", "streamline-emojis"):

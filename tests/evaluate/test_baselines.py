@@ -14,15 +14,15 @@ def test_the_majority_breaks_ties_by_the_alphabet():
         baselines.majority([])
 
 
-def test_blind_answers_go_from_the_question_to_its_kind_to_any():
-    blind = baselines.Blind(
+def test_question_only_answers_go_from_the_question_to_its_kind_to_any():
+    guess = baselines.QuestionOnly(
         ["How many cats?", "how many cats", "how many dogs?", "any bus?"],
         ["2", "2", "1", "yes"],
         ["count", "count", "count", "exists"],
     )
-    assert blind.answer("how many dogs ?", "count") == "1"
-    assert blind.answer("how many cows?", "count") == "2"
-    assert blind.answer("what is it?", "unheard of") == blind.overall == "2"
+    assert guess.answer("how many dogs ?", "count") == "1"
+    assert guess.answer("how many cows?", "count") == "2"
+    assert guess.answer("what is it?", "unheard of") == guess.overall == "2"
 
 
 def test_chance_draws_the_same_places_every_time():
@@ -77,10 +77,3 @@ def test_features_of_a_split_are_computed_once(tmp_path: Path):
     )
     assert calls == [3]
     assert [path.name for path in store.parent.iterdir()] == ["emoji.npy"]
-
-
-def test_cells_are_pooled_to_mean_and_maximum():
-    cells = np.arange(70 * 4 * 2, dtype=np.float16).reshape(70, 2, 2, 2)
-    pooled = baselines.pooled_cells(cells)
-    assert pooled.shape == (70, 4)
-    assert pooled[0].tolist() == [3.0, 4.0, 6.0, 7.0]

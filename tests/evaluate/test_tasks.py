@@ -111,7 +111,7 @@ def test_lines_by_hand(measure, oracle):
     assert values(outcome.baselines["chance"])["exact"] == 0.0
 
 
-def test_answers_by_kind_beside_the_blind_baseline(measure, oracle):
+def test_answers_by_kind_beside_the_question_only_baseline(measure, oracle):
     outcome = measure(Row("vqa", "composites", "test"), oracle(wrong=[3]))
     assert values(outcome.metrics) == {
         "accuracy": 0.75,

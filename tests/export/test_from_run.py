@@ -10,13 +10,14 @@ import pytest
 from mmllm import bundle
 from mmllm.common import config as config_lib
 from mmllm.common import paths, tensors
-from mmllm.data import pretrained
+from mmllm.data import pretrained, registry
 from mmllm.data.charset import CHARSET
 from mmllm.data.tokenizer import LANGUAGES
 from mmllm.export import from_run
 from mmllm.models import efficientnet_lite0
-from mmllm.train import align_text, cache
-from mmllm.train import backbone as backbone_lib
+from mmllm.train import run as run_lib
+from mmllm.train.backbone import blocks as backbone_lib
+from mmllm.train.phases import prepare
 from tests import tiny_run
 
 
@@ -35,7 +36,7 @@ def test_a_bundle_holds_the_parameters_of_the_newest_checkpoint(workdir, tmp_pat
     for one, other in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(one, other)
     assert loaded.config == tiny_run.CONFIG.model
-    assert loaded.tokenizer_path.read_bytes() == (workdir / cache.TOKENIZER).read_bytes()
+    assert loaded.tokenizer_path.read_bytes() == (workdir / prepare.TOKENIZER).read_bytes()
 
 
 def test_the_manifest_names_data_pretrained_parts_and_scores(workdir, tmp_path):
@@ -45,7 +46,7 @@ def test_the_manifest_names_data_pretrained_parts_and_scores(workdir, tmp_path):
     assert manifest["charset"] == CHARSET
     assert manifest["languages"] == list(LANGUAGES)
     assert manifest["scores"] == {"lines/CER": 0.1}
-    assert [row["name"] for row in manifest["data"]] == list(cache.CORPORA)
+    assert [row["name"] for row in manifest["data"]] == list(registry.CORPORA)
     assert manifest["data"][0] == {
         "name": "emoji",
         "hash": "hash of emoji",
@@ -94,7 +95,7 @@ def test_an_aligned_tower_takes_the_place_of_the_runs(workdir, tmp_path):
     with pytest.raises(FileNotFoundError, match="no aligned text tower at .*finish the training"):
         from_run.save(workdir, tmp_path / "bundle")
     tower = jax.tree.map(np.zeros_like, jax.device_get(state.params["model"]["text_tower"]))
-    tensors.write(workdir / align_text.TOWER, {"model": {"text_tower": tower}})
+    tensors.write(workdir / run_lib.TOWER, {"model": {"text_tower": tower}})
     loaded = bundle.load(from_run.save(workdir, tmp_path / "bundle"))
     assert not any(leaf.any() for leaf in jax.tree.leaves(loaded.params["text_tower"]))
     assert any(leaf.any() for leaf in jax.tree.leaves(loaded.params["decoder"]))
@@ -144,7 +145,7 @@ def test_what_a_run_lacks_is_named(workdir, tmp_path):
     with pytest.raises(FileNotFoundError, match="no training run at .*config.json is missing"):
         from_run.save(workdir, target)
     tiny_run.make(workdir)
-    (workdir / cache.TOKENIZER).unlink()
+    (workdir / prepare.TOKENIZER).unlink()
     with pytest.raises(FileNotFoundError, match="no vocabulary at .*trained on corpora"):
         from_run.save(workdir, target)
     (workdir / "config.json").write_text("{")

@@ -97,7 +97,7 @@ def naive_loss(alone, prefix, ids, start, asking: int | None = None) -> float:
 
 def test_captions_and_answers_are_decoded_behind_their_picture(outputs, alone, batch):
     prefix, _ = alone("encode_features", batch["features"].astype(jnp.float32))
-    parts, captions = losses.token_losses(STILL, outputs, batch), STILL.mix.captioned
+    parts, captions = losses.token_losses(STILL, outputs, batch), STILL.batch.captions
     for name, rows, asking in (
         ("caption", slice(0, captions), None),
         ("vqa", slice(captions, None), ASKING),
@@ -177,7 +177,7 @@ def test_a_spoken_name_teaches_neither_the_bank_nor_a_picture_s_path(gradients):
 
 
 def test_without_names_in_the_mixture_nothing_is_said_of_them(params, arrays, prototype_sentences):
-    config = dataclasses.replace(CONFIG, mix=dataclasses.replace(CONFIG.mix, names=0, spoken=0))
+    config = dataclasses.replace(CONFIG, batch=dataclasses.replace(CONFIG.batch, names=0, spoken=0))
     batch = jax.tree.map(jnp.asarray, next(pipeline.batches(config, arrays)))
     key = jax.random.key(0)
     outputs = jax.eval_shape(

@@ -64,7 +64,7 @@ def test_a_mean_counts_what_has_weight_and_is_zero_without_any():
 
 
 def test_token_losses_part_captions_from_answers_and_skip_what_has_no_weight():
-    captioned = CONFIG.mix.captioned
+    captioned = CONFIG.batch.captions
     even, sure = [0.0, 0.0, 0.0, 0.0], [math.log(3.0), -1e9, 0.0, -1e9]  # chances 3/4 and 1/4
     outputs = {"logits": jnp.array([even, sure, sure, sure])}
     batch = {
@@ -198,7 +198,7 @@ def test_the_distance_of_captions_is_to_the_bank_and_of_words_to_their_target():
 
 
 def test_without_names_there_is_no_name_loss(prototype_params, arrays, prototype_sentences):
-    config = dataclasses.replace(CONFIG, mix=dataclasses.replace(CONFIG.mix, names=0, spoken=0))
+    config = dataclasses.replace(CONFIG, batch=dataclasses.replace(CONFIG.batch, names=0, spoken=0))
     batch = jax.tree.map(jnp.asarray, next(pipeline.batches(config, arrays)))
     outputs = {
         "logits": jnp.zeros((len(batch["target"]), CONFIG.model.vocab_size)),

@@ -6,8 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from configs import nano
+from mmllm.common import config as config_lib
 from mmllm.common import mesh
 from mmllm.data import synthetic
 from mmllm.train import optimizer
@@ -48,7 +51,7 @@ def test_matrices_and_the_residual_decay_and_nothing_else():
 
 def test_without_gradient_only_decay_moves_a_matrix():
     params = {"kernel": jnp.array([[2.0]]), "bias": jnp.array([2.0])}
-    update = optimizer.make_optimizer(TRAIN)
+    update = optimizer.make(TRAIN)
     state = update.init(params)
     zeros = jax.tree.map(jnp.zeros_like, params)
     _, state = update.update(zeros, state, params)  # rate 0
@@ -59,7 +62,7 @@ def test_without_gradient_only_decay_moves_a_matrix():
 
 def test_a_gradient_is_clipped_to_the_norm_before_adam_sees_it():
     params = {"bias": jnp.zeros(2)}
-    update = optimizer.make_optimizer(TRAIN)
+    update = optimizer.make(TRAIN)
     _, state = update.update({"bias": jnp.array([300.0, 400.0])}, update.init(params), params)
     first_moment = next(leaf for leaf in jax.tree.leaves(state) if leaf.shape == (2,))
     np.testing.assert_allclose(first_moment, [0.1 * 0.6, 0.1 * 0.8], rtol=1e-5)
@@ -73,7 +76,7 @@ def test_the_scales_of_a_student_have_their_own_rate_and_no_decay():
     steady = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3.0), params)
 
     def moves(scale_rate, gradients) -> Any:
-        update = optimizer.make_optimizer(TRAIN, scale_rate)
+        update = optimizer.make(TRAIN, scale_rate)
         _, state = update.update(gradients, update.init(params), params)  # rate 0
         return update.update(gradients, state, params)[0]  # rate .1
 
@@ -87,3 +90,30 @@ def test_the_scales_of_a_student_have_their_own_rate_and_no_decay():
     plain = moves(None, steady)
     np.testing.assert_allclose(plain["scales"]["up"]["kernel"], [-0.1], rtol=1e-5)
     assert moves(0.0, steady)["scales"]["up"]["kernel"] == 0.0  # scales may stand still
+
+
+def test_the_schedules_of_the_phases_are_those_of_optax():
+    config = config_lib.resolve(nano.get_config())
+    for section, expected in (
+        (config.tune, optax.warmup_cosine_decay_schedule(0.0, 3e-4, 120, 2_400, 0.01 * 3e-4)),
+        (config.tune.head, optax.warmup_cosine_decay_schedule(0.0, 2e-3, 75, 1_500, 0.01 * 2e-3)),
+        (config.align, optax.warmup_cosine_decay_schedule(0.0, 2e-3, 75, 1_500)),
+        (config.regain, optax.cosine_decay_schedule(1e-2, 3_000)),
+    ):
+        found = optimizer.learning_rate(section)
+        for step in (0, 1, 60, 75, 120, 1_000, 2_399):
+            assert np.array_equal(found(step), expected(step)), (section, step)
+
+
+def test_no_decay_and_no_clipping_is_plain_adam():
+    section = config_lib.RegainConfig(steps=10, learning_rate=0.1)
+    params = {"kernel": jnp.array([[2.0, -1.0]])}
+    gradient = {"kernel": jnp.array([[300.0, -0.2]])}
+    plain = optax.adam(optax.cosine_decay_schedule(0.1, 10), b2=0.98)
+    updates = []
+    for tx in (optimizer.make(section), plain):
+        state = tx.init(params)
+        for _ in range(3):
+            update, state = tx.update(gradient, state, params)
+        updates.append(update["kernel"])
+    np.testing.assert_array_equal(*updates)

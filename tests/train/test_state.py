@@ -12,8 +12,8 @@ from mmllm.common import config as config_lib
 from mmllm.data import synthetic
 from mmllm.quant import grid, scale
 from mmllm.train import prototypes as prototypes_lib
-from mmllm.train import stages
 from mmllm.train import state as state_lib
+from mmllm.train.student import plan
 from tests import tiny_run
 
 INT8 = grid.GRIDS["int8"]
@@ -41,7 +41,7 @@ def test_the_seed_decides_every_bit():
     ).any()
 
 
-def test_statistics_of_the_stem_start_its_affine():
+def test_statistics_of_the_features_start_its_affine():
     channels = tiny_run.CONFIG.model.feature_channels
     affine = {"scale": np.full(channels, 2.0), "bias": np.full(channels, -1.0)}
     start = {"model": {"feature_affine": affine}}
@@ -50,7 +50,7 @@ def test_statistics_of_the_stem_start_its_affine():
     np.testing.assert_array_equal(params["feature_affine"]["bias"], affine["bias"])
 
 
-def test_the_frozen_stem_is_not_trained():
+def test_the_frozen_backbone_is_not_trained():
     config = config_lib.resolve(nano.get_config())
     state = jax.eval_shape(lambda: state_lib.init_state(config, 10))
     assert config.model.backbone == "efficientnet_lite0"
@@ -89,7 +89,7 @@ def test_a_start_that_does_not_fit_is_refused(start):
 def test_a_student_begins_as_its_teacher_with_the_scales_of_what_it_rounds():
     config = tiny_run.STUDENT
     teacher = jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS).params)
-    student = state_lib.init_student(config, stages.trained(stages.plan(config)), teacher)
+    student = state_lib.init_student(config, plan.trained(config), teacher)
     assert int(student.step) == 0
     assert set(student.params) == {"model", "scales"}
     jax.tree.map(np.testing.assert_array_equal, student.params["model"], teacher["model"])

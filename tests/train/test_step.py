@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from mmllm.data import pipeline, synthetic
-from mmllm.quant import oscillation, rules, tree
-from mmllm.train import stages
+from mmllm.quant import oscillation, tree
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
+from mmllm.train.student import plan
 from tests import tiny_run
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_step.json"
@@ -25,12 +25,11 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_step.json"
 TOLERANCE = 1e-3
 CONFIG = tiny_run.CONFIG
 STUDENT = tiny_run.STUDENT
-RULES = rules.parse(STUDENT.quant.rules)
 # Two sums of the same float32 numbers, compiled apart.
 ROUNDING = 1e-4
 DATA_LOSSES = ("caption", "name", "spoken", "vqa", "retrieval", "lines")
 DATA_LOSSES += ("text_caption", "text_teacher")
-LESSONS = ("teach_logits", "teach_lines", "teach_embeddings")
+LESSONS = ("distill_logits", "distill_lines", "distill_embeddings")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +100,7 @@ def lesson():
     batch = next(pipeline.batches(CONFIG, arrays))
     teacher = jax.device_get(state_lib.init_state(CONFIG, synthetic.CAPTIONS).params)
     sentences = np.asarray(arrays.texts.prototype_sentences, np.float32)
-    return stages.trained(stages.plan(STUDENT)), batch, sentences, teacher
+    return plan.trained(STUDENT), batch, sentences, teacher
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +108,7 @@ def taught(lesson):
     """A student before, and after two steps; the first has a rate of 0."""
     planned, batch, sentences, teacher = lesson
     before = jax.device_get(state_lib.init_student(STUDENT, planned, teacher))
-    step = jax.jit(step_lib.make_taught_step(STUDENT, planned, RULES))
+    step = jax.jit(step_lib.make_student_step(STUDENT))
     state, first = step(before, batch, sentences, teacher)
     state, second = step(state, batch, sentences, teacher)
     return before, jax.device_get(state), first, second
@@ -137,7 +136,7 @@ def test_a_student_s_total_adds_what_it_and_its_teacher_disagree_on(taught):
 def test_a_student_that_rounds_nothing_has_its_teacher_s_losses_and_no_lesson(lesson, first):
     _, batch, sentences, teacher = lesson
     state = state_lib.init_student(STUDENT, {}, teacher)
-    step = step_lib.make_taught_step(STUDENT, {}, ())
+    step = step_lib.make_student_step(STUDENT, rounds=False)
 
     @jax.jit
     def losses_of(*inputs):  # no update, so no gradient is compiled
@@ -153,7 +152,7 @@ def test_a_student_that_rounds_nothing_has_its_teacher_s_losses_and_no_lesson(le
 def test_a_student_without_lessons_does_not_ask_its_teacher(lesson):
     planned, batch, sentences, teacher = lesson
     quant = dataclasses.replace(STUDENT.quant, **dict.fromkeys(LESSONS, 0.0))
-    step = step_lib.make_taught_step(dataclasses.replace(STUDENT, quant=quant), planned, RULES)
+    step = step_lib.make_student_step(dataclasses.replace(STUDENT, quant=quant))
     state = state_lib.init_student(STUDENT, planned, teacher)
     prototypes_alone = {"prototypes": teacher["prototypes"]}
     _, metrics = jax.eval_shape(step, state, batch, jnp.asarray(sentences), prototypes_alone)
@@ -162,14 +161,14 @@ def test_a_student_without_lessons_does_not_ask_its_teacher(lesson):
 
 @pytest.mark.slow
 def test_weights_that_oscillate_are_frozen_from_the_named_share_of_steps_on(lesson, monkeypatch):
-    monkeypatch.setattr(oscillation, "THRESHOLD", -1.0)  # every weight counts as one that oscillates
+    monkeypatch.setattr(oscillation, "THRESHOLD", -1.0)  # every weight oscillates
     planned, batch, sentences, teacher = lesson
     config = dataclasses.replace(
         STUDENT,
         train=dataclasses.replace(STUDENT.train, steps=4, warmup_steps=1, learning_rate=0.1),
         quant=dataclasses.replace(STUDENT.quant, freeze_from=0.5),
     )
-    step = jax.jit(step_lib.make_taught_step(config, planned, RULES))
+    step = jax.jit(step_lib.make_student_step(config))
     state = state_lib.init_student(config, planned, teacher)
     shares, codes = [], []
     for _ in range(4):
@@ -179,3 +178,46 @@ def test_weights_that_oscillate_are_frozen_from_the_named_share_of_steps_on(less
     assert shares == [0.0, 0.0, 1.0, 1.0]
     assert max(tree.flip_rates(codes[1], codes[2]).values()) > 0
     assert max(tree.flip_rates(codes[2], codes[3]).values()) == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"lines": 0},
+        {"captions": 0},
+        {"questions": 0},
+        {"captions": 0, "questions": 0},
+        {"texts": 0},
+        {"names": 0, "spoken": 0},
+    ],
+    ids=" ".join,
+)
+def test_a_step_works_without_a_task(asked):
+    config = dataclasses.replace(CONFIG, batch=dataclasses.replace(CONFIG.batch, **asked))
+    arrays = synthetic.training_arrays(config)
+    batch = next(pipeline.batches(config, arrays))
+    sentences = np.asarray(arrays.texts.prototype_sentences, np.float32)
+    state = state_lib.init_state(config, synthetic.CAPTIONS)
+    moved, metrics = jax.jit(step_lib.make_step(config))(state, batch, sentences)
+    assert np.isfinite(metrics["loss/total"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(moved.params))
+
+
+def test_a_step_works_without_a_corpus_of_names():
+    none = dict.fromkeys(("names", "spoken", "texts"), 0)
+    config = dataclasses.replace(
+        CONFIG,
+        mix={"composites": 1.0, "ocr_lines": 1.0},
+        batch=dataclasses.replace(CONFIG.batch, **none),
+    )
+    arrays = synthetic.training_arrays(config)
+    unnamed = {
+        name: dataclasses.replace(each, label=np.full(len(each.label), pipeline.NO_LABEL))
+        for name, each in arrays.captioned.items()
+    }
+    batch = next(pipeline.batches(config, dataclasses.replace(arrays, captioned=unnamed)))
+    state = state_lib.init_state(config, 0)
+    sentences = np.zeros((0, synthetic.TEACHER_WIDTH), np.float32)
+    _, metrics = jax.jit(step_lib.make_step(config))(state, batch, sentences)
+    assert np.isfinite(metrics["loss/total"])
+    assert "loss/retrieval" not in metrics

@@ -1,16 +1,31 @@
 """ConfigDict outside, frozen dataclasses inside."""
 
-from mmllm.common.config.parse import from_dict, resolve, sha256, stored_sha256, to_dict
+from mmllm.common.config.parse import (
+    RENAMED,
+    from_dict,
+    resolve,
+    sha256,
+    stored_sha256,
+    telling,
+    to_dict,
+)
 from mmllm.common.config.sections import (
     BACKBONES,
     LEVELS,
-    AlignConfig,
+    BatchConfig,
     Config,
     DataConfig,
     LossConfig,
-    MixConfig,
     ModelConfig,
+    PrototypesConfig,
+)
+from mmllm.common.config.training import (
+    AlignConfig,
+    CalibrationConfig,
+    FitConfig,
     QuantConfig,
+    ReconstructionConfig,
+    RegainConfig,
     TrainConfig,
     TuneConfig,
 )
@@ -18,18 +33,25 @@ from mmllm.common.config.sections import (
 __all__ = [
     "BACKBONES",
     "LEVELS",
+    "RENAMED",
     "AlignConfig",
+    "BatchConfig",
+    "CalibrationConfig",
     "Config",
     "DataConfig",
+    "FitConfig",
     "LossConfig",
-    "MixConfig",
     "ModelConfig",
+    "PrototypesConfig",
     "QuantConfig",
+    "ReconstructionConfig",
+    "RegainConfig",
     "TrainConfig",
     "TuneConfig",
     "from_dict",
     "resolve",
     "sha256",
     "stored_sha256",
+    "telling",
     "to_dict",
 ]

@@ -19,9 +19,21 @@ RENAMED: dict[str, str] = {
     "model.tap": "model.level",
     "model.activations": "quant.rules, whose third word says how a layer rounds its inputs",
     "model.float_blocks": "quant.rules, whose third word says how a layer rounds its inputs",
-    "quant.stem_steps": "quant.backbone_steps",
+    "quant.stem_steps": "quant.reconstruction.steps",
+    "quant.backbone_steps": "quant.reconstruction.steps",
+    "quant.teach_logits": "quant.distill_logits",
+    "quant.teach_lines": "quant.distill_lines",
+    "quant.teach_embeddings": "quant.distill_embeddings",
     "data.english_share": "data.row_tokens",
     "data.targets_per_example": "data.answer_tokens",
+    "data.emoji_views": "data.views.emoji",
+    "data.stamp_views": "data.views.stamps",
+    "data.scene_views": "data.views.composites",
+    "mix.names": "batch.names",
+    "mix.spoken": "batch.spoken",
+    "mix.composites_vqa": "batch.questions",
+    "mix.lines": "batch.lines",
+    "mix.texts": "batch.texts",
 }
 
 
@@ -38,10 +50,40 @@ def _accepts(kind: Any, value: Any) -> bool:
     if typing.get_origin(kind) is tuple:
         each = typing.get_args(kind)[0]
         return isinstance(value, list | tuple) and all(_accepts(each, part) for part in value)
+    if typing.get_origin(kind) is Mapping:
+        name, each = typing.get_args(kind)
+        return isinstance(value, Mapping) and all(
+            _accepts(name, key) and _accepts(each, part) for key, part in value.items()
+        )
     allowed = typing.get_args(kind) or (kind,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return True
     return isinstance(value, allowed) and not (isinstance(value, bool) and bool not in allowed)
+
+
+def _plain(kind: Any, value: Any) -> Any:
+    """A value as a config holds it, so that one number has one digest: 1 and 1.0 are the same."""
+    if typing.get_origin(kind) is Mapping:
+        each = typing.get_args(kind)[1]
+        return {key: _plain(each, part) for key, part in value.items()}
+    if isinstance(value, list):  # JSON has no tuples
+        return tuple(value)
+    return float(value) if kind is float else value
+
+
+def _refuse_renamed(path: str) -> None:
+    if path in RENAMED:
+        raise ValueError(f"config field {path} was replaced: use {RENAMED[path]}")
+
+
+def _has_default(field: dataclasses.Field) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
+
+
+def _default(field: dataclasses.Field) -> Any:
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
 
 
 T = typing.TypeVar("T")
@@ -60,16 +102,16 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
     """
     kinds = typing.get_type_hints(cls)
     for key in values:
-        if f"{path}{key}" in RENAMED:
-            raise ValueError(
-                f"config field {path}{key} was replaced: use {RENAMED[f'{path}{key}']}"
-            )
+        _refuse_renamed(f"{path}{key}")
         if key not in kinds:
             allowed = ", ".join(sorted(kinds))
             raise ValueError(f"config field {path}{key} is unknown; allowed: {allowed}")
+    optional = {
+        field.name for field in dataclasses.fields(typing.cast(Any, cls)) if _has_default(field)
+    }
     fields: dict[str, Any] = {}
     for key, kind in kinds.items():
-        if key not in values and hasattr(cls, key):  # it has a default
+        if key not in values and key in optional:
             continue
         if key not in values:
             raise ValueError(f"config field {path}{key} is missing")
@@ -78,11 +120,12 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
             if not isinstance(value, Mapping):
                 raise ValueError(f"config field {path}{key} must be a section, got {value!r}")
             fields[key] = from_dict(typing.cast(type, kind), value, f"{path}{key}.")
-        elif _accepts(kind, value):
-            # One number, one digest: 1 and 1.0 are the same learning rate.
-            fields[key] = float(value) if kind is float else value
-            if isinstance(value, list):  # JSON has no tuples
-                fields[key] = tuple(value)
+            continue
+        if isinstance(value, Mapping):
+            for part in value:
+                _refuse_renamed(f"{path}{key}.{part}")
+        if _accepts(kind, value):
+            fields[key] = _plain(kind, value)
         else:
             name = kind.__name__ if isinstance(kind, type) else kind
             raise ValueError(f"config field {path}{key} must be {name}, got {value!r}")
@@ -110,7 +153,7 @@ def sha256(config: Any) -> str:
     A field at its dataclass default is left out, so a field that is added later, with a default
     that means "as before", changes no digest.
     """
-    return stored_sha256(_telling(config))
+    return stored_sha256(telling(config))
 
 
 def stored_sha256(values: Mapping[str, Any]) -> str:
@@ -119,13 +162,15 @@ def stored_sha256(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _telling(config: Any) -> dict[str, Any]:
+def telling(config: Any) -> dict[str, Any]:
     """Plain values of a config, less the fields that stand at their default."""
     plain = to_dict(config)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            plain[field.name] = _telling(value)
-        elif field.default is not dataclasses.MISSING and value == field.default:
+            plain[field.name] = telling(value)
+            if not plain[field.name]:  # a section that came later, at its defaults
+                del plain[field.name]
+        elif _has_default(field) and value == _default(field):
             del plain[field.name]
     return plain

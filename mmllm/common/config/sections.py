@@ -1,18 +1,18 @@
-"""The sections of a config as frozen, checked dataclasses; configs/base.py explains each field.
+"""The sections of a config as frozen, checked dataclasses; configs/base.py says what they mean.
 
 A field that came after the first release has a default here, the value that means "as before": so
 what was stored without it still loads, and its digest stays (`parse.sha256`).
 """
 
 import dataclasses
+import re
+from collections.abc import Mapping
+
+from mmllm.common.config import training
+from mmllm.common.config.training import check
 
 BACKBONES = ("efficientnet_lite0", "patch")
 LEVELS = {"7x7x320": (7, 320), "14x14x112": (14, 112)}
-
-
-def _check(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(message)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,40 +43,41 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("patch", "merge", "line_stride", "width", "heads", "kv_heads"):
-            _check(
+            check(
                 getattr(self, name) > 0, f"model.{name} must be positive, got {getattr(self, name)}"
             )
-        _check(
+        check(
             0.0 <= self.feature_dropout < 1.0,
             f"model.feature_dropout must be in [0, 1), got {self.feature_dropout}",
         )
-        _check(
+        check(
             self.backbone in BACKBONES,
             f"model.backbone must be one of {BACKBONES}, got {self.backbone!r}",
         )
-        _check(
+        check(
             self.level in LEVELS, f"model.level must be one of {tuple(LEVELS)}, got {self.level!r}"
         )
-        _check(self.width % 32 == 0, f"model.width must be a multiple of 32, got {self.width}")
-        _check(
+        check(self.width % 32 == 0, f"model.width must be a multiple of 32, got {self.width}")
+        check(
             self.width % self.heads == 0 and (self.width // self.heads) % 2 == 0,
             f"model.heads must split width {self.width} into even parts, got {self.heads}",
         )
-        _check(
+        check(
             self.heads % self.kv_heads == 0,
             f"model.kv_heads must divide heads {self.heads}, got {self.kv_heads}",
         )
-        _check(
+        check(
             self.line_width % self.line_stride == 0,
             f"model.line_stride must divide line_width {self.line_width}, got {self.line_stride}",
         )
-        _check(
+        check(
             self.backbone != "patch" or self.image_side % self.patch == 0,
             f"model.patch must divide image_side {self.image_side}, got {self.patch}",
         )
-        _check(
+        check(
             self.backbone == "patch" or self.image_side == 224,
-            f"model.image_side must be 224 with backbone {self.backbone}, got {self.image_side}",
+            f"model.image_side must be 224 with the {self.backbone} backbone, "
+            f"got {self.image_side}",
         )
 
     @property
@@ -114,9 +115,8 @@ class ModelConfig:
 class DataConfig:
     """What is cached and sampled; units and meanings in configs/base.py."""
 
-    emoji_views: int
-    stamp_views: int
-    scene_views: int
+    vocabulary: str
+    views: Mapping[str, int] = dataclasses.field(default_factory=dict)
     crowded_weight: float
     decoder_tokens: int
     row_tokens: int
@@ -127,41 +127,58 @@ class DataConfig:
     dictionary_words: int
     limit: int | None
 
+    def __post_init__(self) -> None:
+        check(
+            re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.vocabulary) is not None,
+            "data.vocabulary must be a name of small letters, digits, dots, hyphens and "
+            f"underscores, got {self.vocabulary!r}",
+        )
+        for name, count in self.views.items():
+            check(count >= 0, f"data.views.{name} must be 0 or more, got {count}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MixConfig:
-    """Pictures, lines and texts of one step, by task; several texts share a picture."""
+class BatchConfig:
+    """Examples of one step, by task; several texts share a picture."""
 
-    emoji: int
-    stamps: int
+    captions: int
     names: int
     spoken: int
-    composites: int
-    composites_vqa: int
-    easy_vqa: int
+    questions: int
     lines: int
     texts: int
 
     def __post_init__(self) -> None:
         counts = dataclasses.asdict(self)
         for name, count in counts.items():
-            _check(count >= 0, f"mix.{name} must be 0 (left out) or more, got {count}")
-        _check(self.total > 0, f"one of mix.{', mix.'.join(counts)} must be above 0, got 0 for all")
+            check(count >= 0, f"batch.{name} must be 0 (left out) or more, got {count}")
+        check(
+            self.total > 0,
+            f"one of batch.{', batch.'.join(counts)} must be above 0, got 0 for all",
+        )
 
     @property
     def pictures(self) -> int:
-        """Pictures of a step that pass the encoder, captioned and asked about."""
-        return self.captioned + self.composites_vqa + self.easy_vqa
-
-    @property
-    def captioned(self) -> int:
-        """Those of them that are captioned; they come first."""
-        return self.emoji + self.stamps + self.composites
+        """Pictures that pass the encoder: the captioned ones first, then those asked about."""
+        return self.captions + self.questions
 
     @property
     def total(self) -> int:
         """Examples of a batch."""
         return sum(dataclasses.astuple(self))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrototypesConfig:
+    """How many captions pictures are classified over; meanings in configs/base.py."""
+
+    max_residuals: int = 16_384
+    negatives: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_residuals", "negatives"):
+            value = getattr(self, name)
+            check(value >= 0, f"prototypes.{name} must be 0 or more, got {value}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,93 +198,6 @@ class LossConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TuneConfig:
-    """How the backbone's last blocks are tuned; units and meanings in configs/base.py."""
-
-    steps: int
-    head_steps: int
-    batch: int
-    learning_rate: float
-
-    def __post_init__(self) -> None:
-        _check(self.steps >= 0, f"tune.steps must be 0 (no tuning) or more, got {self.steps}")
-        for name in ("head_steps", "batch"):
-            value = getattr(self, name)
-            _check(value > 0, f"tune.{name} must be positive, got {value}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AlignConfig:
-    """How the text tower is aligned at the end; units and meanings in configs/base.py."""
-
-    steps: int
-    batch: int
-    learning_rate: float
-    word_weight: float
-
-    def __post_init__(self) -> None:
-        _check(self.steps >= 0, f"align.steps must be 0 (left out) or more, got {self.steps}")
-        _check(self.batch > 1, f"align.batch must be at least 2, got {self.batch}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class QuantConfig:
-    """How a finished run is quantized and trained on; units and meanings in configs/base.py."""
-
-    start: str
-    rules: tuple[str, ...]
-    scale_start: str
-    backbone_steps: int
-    share: float = 1.0  # runs from before this field rounded in every step
-    scale_rate: float
-    freeze_from: float
-    temperature: float
-    teach_logits: float
-    teach_lines: float
-    teach_embeddings: float
-
-    def __post_init__(self) -> None:
-        _check(
-            bool(self.start) == bool(self.rules),
-            f"quant.start and quant.rules must both be given or both be empty, got {self.start!r} "
-            f"and {len(self.rules)} rules",
-        )
-        for name in (
-            "backbone_steps",
-            "scale_rate",
-            "teach_logits",
-            "teach_lines",
-            "teach_embeddings",
-        ):
-            value = getattr(self, name)
-            _check(value >= 0, f"quant.{name} must be 0 or more, got {value}")
-        _check(0 < self.share <= 1, f"quant.share must be above 0 and at most 1, got {self.share}")
-        _check(
-            0 <= self.freeze_from <= 1,
-            f"quant.freeze_from must be between 0 and 1, got {self.freeze_from}",
-        )
-        _check(self.temperature > 0, f"quant.temperature must be positive, got {self.temperature}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Steps, optimizer, mesh and checkpoints; units and meanings in configs/base.py."""
-
-    steps: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    b2: float
-    clip_norm: float
-    log_every: int
-    checkpoint_every: int
-    keep_checkpoints: int
-    mesh_data: int
-    mesh_model: int
-    prefetch: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """One experiment."""
 
@@ -275,27 +205,32 @@ class Config:
     seed: int
     model: ModelConfig
     data: DataConfig
-    mix: MixConfig
+    mix: Mapping[str, float]
+    batch: BatchConfig
+    prototypes: PrototypesConfig = PrototypesConfig()
     loss: LossConfig
-    tune: TuneConfig
-    train: TrainConfig
-    align: AlignConfig
-    quant: QuantConfig
+    tune: training.TuneConfig
+    train: training.TrainConfig
+    align: training.AlignConfig
+    quant: training.QuantConfig
+    regain: training.RegainConfig = training.RegainConfig()
 
     def __post_init__(self) -> None:
+        for name, weight in self.mix.items():
+            check(weight >= 0, f"mix.{name} must be 0 or more, got {weight}")
         longest, row = self.data.decoder_tokens, self.data.row_tokens
-        _check(
+        check(
             longest <= row,
             f"data.row_tokens must be at least data.decoder_tokens ({longest}), got {row}",
         )
         short = self.data.name_tokens
-        _check(
+        check(
             2 < short <= longest,
             f"data.name_tokens must be 3 to data.decoder_tokens ({longest}), got {short}",
         )
         level = self.model.level if self.model.backbone != "patch" else self.model.backbone
-        _check(
+        check(
             self.tune.steps == 0 or level == "7x7x320",
-            f"tune.steps must be 0 unless the backbone ends at level 7x7x320, got "
+            "tune.steps must be 0 unless the backbone ends at level 7x7x320, got "
             f"{self.tune.steps} with {level}",
         )

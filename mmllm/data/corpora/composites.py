@@ -16,7 +16,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from mmllm.data import backgrounds, fonts, line_drawing, scene_questions, scenes, sources
+from mmllm.data import sources
+from mmllm.data.synthetic import backgrounds, fonts, line_drawing, scene_questions, scenes
 
 SEED = "composites 1"
 JPEG_QUALITY = 95
@@ -107,7 +108,7 @@ def studio_of(plan: Plan) -> scenes.Studio:
 @functools.cache
 def sign_words() -> tuple[str, ...]:
     """Returns the words and numbers that signs say, the same in every split."""
-    text = resources.files("mmllm.data").joinpath("sign_words.txt").read_text("utf-8")
+    text = resources.files("mmllm.data.synthetic").joinpath("sign_words.txt").read_text("utf-8")
     return tuple(dict.fromkeys(text.split()))
 
 

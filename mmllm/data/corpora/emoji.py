@@ -14,8 +14,9 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from mmllm.data import cldr, packages, splits
+from mmllm.data import packages, splits
 from mmllm.data.corpora import drawings
+from mmllm.data.lexicons import cldr
 
 FAMILIES = (
     "noto",

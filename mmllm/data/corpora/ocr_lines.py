@@ -15,7 +15,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from mmllm.data import fonts, line_drawing, packages, phrases
+from mmllm.data import packages
+from mmllm.data.synthetic import fonts, line_drawing, phrases
 
 SEED = "ocr_lines 1"
 LINES_A_JOB = 500

@@ -16,8 +16,9 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 from PIL import Image
 
-from mmllm.data import cldr, packages, splits
+from mmllm.data import packages, splits
 from mmllm.data.corpora import drawings
+from mmllm.data.lexicons import cldr
 
 PACKAGE = "tuxpaint-stamps-default"
 PACKAGES = (PACKAGE, *cldr.PACKAGES)
@@ -255,8 +256,3 @@ def concept_of(caption: str, key: str) -> str:
 def emoji_keys() -> frozenset[str]:
     """Returns the concept keys of all emoji names."""
     return frozenset(splits.concept_key(emoji.name) for emoji in cldr.emojis().values())
-
-
-def photographed() -> list[str]:
-    """Returns the concepts of the photographs, from which photo_holdout.txt was drawn."""
-    return [stamp.concept for stamp in stamps() if is_photo(stamp, picture_of(stamp.path))]

@@ -161,11 +161,11 @@ def bleu4(sums: Float[np.ndarray, "10"] | Int[np.ndarray, "10"]) -> float:
 
     Source: Papineni et al. 2002, ACL P02-1040.
     """
-    matched, total, (words, wanted) = sums[:4], sums[4:8], sums[8:]
+    matched, total, (words, target) = sums[:4], sums[4:8], sums[8:]
     if not np.all(matched > 0):
         return 0.0
     log_precision = float(np.mean(np.log(np.asarray(matched) / np.asarray(total))))
-    return math.exp(log_precision + min(0.0, 1 - float(wanted) / float(words)))
+    return math.exp(log_precision + min(0.0, 1 - float(target) / float(words)))
 
 
 def plain(text: str) -> str:

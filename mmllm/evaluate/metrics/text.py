@@ -1,4 +1,4 @@
-"""Character and word error rate, exact lines and ANLS: scores of read text.
+"""Character and word error rate and exact lines: scores of read text.
 
 Strings come from the runtime, references from the corpora; `mmllm.evaluate.tasks` calls these.
 """
@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-
-ANLS_THRESHOLD = 0.5
 
 
 def edit_distance(first: Sequence[object], second: Sequence[object]) -> int:
@@ -66,32 +64,3 @@ def word_errors(predictions: Sequence[str], references: Sequence[str]) -> Int[np
 def exact_lines(predictions: Sequence[str], references: Sequence[str]) -> Float[np.ndarray, "n"]:
     """1 where a whole line is read without error, else 0."""
     return np.array([float(a == b) for a, b in _pairs(predictions, references)])
-
-
-def anls(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Float[np.ndarray, "n"]:
-    """Average normalised Levenshtein similarity of each answer, case ignored.
-
-    Args:
-      predictions: one answer a question.
-      references: accepted answers of each question.
-
-    Returns:
-      The best 1 - edits / longer length over the accepted answers, 0 where it is below 0.5.
-
-    Raises:
-      ValueError: sequences that are not parallel, or a question without accepted answer.
-
-    Source: Biten et al. 2019, arXiv:1907.00490 (ST-VQA), threshold 0.5.
-    """
-    if len(predictions) != len(references) or not all(references):
-        raise ValueError("every prediction needs at least one reference answer")
-    scores = []
-    for prediction, options in zip(predictions, references, strict=True):
-        ours = plain(prediction).lower()
-        similarity = 0.0
-        for option in options:
-            theirs = plain(option).lower()
-            longest = max(len(ours), len(theirs), 1)
-            similarity = max(similarity, 1 - edit_distance(ours, theirs) / longest)
-        scores.append(similarity if similarity >= ANLS_THRESHOLD else 0.0)
-    return np.array(scores)

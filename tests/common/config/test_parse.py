@@ -121,3 +121,40 @@ def test_a_stored_digest_is_that_of_every_value_whatever_their_order():
         dict(reversed(stored.items()))
     )
     assert config_lib.stored_sha256(stored)[:16] == known
+
+
+def test_a_mapping_takes_any_names_and_checks_each_value():
+    good = values()
+    good["mix"] = {"anything": 2}
+    mix = config_lib.resolve(good).mix
+    assert mix == {"anything": 2.0}
+    assert isinstance(mix["anything"], float)  # one number, one digest
+    for wrong in ({"emoji": "much"}, {"emoji": True}, [1.0], {3: 1.0}):
+        good["mix"] = wrong
+        with pytest.raises(ValueError, match="config field mix must be "):
+            config_lib.resolve(good)
+
+
+@pytest.mark.parametrize(
+    ("section", "old", "new"),
+    [
+        ("mix", "composites_vqa", "batch.questions"),
+        ("mix", "names", "batch.names"),
+        ("data", "emoji_views", "data.views.emoji"),
+    ],
+)
+def test_fields_from_before_the_registry_are_refused_with_their_new_names(section, old, new):
+    wrong = values()
+    wrong[section][old] = 8
+    with pytest.raises(ValueError, match=f"field {section}.{old} was replaced: use {new}"):
+        config_lib.resolve(wrong)
+
+
+def test_what_stands_at_its_default_changes_no_digest():
+    config = config_lib.resolve(values())
+    plain = values()
+    del plain["prototypes"], plain["data"]["views"]
+    assert config_lib.resolve(plain) == config
+    assert config_lib.sha256(config_lib.resolve(plain)) == config_lib.sha256(config)
+    plain["data"]["views"] = {"emoji": 3}
+    assert config_lib.sha256(config_lib.resolve(plain)) != config_lib.sha256(config)

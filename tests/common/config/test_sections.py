@@ -49,19 +49,9 @@ def test_sizes_that_follow_are_counted_by_hand():
     assert (shipped.grid, shipped.prefix_length, shipped.line_columns) == (4, 17, 64)
 
 
-def test_the_mixture_is_summed_by_hand():
-    mix = config_lib.MixConfig(
-        emoji=1,
-        stamps=2,
-        names=8,
-        spoken=9,
-        composites=3,
-        composites_vqa=4,
-        easy_vqa=5,
-        lines=6,
-        texts=7,
-    )
-    assert (mix.captioned, mix.pictures, mix.total) == (6, 15, 45)
+def test_a_batch_is_summed_by_hand():
+    batch = config_lib.BatchConfig(captions=6, names=8, spoken=9, questions=9, lines=6, texts=7)
+    assert (batch.pictures, batch.total) == (15, 45)
 
 
 def test_a_row_holds_the_longest_text():
@@ -74,10 +64,10 @@ def test_a_row_holds_the_longest_text():
 
 def test_a_task_is_left_out_by_zero_and_never_counted_below_it():
     good = values()
-    good["mix"]["lines"] = 0
-    assert config_lib.resolve(good).mix.lines == 0
-    good["mix"]["lines"] = -1
-    with pytest.raises(ValueError, match=r"^mix.lines must be 0 \(left out\) or more, got -1$"):
+    good["batch"]["lines"] = 0
+    assert config_lib.resolve(good).batch.lines == 0
+    good["batch"]["lines"] = -1
+    with pytest.raises(ValueError, match=r"^batch.lines must be 0 \(left out\) or more, got -1$"):
         config_lib.resolve(good)
 
 
@@ -85,13 +75,12 @@ def test_a_task_is_left_out_by_zero_and_never_counted_below_it():
     ("field", "value", "message"),
     [
         ("start", "nano", "start and quant.rules must both be given or both be empty, got 'nano'"),
-        ("backbone_steps", -1, "backbone_steps must be 0 or more, got -1"),
         ("share", 0.0, "share must be above 0 and at most 1, got 0.0"),
         ("share", 1.5, "share must be above 0 and at most 1, got 1.5"),
         ("scale_rate", -0.1, "scale_rate must be 0 or more, got -0.1"),
         ("freeze_from", 2.0, "freeze_from must be between 0 and 1, got 2.0"),
         ("temperature", 0.0, "temperature must be positive, got 0.0"),
-        ("teach_lines", -1.0, "teach_lines must be 0 or more, got -1.0"),
+        ("distill_lines", -1.0, "distill_lines must be 0 or more, got -1.0"),
     ],
 )
 def test_how_a_run_is_quantized_must_be_possible(field, value, message):
@@ -101,10 +90,37 @@ def test_how_a_run_is_quantized_must_be_possible(field, value, message):
         config_lib.resolve(wrong)
 
 
-def test_a_mixture_of_nothing_is_refused():
+def test_a_batch_of_nothing_is_refused():
     wrong = values()
-    wrong["mix"] = dict.fromkeys(wrong["mix"], 0)
-    with pytest.raises(ValueError, match="^one of mix.emoji, .*mix.texts must be above 0, got 0"):
+    wrong["batch"] = dict.fromkeys(wrong["batch"], 0)
+    with pytest.raises(ValueError, match="^one of batch.captions, .*batch.texts must be above 0, "):
         config_lib.resolve(wrong)
-    wrong["mix"]["texts"] = 1
-    assert config_lib.resolve(wrong).mix.total == 1
+    wrong["batch"]["texts"] = 1
+    assert config_lib.resolve(wrong).batch.total == 1
+
+
+@pytest.mark.parametrize("name", ["", "../tiny", "Nano 1"])
+def test_a_vocabulary_has_a_name_that_can_be_a_folder(name):
+    wrong = values()
+    wrong["data"]["vocabulary"] = name
+    with pytest.raises(ValueError, match=r"^data.vocabulary must be a name of small letters"):
+        config_lib.resolve(wrong)
+
+
+@pytest.mark.parametrize(
+    ("section", "field"), [("prototypes", "negatives"), ("prototypes", "max_residuals")]
+)
+def test_counts_of_prototypes_are_not_negative(section, field):
+    wrong = values()
+    wrong[section][field] = -1
+    with pytest.raises(ValueError, match=f"^{section}.{field} must be 0 or more, got -1"):
+        config_lib.resolve(wrong)
+
+
+def test_weights_and_views_of_corpora_are_not_negative():
+    for path, key in (("mix", "mix"), ("data.views", "views")):
+        wrong = values()
+        section = wrong if key == "mix" else wrong["data"]
+        section[key]["emoji"] = -1
+        with pytest.raises(ValueError, match=f"^{path}.emoji must be 0 or more, got -1"):
+            config_lib.resolve(wrong)

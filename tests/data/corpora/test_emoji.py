@@ -4,8 +4,9 @@ import shutil
 import pytest
 
 pytest.importorskip("tensorflow_datasets")
-from mmllm.data import cldr, packages, sources, splits  # noqa: E402
+from mmllm.data import packages, sources, splits  # noqa: E402
 from mmllm.data.corpora import emoji  # noqa: E402
+from mmllm.data.lexicons import cldr  # noqa: E402
 
 TURTLE = cldr.Emoji("\U0001f422", {"en": "turtle"}, ())
 JAPAN = cldr.Emoji("\U0001f1ef\U0001f1f5", {"en": "flag: Japan"}, ())

@@ -1,0 +1,1 @@
+"""What training, rounding and each part of the model are worth."""

@@ -1,0 +1,1 @@
+"""Words and their meanings: names of emoji in many languages, nouns with their glosses."""

@@ -1,0 +1,1 @@
+"""The phases of a run, a module each; `train.pipeline` names their order."""

@@ -1,0 +1,1 @@
+"""What a quantized run has that a float one lacks: a plan, a start, lessons, ranges, a monitor."""
