@@ -4,7 +4,7 @@ import pytest
 
 from experiments import rows as rows_lib
 from experiments.tables.benchmark import TASKS
-from experiments.training import quantization
+from experiments.training import ablations, quantization
 from tests.evaluate.test_scores import score
 
 
@@ -17,7 +17,8 @@ def test_an_error_rate_counts_as_what_it_leaves_of_one():
 
 @pytest.mark.slow
 def test_two_rows_train_two_steps_each():
-    quantization.smoke()
+    for name in ("int2", "float"):
+        quantization.smoke(rows_lib.Row(name=name, config=ablations.config_of(name, 0)))
 
 
 def test_the_scores_are_those_that_the_table_shows():
