@@ -15,7 +15,7 @@ from mmllm.models import init_params
 from mmllm.quant import coded, grid
 from mmllm.quant.rules import Rule
 from mmllm.runtime import model
-from mmllm.train import stages
+from mmllm.train.student import plan
 
 SHIPPED_BYTES = 16e6  # float16 weights of nano
 BUDGET_BYTES = 35e6  # the packed mobile model
@@ -57,7 +57,7 @@ def packed_bytes(params: Any, planned: dict[str, Rule]) -> int:
 
 def test_mobile_packs_below_its_budget_by_its_own_rules():
     config = config_lib.resolve(mobile_int2.get_config())
-    packed = packed_bytes(shapes(mobile), stages.plan(config))
+    packed = packed_bytes(shapes(mobile), plan.whole(config))
     assert packed < BUDGET_BYTES
     assert round(packed / 1e6, 1) == 29.6  # as configs/mobile.py says
 

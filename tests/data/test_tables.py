@@ -167,17 +167,5 @@ def test_lines_become_grey_strips_and_classes():
 def test_the_vocabulary_sees_captions_questions_answers_lines_and_the_dictionary():
     captioned = [emoji("Bus", de="der Bus"), {"caption": "a scene"}]
     asked = [{"questions": ["What?"], "answers": ["Cat"]}]
-    texts = tables.tokenizer_texts(captioned, asked, ["LINE"], [("dog", "an animal")])
+    texts = tables.vocabulary_texts(captioned, asked, ["LINE"], [("dog", "an animal")])
     assert list(texts) == "Bus|der Bus|a scene|what?|Cat|LINE|dog|an animal".split("|")
-
-
-def test_a_trained_vocabulary_is_opened_and_not_trained_again(tmp_path):
-    path = tmp_path / "tokenizer.model"
-    colours = "red green blue yellow black white orange purple grey brown".split()
-    things = "bus cat jacket quilt fox zeppelin violin elephant pyramid keyboard".split()
-    texts = [f"a {colour} {thing}" for colour in colours for thing in things]
-    first = tables.train_tokenizer([*texts, ""], path, 380)
-    written = path.stat().st_mtime_ns
-    again = tables.train_tokenizer(["other text"], path, 380)
-    assert path.stat().st_mtime_ns == written
-    assert again.encode(texts[0]) == first.encode(texts[0])
