@@ -143,7 +143,7 @@ def get_config() -> ConfigDict:
     # Quantization-aware training: a run of its own, from the end of a float one, which teaches it.
     quant = cfg.quant = ConfigDict()
     # The float run: its folder, or its name in <data folder>/runs; "": none. NAME@FINGERPRINT asks
-    # for these weights and no others.
+    # for a model of these weights; prototypes, fitted anew to a run regained, have no part in it.
     quant.start = ""
     # "PATTERN WEIGHTS [INPUTS] [SCALE]": the first that matches the path of a weight decides.
     # Weights: "float" | "int2" | "ternary" | "seq" | "int4" | "int8". Inputs: "float" | "int8", per

@@ -170,6 +170,25 @@ def check(config: Config) -> None:
                 f"batch.{asked} is {count}, but no corpus of the mixture has the task {task!r}: "
                 f"give one of {having} a weight in mix, or set batch.{asked} to 0"
             )
+    if config.prototypes.negatives and not of(config, "name"):
+        raise ValueError(
+            f"prototypes.negatives is {config.prototypes.negatives}, but no corpus of the mixture "
+            "has names to draw them from; set it to 0"
+        )
+    for name in mixture(config):
+        # By names a corpus is drawn in proportion to its pictures, whatever its weight.
+        tasks = {task for task in CORPORA[name].tasks if task != "name"}
+        given = {
+            asked: counts(config, task, getattr(config.batch, asked)).get(name, 0)
+            for asked, task in ASKED.items()
+            if task in tasks and getattr(config.batch, asked)
+        }
+        named = "name" in CORPORA[name].tasks and config.batch.names
+        if given and not named and not any(given.values()):
+            raise ValueError(
+                f"mix.{name} = {config.mix[name]} gives it no example of "
+                f"{', '.join(f'batch.{asked}' for asked in given)}; raise one of them"
+            )
 
 
 def counts(config: Config, task: str, total: int) -> dict[str, int]:

@@ -75,6 +75,11 @@ def caption_table(
     first, english, keywords, others, weight = [0], [], [], [], []
     for element in elements:
         pairs = captions_of(element)
+        if not pairs or pairs[0][0] != "en":
+            raise ValueError(
+                f"picture {len(weight)} has no English caption, only "
+                f"{[language for language, _ in pairs]}; prototypes and search need one"
+            )
         rows = [
             [*prompts.caption(tokenizer, language), *tokenizer.encode(text), tokenizer.eos_id]
             for language, text in pairs

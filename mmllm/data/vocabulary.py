@@ -32,11 +32,13 @@ class Vocabulary:
       path: its SentencePiece file.
       sha256: of that file.
       size: pieces, tasks and places among them.
+      trained_on: hashes of the corpora, lines and dictionary words; empty where that is not known.
     """
 
     path: Path
     sha256: str
     size: int
+    trained_on: Mapping[str, Any]
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -83,7 +85,7 @@ def load(name: str, size: int) -> Vocabulary:
             f"the vocabulary {name!r} has {known['size']} pieces, model.vocab_size is {size}: "
             "set it to that, or data.vocabulary to another name"
         )
-    return Vocabulary(path, found, known["size"])
+    return Vocabulary(path, found, known["size"], known.get("trained_on") or {})
 
 
 def load_or_train(

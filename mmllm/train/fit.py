@@ -50,6 +50,7 @@ class Loop:
     Attributes:
       section: its part of the config: steps, and how often to report and save.
       path: where that part stands in the config, for the remedy in an error.
+      rate_field: the name of its learning rate there.
       name: of the phase, before its lines; "" for the run itself.
       workdir: for checkpoints; None: an interrupted loop starts anew.
       keep: how many checkpoints.
@@ -63,6 +64,7 @@ class Loop:
 
     section: FitConfig
     path: str
+    rate_field: str = "learning_rate"
     name: str = ""
     workdir: Path | None = None
     keep: int = 1
@@ -235,7 +237,7 @@ class _Keeper:
     """Remembers the best validation of a loop, keeps its checkpoint, and counts those after it."""
 
     def __init__(self, loop: Loop, first: int) -> None:
-        self._validation = loop.validation
+        self._validation, self._path = loop.validation, loop.path
         self._folder = loop.workdir / BEST if loop.workdir else None
         self._best, self._since = float("inf"), 0  # the lowest total, and validations since then
         if self._validation and self._folder and first:
@@ -266,6 +268,11 @@ class _Keeper:
 
     def add(self, total: float, state: TrainState, iterator: Any) -> None:
         """Takes a validation; keeps the state where the run may end with it."""
+        if not np.isfinite(total):
+            raise FloatingPointError(
+                f"step {int(state.step)}: {VALIDATED} is not finite; lower "
+                f"{self._path}.learning_rate"
+            )
         # As metrics.jsonl holds it, so that a resumed run compares the same numbers.
         better = self._count(float(f"{total:.6g}"))
         # Without patience a run ends with its last state, and a copy of the best would only cost.
@@ -314,7 +321,7 @@ class Progress:
         if not np.isfinite(values[TOTAL]):
             bad = [name for name, value in values.items() if not np.isfinite(value)]
             stands = "the last checkpoint is untouched. " if self.loop.workdir else ""
-            rate = f"{self.loop.path}.learning_rate"
+            rate = f"{self.loop.path}.{self.loop.rate_field}"
             raise FloatingPointError(
                 f"{f'{self.loop.name} ' if self.loop.name else ''}step {step}: {', '.join(bad)} "
                 f"is not finite; {stands}Lower {rate} or {self.loop.path}.clip_norm and resume"

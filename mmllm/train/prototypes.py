@@ -5,13 +5,17 @@ random, so that the map alone must carry meaning to captions never seen. The tex
 reproduce the vectors from text; the prototypes themselves are a part of training only.
 
 At scale: only the first `prototypes.max_residuals` captions have a residual, and with
-`prototypes.negatives` a step sees no more captions than its batch carries. 600,000 captions then
-take, with 384 values a sentence, 256 a vector, 16,384 residuals, 8,192 negatives and nano's batch:
+`prototypes.negatives` a step of `multitask` sees no more captions than its batch carries. 600,000
+captions then take there, with 384 values a sentence, 256 a vector, 16,384 residuals, 8,192
+negatives and nano's batch:
   host    461 MB  sentences in float16, memory-mapped: 600,000 x 384 x 2 bytes
   device   50 MB  residuals with both moments of Adam: 3 x 16,384 x 256 x 4 bytes
            13 MB  sentences of a step in float32: 8,550 x 384 x 4 bytes
             9 MB  vectors of a step: 8,550 x 256 x 4 bytes
 and without both bounds 922 MB of sentences and 614 MB of vectors a step, and 1.8 GB of residuals.
+The other phases hold all captions at once: `prepare` embeds them through about 3.7 GB of float32,
+`align_text` compares with 922 MB of sentences and 614 MB of vectors, and `tune_backbone` classifies
+a batch of 64 over all of them: 154 MB of logits, twice with their gradients.
 """
 
 from typing import Any
@@ -38,11 +42,13 @@ class TextPrototypes(nn.Module):
 
     def setup(self) -> None:
         self.project = layers.QuantDense(self.embed_dim, use_bias=False)
-        self.residual = self.param(
-            "residual",
-            nn.initializers.normal(self.embed_dim**-0.5),
-            (self.residuals, self.embed_dim),
-        )
+        # None at all where no caption has one: a checkpoint cannot hold an array of no rows.
+        if self.residuals:
+            self.residual = self.param(
+                "residual",
+                nn.initializers.normal(self.embed_dim**-0.5),
+                (self.residuals, self.embed_dim),
+            )
         self.log_scale = self.param("log_scale", lambda _: jnp.log(jnp.float32(INITIAL_SCALE)))
 
     def __call__(
@@ -63,10 +69,10 @@ class TextPrototypes(nn.Module):
 
     def _residuals_of(self, captions: int, place: Int[Array, "v"] | None) -> Float[Array, "v e"]:
         """The free vector of each caption; 0 of those above the bound, which are the map alone."""
-        if place is None:
-            return jnp.pad(self.residual, ((0, captions - self.residuals), (0, 0)))
         if not self.residuals:
             return jnp.zeros((captions, self.embed_dim))
+        if place is None:
+            return jnp.pad(self.residual, ((0, captions - self.residuals), (0, 0)))
         has = (place >= 0) & (place < self.residuals)
         rows = jnp.take(self.residual, jnp.clip(place, 0, self.residuals - 1), axis=0)
         return rows * has[:, None]
@@ -96,9 +102,9 @@ def init(config: Config, captions: int, key: jax.Array) -> Params:
 
 def apply(params: Params, *arguments: Any, **options: Any) -> Any:
     """A method of the prototypes that have these parameters."""
-    return TextPrototypes(*params["residual"].shape).apply(
-        {"params": params}, *arguments, **options
-    )
+    residuals = len(params["residual"]) if "residual" in params else 0
+    width = params["project"]["kernel"].shape[1]
+    return TextPrototypes(residuals, width).apply({"params": params}, *arguments, **options)
 
 
 def vectors(

@@ -51,7 +51,7 @@ def regain(source: Path, config: Config, workdir: Path, report: run_lib.Report =
     if checkpoint.latest_step(workdir / checkpoint.FOLDER) == config.train.steps:
         return workdir
     # Before anything is tokenised: the model's ids are those of the vocabulary it shipped with.
-    vocabulary.install(config.data.vocabulary, bundle.tokenizer_path)
+    vocabulary.install(prepare.vocabulary_name(config), bundle.tokenizer_path)
     prepare.claim(config, workdir, report)
     run = Run(config=config, workdir=workdir, report=report, tuned=tuned_blocks(config, bundle))
     pipeline.prepare_only(run)

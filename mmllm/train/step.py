@@ -137,9 +137,10 @@ def make_evaluation(
 
     def evaluate(params: Params, batch: Any, prototype_sentences: jax.Array) -> Metrics:
         held = {"model": _rounded(params, planned), "prototypes": params["prototypes"]}
-        # No rows: the vectors are then the map of the sentences alone.
-        none = held["prototypes"]["residual"][:0]
-        held["prototypes"] = {**held["prototypes"], "residual": none}
+        # Without residuals the vectors are the map of the sentences alone.
+        held["prototypes"] = {
+            name: value for name, value in held["prototypes"].items() if name != "residual"
+        }
         key = jax.random.key(config.seed)
         total, parts = losses.total_loss(still, model, held, batch, prototype_sentences, key)
         return {**parts, "total": total}

@@ -98,6 +98,22 @@ def test_a_corpus_with_a_weight_and_no_examples_asked_is_fine():
     registry.check(dataclasses.replace(CONFIG, batch=batch))
 
 
+def test_a_weight_that_gives_no_example_is_refused():
+    config = config_lib.resolve(tiny.get_config())
+    small = dataclasses.replace(config, mix={**config.mix, "easy_vqa": 1e-6})
+    with pytest.raises(ValueError, match="mix.easy_vqa = 1e-06 gives it no example of batch.ques"):
+        registry.check(small)
+
+
+def test_negatives_need_names():
+    config = config_lib.resolve(tiny.get_config())
+    batch = dataclasses.replace(config.batch, names=0, spoken=0, texts=0, captions=0, lines=0)
+    sampled = dataclasses.replace(config.prototypes, negatives=4)
+    nameless = dataclasses.replace(config, mix={"easy_vqa": 1.0}, batch=batch, prototypes=sampled)
+    with pytest.raises(ValueError, match="prototypes.negatives is 4, but no corpus .* has names"):
+        registry.check(nameless)
+
+
 def test_nothing_else_in_the_package_names_a_corpus():
     # The benchmark's rows are made of corpora, and a corpus may name itself and its parts.
     allowed = ("data/registry.py", "data/corpora/", "evaluate/", "common/config/parse.py")

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmllm.common.config import RegainConfig
+from mmllm.common.config import ReconstructionConfig
 from mmllm.train import checkpoint, draws, fit, optimizer
 from mmllm.train import step as step_lib
 from mmllm.train.state import TrainState
 
-SECTION = RegainConfig(steps=8, learning_rate=0.1, log_every=2, checkpoint_every=4)
+SECTION = ReconstructionConfig(steps=8, learning_rate=0.1, log_every=2, checkpoint_every=4)
 TX = optimizer.make(SECTION)
 SOURCE = draws.Named(
     [np.arange(15, dtype=np.float16).reshape(5, 1, 1, 3) / 10], np.arange(5), np.ones(5)
@@ -94,6 +94,12 @@ def test_a_loss_that_is_not_finite_is_found_before_a_checkpoint(tmp_path):
     with pytest.raises(FloatingPointError, match=r"toy step 1: .*loss/total is not finite"):
         run(tmp_path, advance=advance, name="toy")
     assert checkpoint.latest_step(tmp_path / checkpoint.FOLDER) is None
+
+
+def test_a_validation_that_is_not_finite_is_named(tmp_path):
+    validation = scripted(float("nan"), patience=1)
+    with pytest.raises(FloatingPointError, match="step 1: val/total is not finite; lower"):
+        run(tmp_path, validation=validation)
 
 
 def test_validation_changes_nothing_of_training(tmp_path):

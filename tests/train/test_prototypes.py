@@ -83,6 +83,18 @@ CAPTIONS = 600_000
 MB = 1e6
 
 
+def test_without_residuals_there_is_no_array_of_no_rows():
+    none = dataclasses.replace(tiny_run.CONFIG.prototypes, max_residuals=0)
+    config = dataclasses.replace(tiny_run.CONFIG, prototypes=none)
+    for captions, each in ((12, config), (0, tiny_run.CONFIG)):
+        params = prototypes_lib.init(each, captions, jax.random.key(0))
+        assert set(params) == {"project", "log_scale"}
+        sentences = jnp.asarray(np.random.default_rng(1).standard_normal((captions, 384)))
+        alone = prototypes_lib.apply(params, sentences, method="words")
+        vectors = prototypes_lib.vectors(params, sentences)
+        np.testing.assert_allclose(vectors, alone, atol=1e-6)
+
+
 def test_600_000_captions_fit_in_memory():
     """The bytes that the module's docstring states."""
     config = with_prototypes(config_lib.resolve(nano.get_config()), negatives=8_192)

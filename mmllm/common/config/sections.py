@@ -5,6 +5,7 @@ what was stored without it still loads, and its digest stays (`parse.sha256`).
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 
@@ -218,6 +219,12 @@ class Config:
     def __post_init__(self) -> None:
         for name, weight in self.mix.items():
             check(weight >= 0, f"mix.{name} must be 0 or more, got {weight}")
+            check(math.isfinite(weight), f"mix.{name} must be finite, got {weight}")
+        check(
+            self.train.patience == 0 or self.quant.share == 1,
+            "train.patience must be 0 where quant.share is below 1: a run could end before it "
+            f"rounds; got {self.train.patience} with {self.quant.share}",
+        )
         longest, row = self.data.decoder_tokens, self.data.row_tokens
         check(
             longest <= row,

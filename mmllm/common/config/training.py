@@ -41,6 +41,13 @@ class FitConfig:
             check(value >= 0, f"{section}.{name} must be 0 (none) or more, got {value}")
         check(self.log_every > 0, f"{section}.log_every must be positive, got {self.log_every}")
 
+    def _check_unsaved(self, section: str) -> None:
+        """For a loop of minutes, which begins anew when it is interrupted."""
+        check(
+            self.checkpoint_every == 0,
+            f"{section}.checkpoint_every must be 0, it is never saved; got {self.checkpoint_every}",
+        )
+
     def warmup(self, steps: int) -> int:
         """Steps in which the learning rate rises, of a loop of `steps`."""
         return max(1, int(steps * self.warmup_share)) if self.warmup_share else 0
@@ -139,6 +146,7 @@ class AlignConfig(FitConfig):
 
     def __post_init__(self) -> None:
         self._check("align")
+        self._check_unsaved("align")
         check(self.batch > 1, f"align.batch must be at least 2, got {self.batch}")
 
 
@@ -159,6 +167,7 @@ class RegainConfig(FitConfig):
 
     def __post_init__(self) -> None:
         self._check("regain")
+        self._check_unsaved("regain")
         check(self.pictures > 0, f"regain.pictures must be positive, got {self.pictures}")
 
 

@@ -65,11 +65,13 @@ def backbone_key(config: Config, tables: Path) -> dict[str, Any]:
     if config.tune.steps:
         # The image embedding and the prototypes are tuned along, so their sizes count as well.
         sizes = [model.head_width, model.embed_dim, model.feature_dropout]
-        seen = [
+        key["tuned"] = [config_lib.to_dict(config.tune), sizes, tables.name]
+    if config.tune.steps or config.quant.reconstruction.steps:
+        # What the blocks were trained on, to name drawings or to lie on their grids.
+        key["seen"] = [
             [name, registry.views(config, name), _views_key(config, name, TRAIN)]
             for name in registry.of(config, "name")
         ]
-        key["tuned"] = [config_lib.to_dict(config.tune), sizes, tables.name, seen]
         key["statistics_pictures"] = config.train.statistics_pictures
     return key
 

@@ -95,7 +95,7 @@ def cache_folder(config: Config) -> Path:
     """
     _check_built(config)
     model, data = config.model, config_lib.to_dict(config.data)
-    known = vocabulary.load(config.data.vocabulary, model.vocab_size)
+    known = vocabulary.load(vocabulary_name(config), model.vocab_size)
     key = {
         "version": TABLES_VERSION,
         "data": {name: value for name, value in data.items() if name not in APART},
@@ -104,7 +104,11 @@ def cache_folder(config: Config) -> Path:
         # Above this bound the captions are in another order.
         "max_residuals": config.prototypes.max_residuals,
         "teacher": pretrained.MINILM.tensors_sha256,
-        "corpora": {name: sources.data_hash(name) for name in registry.mixture(config)},
+        # A list: prototypes are in the order of the registry, and tasks say which tables there are.
+        "corpora": [
+            [name, registry.spec(name).tasks, sources.data_hash(name)]
+            for name in registry.mixture(config)
+        ],
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return paths.data_dir() / "tables" / digest
@@ -119,10 +123,10 @@ def make_vocabulary(config: Config, report: Report = print) -> vocabulary.Vocabu
     """
     registry.check(config)
     _check_built(config)
-    words = config.data.dictionary_words
+    words, name = config.data.dictionary_words, vocabulary_name(config)
 
     def texts() -> Iterator[str]:
-        report(f"training the vocabulary {config.data.vocabulary!r}")
+        report(f"training the vocabulary {name!r}")
         return _texts_of(config, prototype_texts.dictionary(words))
 
     trained_on = {
@@ -131,8 +135,18 @@ def make_vocabulary(config: Config, report: Report = print) -> vocabulary.Vocabu
         "dictionary_words": words,
         "limit": config.data.limit,
     }
-    name, size = config.data.vocabulary, config.model.vocab_size
-    return vocabulary.load_or_train(name, size, texts, trained_on)
+    size = config.model.vocab_size
+    opened = vocabulary.load_or_train(name, size, texts, trained_on)
+    known = opened.trained_on  # empty of a bundle's
+    if other := [key for key, value in trained_on.items() if known and known.get(key) != value]:
+        report(f"vocabulary {name!r}: trained on other {', '.join(other)}, used as it is")
+    return opened
+
+
+def vocabulary_name(config: Config) -> str:
+    """The vocabulary of a config; a smoke run, which sees few texts, has one of its own."""
+    limit = config.data.limit
+    return config.data.vocabulary if limit is None else f"{config.data.vocabulary}-limit{limit}"
 
 
 def _texts_of(config: Config, words: list[tuple[str, str]]) -> Iterator[str]:
@@ -198,6 +212,12 @@ class _Builder:
         for corpus, path in files.items():
             table = tables.caption_table(self.elements(corpus), tokenizer, self.config.data)
             left_out = int(np.sum(table.weight == 0))
+            if left_out == len(table.weight):
+                raise ValueError(
+                    f"corpus {corpus!r} has no caption of at most data.decoder_tokens "
+                    f"({self.config.data.decoder_tokens}) tokens in split {self._split!r} of "
+                    f"{left_out} pictures; raise it, or leave the corpus out of mix"
+                )
             if left_out:
                 self.report(f"{corpus}: {left_out} pictures whose caption is too long left out")
             _save(path, ids=table.ids, first=table.first, weight=table.weight)
@@ -253,6 +273,12 @@ class _Builder:
             if path.exists():
                 continue
             table = tables.question_table(self.elements(corpus), tokenizer, self.config.data)
+            if not len(table.answer):
+                raise ValueError(
+                    f"corpus {corpus!r} has no question of at most data.decoder_tokens "
+                    f"({self.config.data.decoder_tokens}) tokens in split {self._split!r}; raise "
+                    "it, or leave the corpus out of mix"
+                )
             if table.left_out:
                 self.report(
                     f"{corpus}: {table.left_out} questions longer than data.decoder_tokens left out"
@@ -266,6 +292,11 @@ class _Builder:
             if all(path.exists() for path in files):
                 continue
             source = self.elements(corpus, images=True)
+            if not len(source):
+                raise ValueError(
+                    f"corpus {corpus!r} has no text line in split {self._split!r}; leave it out of "
+                    "mix"
+                )
             self.report(f"{corpus}: packing {len(source)} text lines")
             model, length = self.config.model, self.config.data.line_chars
             # One by one: all lines as decoded pictures would not fit in memory.
@@ -350,6 +381,6 @@ def claim(config: Config, workdir: Path, report: Report = print) -> None:
 
 def keep_files(config: Config, workdir: Path) -> None:
     """Copies what export needs beside the checkpoints to a run's folder: the vocabulary."""
-    known = vocabulary.load(config.data.vocabulary, config.model.vocab_size)
+    known = vocabulary.load(vocabulary_name(config), config.model.vocab_size)
     with paths.written_whole(workdir / TOKENIZER) as partial:
         shutil.copyfile(known.path, partial)

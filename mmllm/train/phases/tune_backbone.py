@@ -195,7 +195,7 @@ def train_head(
     state = TrainState(jnp.zeros((), jnp.int32), head, optimizer.make(section).init(head))
     advance = fit.jitted(make_step(config, section, from_frozen=False), prototype_sentences)
     iterator = draws.named(features, config.tune.head_batch, config.seed)
-    loop = fit.Loop(section=section, path="tune", name="head")
+    loop = fit.Loop(section=section, path="tune", rate_field="head_learning_rate", name="head")
     trained = fit.fit(loop, state, advance, iterator, report=report).state
     return {**trained.params, "trainable": params["trainable"]}
 

@@ -63,5 +63,10 @@ def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) 
     for path, inputs in tree.inputs(params["model"], rules).items():
         if inputs == rules_lib.INT8_STATIC:
             amax = f"{path.rpartition('/')[0]}/{layers.AMAX}"
+            if amax not in seen:
+                raise ValueError(
+                    f"quant.rules round the inputs of {path} as int8_static, but no task of the "
+                    "batch reaches it: no range can be found; use int8, or give its task examples"
+                )
             flat[amax] = np.asarray(scale.calibrated_amax(jnp.asarray(np.concatenate(seen[amax]))))
     return {**params, "model": tensors.unflatten(flat)}

@@ -116,6 +116,27 @@ def test_an_untuned_backbone_s_features_do_not_depend_on_the_tables():
     assert folder(longer) == folder(config)
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("seed", 7),
+        ("data.limit", 3),
+        ("data.views", {"stamps": 5}),
+        ("train.statistics_pictures", 9),
+    ],
+)
+def test_blocks_reconstructed_without_tuning_depend_on_what_they_were_trained_on(path, value):
+    def blocks(config):
+        reconstruction = dataclasses.replace(config.quant.reconstruction, steps=3)
+        quant = dataclasses.replace(config.quant, reconstruction=reconstruction)
+        untuned = dataclasses.replace(config.tune, steps=0)
+        config = dataclasses.replace(config, tune=untuned, quant=quant)
+        return feature_cache.backbone_folder(config, TABLES)
+
+    assert blocks(changed(path, value)) != blocks(BASE)
+    assert blocks(changed("train.steps", 99)) == blocks(BASE)
+
+
 def test_a_corpus_and_a_split_have_a_folder_of_their_own(monkeypatch):
     assert folder().name.startswith("emoji-train-")
     assert folder(split="val").name.startswith("emoji-val-")

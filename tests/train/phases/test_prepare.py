@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from mmllm.data import pipeline, sources, vocabulary
+from mmllm.data import pipeline, registry, sources, vocabulary
 from mmllm.train.phases import prepare as prepare_lib
 from tests import tiny_corpora
 from tests.tiny_corpora import CONFIG, PICTURES
@@ -94,7 +94,8 @@ def test_a_corpus_added_later_leaves_the_vocabulary_as_it_is(corpora, tmp_path):
     assert set(record["trained_on"]["corpora"]) == {"emoji", "stamps", "ocr_lines", "composites"}
     said.clear()
     assert prepare_lib.prepare(CONFIG, said.append) != first
-    assert not any("vocabulary" in line for line in said)
+    about = [line for line in said if "vocabulary" in line]
+    assert about == ["vocabulary 'tiny': trained on other corpora, used as it is"]
     assert vocabulary.load("tiny", CONFIG.model.vocab_size) == known
 
 
@@ -124,3 +125,43 @@ def test_a_run_is_bound_to_its_cache(corpora, monkeypatch, tmp_path):
     monkeypatch.setattr(sources, "data_hash", lambda name: f"new hash of {name}")
     with pytest.raises(ValueError, match=r"holds a run on the cache \w+, the corpora now give \w+"):
         prepare_lib.claim(CONFIG, tmp_path)
+
+
+def test_a_smoke_run_leaves_the_vocabulary_of_real_runs_alone(corpora):
+    few = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, limit=3))
+    prepare_lib.make_vocabulary(few, lambda line: None)
+    assert vocabulary.exists("tiny-limit3")
+    assert not vocabulary.exists("tiny")
+
+
+def test_the_tasks_and_the_order_of_corpora_are_part_of_the_key(corpora, monkeypatch):
+    folder = prepare()
+    other = dataclasses.replace(registry.CORPORA["composites"], tasks=("caption",))
+    for changed in (
+        {**registry.CORPORA, "composites": other},
+        dict(reversed(registry.CORPORA.items())),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(registry, "CORPORA", changed)
+            assert prepare_lib.cache_folder(CONFIG) != folder
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("captions", "has no caption of at most data.decoder_tokens"),
+        ("questions", "has no question of at most data.decoder_tokens"),
+    ],
+)
+def test_a_corpus_of_which_nothing_fits_is_named(corpora, what, message):
+    # Prompts alone take two tokens, so nothing else fits into three.
+    short = dataclasses.replace(CONFIG.data, decoder_tokens=3, name_tokens=3)
+    mix = {"emoji": 1.0} if what == "captions" else {"easy_vqa": 1.0}
+    config = dataclasses.replace(CONFIG, data=short, mix=mix, batch=asked_for(what))
+    with pytest.raises(ValueError, match=f"corpus .* {message}"):
+        prepare_lib.prepare(config, lambda line: None)
+
+
+def asked_for(what):
+    nothing = dict.fromkeys(dataclasses.asdict(CONFIG.batch), 0)
+    return dataclasses.replace(CONFIG.batch, **{**nothing, what: 4})

@@ -105,3 +105,9 @@ def test_training_leaves_the_ranges_alone(teacher, arrays, tmp_path):
         if path.endswith("/amax"):
             np.testing.assert_array_equal(after[path], value)
     assert (after["embed/table"] != flat(start)["embed/table"]).any()
+
+
+def test_a_layer_that_no_task_reaches_is_named(teacher, arrays):
+    batch = dataclasses.replace(STATIC.batch, lines=0)
+    with pytest.raises(ValueError, match="inputs of line_.* as int8_static, but no task"):
+        calibrate.calibrated(dataclasses.replace(STATIC, batch=batch), teacher, arrays)
