@@ -1,6 +1,6 @@
 """Reads pretrained weights from their pinned packages, without PyTorch, and says whose they are.
 
-`models.efficientnet_lite0.convert_weights` takes the picture stem, `train.teacher` the sentence
+`models.efficientnet_lite0.convert_weights` takes the backbone, `train.teacher` the sentence
 embedder. Nothing but tensors is ever unpickled; both the file and the result are checksummed.
 """
 
@@ -31,7 +31,7 @@ STORAGE_TYPES = {
     "IntStorage": np.dtype("<i4"),
 }
 # All that a dictionary of tensors needs. The rest, and a memo slot or a BUILD in an odd place, can
-# take gigabytes of memory or alter objects before `find_class` is ever asked.
+# take gigabytes of memory or alter objects before `find_class` is ever called.
 OPCODES = frozenset(
     "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINUNICODE EMPTY_DICT "
     "EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS APPEND APPENDS BINPUT "

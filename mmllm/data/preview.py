@@ -43,7 +43,7 @@ def write(name: str, path: Path, split: str = "train", count: int = 48) -> Path:
 
 
 def cell(example: dict[str, Any]) -> Image.Image:
-    """Returns one cell: the picture above what is said about it."""
+    """Returns one cell: the picture above the words about it."""
     height = PICTURE_HEIGHT + TEXT_LINES * LINE_HEIGHT + 2 * MARGIN
     picture = Image.new("RGB", (CELL_WIDTH, height), _GROUND)
     shown = _on_white(example["image"])

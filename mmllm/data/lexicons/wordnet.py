@@ -62,7 +62,7 @@ def read_glosses(
     unknown = sorted(set(categories) - set(CATEGORIES))
     if unknown:
         raise ValueError(f"categories {unknown} are unknown; allowed: {', '.join(CATEGORIES)}.")
-    wanted = {CATEGORIES[name] for name in categories}
+    chosen = {CATEGORIES[name] for name in categories}
     for path in (index, data):
         if not path.is_file():
             raise ValueError(
@@ -78,7 +78,7 @@ def read_glosses(
                     f"{data} has no record at {offset}, named by {lemma!r} in {index}."
                 )
             category, spelling, gloss = synsets[offset]
-            if category in wanted:
+            if category in chosen:
                 pairs.append((spelling.get(lemma, lemma).replace("_", " "), gloss))
     return pairs
 

@@ -116,17 +116,17 @@ def _stripes(rng: np.random.Generator) -> Float[np.ndarray, "y x"]:
 
 
 def _grain(rng: np.random.Generator) -> Float[np.ndarray, "y x"]:
-    cells = int(rng.integers(28, 113))
-    return _smooth(rng, cells)
+    side = int(rng.integers(28, 113))
+    return _smooth(rng, side)
 
 
 def _clouds(rng: np.random.Generator) -> Float[np.ndarray, "y x"]:
     return _smooth(rng, int(rng.integers(3, 8)))
 
 
-def _smooth(rng: np.random.Generator, cells: int) -> Float[np.ndarray, "y x"]:
-    """Returns noise of `cells` x `cells` values, enlarged smoothly."""
-    coarse = Image.fromarray(rng.random((cells, cells), dtype=np.float32))
+def _smooth(rng: np.random.Generator, side: int) -> Float[np.ndarray, "y x"]:
+    """Returns noise of `side` x `side` values, enlarged smoothly."""
+    coarse = Image.fromarray(rng.random((side, side), dtype=np.float32))
     return np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).clip(0, 1)
 
 

@@ -1,8 +1,8 @@
 """The fonts that text is drawn with: their families, their split, and where the files lie.
 
-font_families.txt lists families whose glyphs cover the letters and can be told apart. A lineage is
-one design under several names (Nimbus Sans, FreeSans, Liberation Sans): it falls on one side of the
-split as a whole. Used by the text-line and composite corpora.
+font_families.txt lists families whose glyphs cover the letters and differ from one another. A
+lineage is one design under several names (Nimbus Sans, FreeSans, Liberation Sans): it falls on one
+side of the split as a whole. Used by the text-line and composite corpora.
 """
 
 import functools

@@ -35,8 +35,8 @@ def words(split: str) -> tuple[str, ...]:
     file = packages.fetch(WORDS_PACKAGE) / WORDS_FILE
     found = file.read_text("utf-8").split()
     fits = (w for w in found if w.isascii() and len(w) <= MAX_CHARACTERS)
-    kept = (w for w in fits if "'" not in w or splits.share(w, "possessive") < POSSESSIVES_KEPT)
-    return tuple(w for w in kept if word_split(w) == split)
+    used = (w for w in fits if "'" not in w or splits.share(w, "possessive") < POSSESSIVES_KEPT)
+    return tuple(w for w in used if word_split(w) == split)
 
 
 class Phrases:
