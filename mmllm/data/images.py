@@ -146,6 +146,7 @@ def to_line(
 
 def background_grey(pixels: UInt8[np.ndarray, "y x"]) -> int:
     """Returns the median of the four 3 x 3 px corners, the likely ground of a text line."""
+    # The median, so that a letter in one corner does not count.
     ends = (slice(None, 3), slice(-3, None))
     corners = [pixels[rows, columns].ravel() for rows in ends for columns in ends]
     return int(np.median(np.concatenate(corners)))

@@ -124,13 +124,14 @@ def drawings_of(family: str) -> list[Drawing]:
     shown = icon_emojis(folder)
     found: dict[str, Drawing] = {}
     for icon, entry in content["icons"].items():
-        if entry.get("hidden"):
+        if entry.get("hidden"):  # withdrawn from the set, and there for old links only
             continue
         # Sets name icons in their own way; often an alias is the CLDR name.
         names = [icon, *aliases.get(icon, [])]
         emoji = next((e for name in names if (e := shown.get(name) or emoji_of(name))), None)
         if emoji is None and not shown:
             emoji = cldr.by_letters().get(icon)
+        # The first of several icons of one emoji; the others are variants of it.
         if emoji is not None and emoji.name not in found:
             svg = svg_of(entry, content)
             found[emoji.name] = Drawing(family, icon, emoji, svg)

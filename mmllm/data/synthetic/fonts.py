@@ -42,6 +42,7 @@ class Family:
     @property
     def split(self) -> str:
         """One of SPLITS; display faces are always for training."""
+        # The tests are of print and of handwriting; there is none of posters.
         if self.kind == "display" or splits.font_split(self.lineage) == splits.TRAIN:
             return "train"
         return f"unseen_{self.kind}"
