@@ -129,7 +129,7 @@ class Client:
 
 
 async def chunks(reader: asyncio.StreamReader) -> bytes:
-    """A body whose length is told piece by piece, as that of a stream is."""
+    """A body sent in chunks, each after its own length, as a stream is."""
     body = b""
     while size := int(await reader.readuntil(b"\r\n"), 16):
         body += await reader.readexactly(size)
