@@ -166,7 +166,7 @@ def _restyle(
     drawn: Image.Image, alpha: Image.Image, rng: np.random.Generator, recolour: bool
 ) -> tuple[Image.Image, Image.Image, bool]:
     """Redraws in one of five styles. The last result: whether it wants a white ground."""
-    # The styles and their strengths looked right on contact sheets (`data.preview`).
+    # The styles and their strengths looked right on contact sheets (`corpora.preview`).
     style = rng.random()
     if not recolour:  # the colours are the message
         drawn = ImageOps.posterize(drawn, int(rng.integers(2, 4))) if style < 0.2 else drawn

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmllm.data import build, preview
+from mmllm.data.corpora import build, preview
 
 PIXELS = np.full((64, 64, 3), 200, np.uint8)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from mmllm.common import paths
 from mmllm.data import packages, registry, sources
-from mmllm.data import preview as contact_sheet
+from mmllm.data.corpora import preview as contact_sheet
 
 
 def build(
@@ -111,7 +111,7 @@ def describe() -> list[dict[str, Any]]:
 
 
 def preview(name: str, path: Path, split: str = "train", count: int = 48) -> Path:
-    """Writes a contact sheet PNG of a built corpus (see mmllm.data.preview)."""
+    """Writes a contact sheet PNG of a built corpus (see mmllm.data.corpora.preview)."""
     return contact_sheet.write(name, path, split, count)
 
 
