@@ -74,6 +74,7 @@ class Load:
         """What came of it."""
         outcomes = self.outcomes
         times = [self.start, *sorted(outcomes.at)]
+        # Not the first one, from the start to the first answer: it is no pause of a fault.
         pauses = [after - before for before, after in zip(times[1:-1], times[2:], strict=True)]
         failed = sorted(outcomes.failed_at)
         return {
@@ -95,6 +96,7 @@ def _starts(log: Any) -> int:
 def _killed_worker(service: service_process.Service, log: Any) -> float | None:
     """Kills the busier of two workers; seconds until a third has started."""
     before = _starts(log)
+    # The busier one: an idle worker's end would cost nothing.
     max(service.processes()[1:], key=lambda worker: len(worker.net_connections("tcp"))).kill()
     return _seconds(lambda: _starts(log) > before, 20.0)
 

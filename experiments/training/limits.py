@@ -105,6 +105,7 @@ class Limits:
         tables = prepare.cache_folder(config)
         records = sources.load("emoji", "train", images=False)
         names = [corpus_lib.names(corpus_lib.captions(record))[0] for record in records]
+        # A name is drawn by several artists, and its prototype is one: any of them will do.
         self.place = dict(zip(names, prepare.labels_of(tables, "emoji").tolist(), strict=True))
         sentences = jnp.asarray(prepare.sentences(tables), jnp.float32)
         self._prototype_params = params["prototypes"]

@@ -87,7 +87,7 @@ class Neighbours:
             )
         # Standardised, or the channels with the largest values would decide alone.
         self._centre = features.mean(0)
-        self._spread = features.std(0) + 1e-6
+        self._spread = features.std(0) + 1e-6  # a channel may be 0 in every picture
         self._memory = self._unit(features)
         self._captions = captions
         self._rows: dict[str, list[int]] = defaultdict(list)

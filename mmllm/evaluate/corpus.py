@@ -53,6 +53,7 @@ def captions(record: Record) -> Captions:
     if "captions" not in record:
         return {"en": [str(record["caption"])]}
     by_language: Captions = {}
+    # A list each, as a picture may have several captions in a language.
     for code, text in zip(record["languages"], record["captions"], strict=True):
         by_language.setdefault(str(code), []).append(str(text))
     return by_language

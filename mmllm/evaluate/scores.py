@@ -64,7 +64,7 @@ def number(score: Mapping[str, Any] | None, *, with_std: bool = False) -> str:
     """A score as the tables print it, `.725` or `.725 ± .012`; a dash where there is none."""
     if score is None or score.get("value") is None:
         return DASH
-    digits = 2 if score["unit"] == "points" else 3
+    digits = 2 if score["unit"] == "points" else 3  # the deviation of a share is about .01
     parts = [score["value"]]
     if with_std and score.get("std") is not None:
         parts.append(score["std"])
