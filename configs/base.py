@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
     batch = cfg.batch = ConfigDict()
     batch.captions = 26  # pictures with their captions
     batch.names = 128  # more named pictures, by their embedding alone: no encoder, so cheap
-    batch.spoken = 32  # names without a picture: captions said from the prototypes' vectors
+    batch.spoken = 32  # names without a picture: captions decoded from the prototypes' vectors
     batch.questions = 44  # pictures with questions about them
     batch.lines = 40  # lines of text
     batch.texts = 128  # captions and dictionary words for the text tower
@@ -174,7 +174,7 @@ def get_config() -> ConfigDict:
     # The ranges of activations that are rounded by one range a layer.
     calibration = quant.calibration = ConfigDict()
     calibration.batches = 4  # of a training step
-    calibration.sample = 20_000  # values of a layer's inputs kept from each
+    calibration.sample = 20_000  # values of a layer's inputs drawn from each
 
     # Prototypes fitted to a finished model, for a run regained from its bundle, which holds none.
     regain = cfg.regain = ConfigDict()

@@ -217,7 +217,7 @@ def _text(x: float, y: float, text: str, size: float, colour: str, anchor: str, 
 def walk_lines(legs: Sequence[walks.Leg], walk: str) -> str:
     """The first leg of a walk as a list, a number for each visit to a file.
 
-    Stops of which nothing is said are passed over.
+    Stops without a description are passed over.
 
     Raises:
       ValueError: no such walk.
@@ -225,9 +225,9 @@ def walk_lines(legs: Sequence[walks.Leg], walk: str) -> str:
     named = [leg for leg in legs if leg.walk == walk]
     if not named:
         raise ValueError(f"walk must be one of {sorted({leg.walk for leg in legs})}, got {walk!r}")
-    said = [(*stop.split(":"), does) for stop, does in named[0].stops if does]
+    described = [(*stop.split(":"), does) for stop, does in named[0].stops if does]
     lines = []
-    for path, visit in itertools.groupby(said, key=lambda stop: stop[0]):
+    for path, visit in itertools.groupby(described, key=lambda stop: stop[0]):
         steps = "; ".join(f"`{name.rpartition('.')[2]}` {does}" for _, name, does in visit)
         shown = f"[`{path.removeprefix('mmllm/')}`](../{path})"
         lines.append(f"{len(lines) + 1}. {shown}: {steps}\n")

@@ -43,6 +43,7 @@ class Row:
     @property
     def key(self) -> dict[str, Any]:
         """What a rerun has in common with the row whose place it takes."""
+        # Not the config: a row measured with a changed config takes the place of the old one.
         found: dict[str, Any] = {"row": self.name}
         if self.seed is not None:
             found["seed"] = self.seed
@@ -58,7 +59,7 @@ def lock(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)  # the system lets go of it when a process is killed
         yield
 
 
@@ -70,6 +71,7 @@ def read(kind: str) -> dict[str, Any]:
 
 def is_finished(row: Row, found: Sequence[Stored]) -> bool:
     """Whether a row stands there already, measured from the same start with the same config."""
+    # The digest as well: a config that has changed since is to be measured again.
     job = {**row.key, "config_sha256": config_lib.sha256(row.config)}
     return any(all(each.get(key, "") == value for key, value in job.items()) for each in found)
 
@@ -88,12 +90,13 @@ def write(kind: str, row: Row, fields: Stored) -> dict[str, Any]:
     # Several processes may measure rows of one kind: each reads what the others wrote before.
     with lock(paths.data_dir() / "runs" / f"{kind}.lock"):
         result = read(kind)
-        said = flat(config_lib.telling(row.config))
-        base = result.get("base", said)
+        values = flat(config_lib.telling(row.config))
+        # The first row's config; later rows, which share most of it, hold their differences alone.
+        base = result.get("base", values)
         entry: dict[str, Any] = {
             **row.key,
             "config_sha256": config_lib.sha256(row.config),
-            "config": difference(base, said),
+            "config": difference(base, values),
             **fields,
         }
         entry["marks"] = marks(entry)
@@ -135,10 +138,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def difference(base: Stored, said: Stored) -> dict[str, Any]:
+def difference(base: Stored, values: Stored) -> dict[str, Any]:
     """What differs from the base, by dotted name; ABSENT where only the base has the field."""
-    changed = {name: value for name, value in said.items() if base.get(name, ABSENT) != value}
-    return changed | {name: ABSENT for name in base if name not in said}
+    changed = {name: value for name, value in values.items() if base.get(name, ABSENT) != value}
+    return changed | {name: ABSENT for name in base if name not in values}
 
 
 def stored_config(result: Stored, row: Stored) -> dict[str, Any] | None:
@@ -166,5 +169,6 @@ def is_stale(result: Stored, row: Stored, today: Any) -> bool:
     then = stored_config(result, row)
     if then is None:
         return True
+    # Another digest may come from new names alone, which change nothing that was measured.
     renamed = {config_lib.RENAMED.get(name, name): value for name, value in then.items()}
     return renamed != flat(config_lib.telling(today))

@@ -68,12 +68,13 @@ def run(
         label = "_".join(str(value) for value in row.key.values()).replace("/", "-")
         # Whoever waits here finds the row finished.
         with rows_lib.lock(paths.data_dir() / "runs" / f"{kind}_{label}.lock"):
+            # Read under the lock, and for each row: others may have finished it meanwhile.
             if resume and not smoke and rows_lib.is_finished(row, rows_lib.read(kind)["rows"]):
                 continue
             print(f"== {kind}: {label}", flush=True)
-            begun = time.monotonic()
+            begun = time.monotonic()  # the clock of the wall may be set while a row runs for hours
             fields = measure(row)
-            if smoke:
+            if smoke:  # its figures mean nothing, so they never reach a table
                 continue
             seconds = round(time.monotonic() - begun)
             # A measurement's own seconds (of load, say) win over those of the run.

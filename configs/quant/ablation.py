@@ -43,8 +43,8 @@ def _steps(count: int):
     return lambda cfg: cfg.train.update(steps=count)
 
 
-def _tail(grid: str, steps: int):
-    """The policy that ships, with the backbone's last blocks on a grid they are taught first."""
+def _last_blocks(grid: str, steps: int):
+    """The policy that ships, with the backbone's last blocks reconstructed on a grid first."""
     rules = (
         mixed.RULES[0],
         rf"backbone/block_1[1-5]/(expand|project)/kernel {grid} int8",
@@ -152,16 +152,16 @@ ROWS = {
     "mixed_tail4": _row(
         "2, 4",
         "the same, the backbone's last five blocks at 4, block reconstruction",
-        _tail("int4", 300),
+        _last_blocks("int4", 300),
         seeds=2,
     ),
     "mixed_tail2_rounded": _row(
-        "2, 4", "the same, the backbone's last five blocks at 2, PTQ", _tail("int2", 0)
+        "2, 4", "the same, the backbone's last five blocks at 2, PTQ", _last_blocks("int2", 0)
     ),
     "mixed_tail2": _row(
         "2, 4",
         "the same, the backbone's last five blocks at 2, block reconstruction",
-        _tail("int2", 300),
+        _last_blocks("int2", 300),
     ),
     "half_float": _row("float", "two thirds of the width", _half_float),
     "half_int4": _row(

@@ -88,8 +88,8 @@ def sample() -> Iterator[tuple[dict[str, Any], Image.Image]]:
         yield entry(element, f"line-{place:02d}.png", text, trials), element["image"]
     for corpus, kind, count in (("composites", "scene", SCENES), ("easy_vqa", "shape", SHAPES)):
         for place, element in enumerate(permissive(corpus, "test", count)):
-            asked = list(zip(element["questions"], element["answers"], strict=True))
-            picked = random.Random(SEED + place).sample(asked, min(QUESTIONS_A_SCENE, len(asked)))
+            pairs = list(zip(element["questions"], element["answers"], strict=True))
+            picked = random.Random(SEED + place).sample(pairs, min(QUESTIONS_A_SCENE, len(pairs)))
             trials = [{"task": "ask", "question": q, "expected": [a]} for q, a in picked]
             title = element.get("caption", f"{kind} {place}")
             yield entry(element, f"{kind}-{place:02d}.png", title, trials), element["image"]

@@ -5,8 +5,8 @@ Hardware: 2 CPU cores; nginx and redis-server where a fault needs them, else its
 Time:     4 minutes.
 Writes:   experiments/results/serving_faults.json
 
-Each fault happens a third into the load. Every answer is compared with the model's own, asked
-directly: "wrong" must be 0 in every row. "hung" counts requests without an answer after 30 s.
+Each fault happens a third into the load. Every answer is compared with the model's own, without a
+service between: "wrong" must be 0 in every row. "hung" counts requests unanswered after 30 s.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ UNCACHED = {"MMLLM_CACHE_ITEMS": "0"}
 
 
 class Truth:
-    """Pictures, and what the model says of them when it is asked directly."""
+    """Pictures, and the model's captions of them, without a service between."""
 
     def __init__(self) -> None:
         self.pictures = load_generator.pictures(PICTURES)
@@ -74,6 +74,7 @@ class Load:
         """What came of it."""
         outcomes = self.outcomes
         times = [self.start, *sorted(outcomes.at)]
+        # Not the first one, from the start to the first answer: it is no pause of a fault.
         pauses = [after - before for before, after in zip(times[1:-1], times[2:], strict=True)]
         failed = sorted(outcomes.failed_at)
         return {
@@ -95,6 +96,7 @@ def _starts(log: Any) -> int:
 def _killed_worker(service: service_process.Service, log: Any) -> float | None:
     """Kills the busier of two workers; seconds until a third has started."""
     before = _starts(log)
+    # The busier one: an idle worker's end would cost nothing.
     max(service.processes()[1:], key=lambda worker: len(worker.net_connections("tcp"))).kill()
     return _seconds(lambda: _starts(log) > before, 20.0)
 
@@ -172,10 +174,10 @@ def redis_down_and_back(truth: Truth, seconds: float) -> dict[str, Any]:
             kill()
             time.sleep(seconds / 4)
             stack.enter_context(companions.redis(port))
-            asked = load_generator.request(service.url, "/v1/caption", truth.pictures[0])
+            request = load_generator.request(service.url, "/v1/caption", truth.pictures[0])
 
             def cached() -> bool:
-                status, body = _ask(service.url, asked)
+                status, body = _ask(service.url, request)
                 return status == "200" and json.loads(body)["cached"]
 
             recovery = _seconds(cached, 20.0)
@@ -196,10 +198,10 @@ def _faulty(
             MMLLM_ENGINE_TIMEOUT_S=engine_timeout_s,
         ) as service:
             file = Path(folder) / fault
-            asked = load_generator.request(service.url, "/v1/caption", truth.pictures[0])
+            request = load_generator.request(service.url, "/v1/caption", truth.pictures[0])
 
             def well() -> bool:
-                status, body = _ask(service.url, asked)
+                status, body = _ask(service.url, request)
                 return status == "200" and not json.loads(body)["degraded"]
 
             with Load(service.url, truth, seconds) as load:
@@ -232,12 +234,12 @@ def full_disk_for_logs(truth: Truth, seconds: float) -> dict[str, Any]:
     That does not pass; well is a service that answers and counts the lines it lost.
     """
     with open("/dev/full", "wb") as full, service_process.mmllm(out=full, **UNCACHED) as service:
-        asked = load_generator.request(service.url, "/v1/caption", truth.pictures[0])
+        request = load_generator.request(service.url, "/v1/caption", truth.pictures[0])
         with Load(service.url, truth, seconds) as load:
             before = _lines_lost(service)
 
             def well() -> bool:
-                return _ask(service.url, asked)[0] == "200" and _lines_lost(service) > before
+                return _ask(service.url, request)[0] == "200" and _lines_lost(service) > before
 
             recovery = _seconds(well, 20.0)
         return load.row(recovery_s=recovery, lines_lost=_lines_lost(service))

@@ -129,7 +129,7 @@ class Client:
 
 
 async def chunks(reader: asyncio.StreamReader) -> bytes:
-    """A body whose length is told piece by piece, as that of a stream is."""
+    """A body sent in chunks, each after its own length, as a stream is."""
     body = b""
     while size := int(await reader.readuntil(b"\r\n"), 16):
         body += await reader.readexactly(size)
@@ -143,7 +143,7 @@ async def closed(
 ) -> Outcomes:
     """Each client asks, waits for the answer, and asks again; refused ones pause a little."""
     outcomes, end = Outcomes(), time.perf_counter() + seconds
-    places = iter(range(10**9))
+    places = iter(range(10**9))  # shared, so that no two clients send the same picture
 
     async def work() -> None:
         client = Client(url)
@@ -168,6 +168,7 @@ async def opened(
     start = due = time.perf_counter()
 
     async def one(place: int, due: float) -> None:
+        # As many connections as requests are open at once: a late answer holds up no other.
         client = idle.pop() if idle else Client(url)
         await once(client, requests, place, outcomes, expected, due)
         idle.append(client)
@@ -175,7 +176,7 @@ async def opened(
     while due < start + seconds:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         tasks.append(asyncio.create_task(one(len(tasks), due)))
-        due += draw.expovariate(rate)
+        due += draw.expovariate(rate)  # independent users: a Poisson process
     await asyncio.gather(*tasks)
     for client in idle:
         client.close()
@@ -196,6 +197,7 @@ async def once(
     status, body = await client.ask(requests[which])
     right = expected is None or status != "200" or answer(body) == expected[which]
     outcomes.add(status, time.perf_counter() - start, right)
+    # Else a client that is refused at once would send thousands a second.
     if status != "200" and due is None:
         await asyncio.sleep(REFUSED_S)
 

@@ -1,4 +1,4 @@
-"""A service in a process of its own, for experiments: started, asked, hurt, and always ended."""
+"""A service in a process of its own, for experiments: started, queried, hurt, and always ended."""
 
 import contextlib
 import json
@@ -102,24 +102,24 @@ def running(
     """Starts a command that will answer `ready` on a port, and ends it.
 
     Raises:
-      RuntimeError: it ended, or is not ready within START_S; the message has what it said.
+      RuntimeError: it ended, or is not ready within START_S; the message has the end of its stderr.
     """
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         environment = {**os.environ, "MMLLM_DATA": folder, **UNLIMITED, **variables}
         process = subprocess.Popen(
             command,
             env=environment,
             cwd=Path(__file__).parents[2],
             stdout=out or subprocess.DEVNULL,
-            stderr=said,
+            stderr=errors,
             start_new_session=True,
         )
         service = Service(process, f"http://127.0.0.1:{port}")
         try:
             wait_until(lambda: process.poll() is not None or service.get(ready)[0] == 200)
             if process.poll() is not None or service.get(ready)[0] != 200:
-                said.seek(0)
-                raise RuntimeError(f"did not start: {said.read().decode()[-2000:]}")
+                errors.seek(0)
+                raise RuntimeError(f"did not start: {errors.read().decode()[-2000:]}")
             yield service
         finally:
             service.end()

@@ -51,8 +51,8 @@ def requests(url: str, count: int = PICTURES) -> list[bytes]:
         elif turn == 7:
             found.append(load_generator.request(url, "/v1/ocr", picture))
         elif turn == 8:
-            asked = {"image": image, "question": "what color is it?"}
-            found.append(_json(url, "/v1/vqa", asked))
+            body = {"image": image, "question": "what color is it?"}
+            found.append(_json(url, "/v1/vqa", body))
         elif turn == 9:
             name = f"picture-{number // TURNS % INDEXED}"
             found.append(load_generator.request(url, f"/v1/index/{name}", picture))

@@ -67,8 +67,8 @@ def commit_of(folder: Path, commit: str = "HEAD") -> str | None:
 
 def with_row(result: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     """A result with a row in the place of the one with the same label."""
-    kept = [each for each in result.get("rows", ()) if each["label"] != row["label"]]
-    rows = sorted([*kept, row], key=lambda each: walks.VERSIONS.index(each["label"]))
+    others = [each for each in result.get("rows", ()) if each["label"] != row["label"]]
+    rows = sorted([*others, row], key=lambda each: walks.VERSIONS.index(each["label"]))
     origin = provenance.record()
     origin["command"] = origin["command"].replace("__main__.py", "python -m experiments.structure")
     return {"kind": KIND, "mode": "full", **origin, "rows": rows}

@@ -64,14 +64,14 @@ def docstring_lines(tree: ast.AST) -> set[int]:
 
 def comments(module: Module) -> dict[str, int]:
     """Lines with a comment, lines of code and lines of docstrings; a line may be two of these."""
-    said, code, strings = set(), set(), docstring_lines(module.tree)
+    commented, code, strings = set(), set(), docstring_lines(module.tree)
     for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
         lines = range(token.start[0], token.end[0] + 1)
         if token.type == tokenize.COMMENT and not DIRECTIVE.match(token.string):
-            said.add(token.start[0])
+            commented.add(token.start[0])
         elif token.type not in QUIET:
             code |= set(lines) - strings
-    return {"comment": len(said), "code": len(code), "docstring": len(strings)}
+    return {"comment": len(commented), "code": len(code), "docstring": len(strings)}
 
 
 def comments_by_folder(modules: Modules) -> dict[str, dict[str, int]]:

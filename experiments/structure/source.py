@@ -122,8 +122,8 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _file(modules: Modules, name: str) -> str | None:
-    stem = name.replace(".", "/")
-    return next((path for path in (f"{stem}.py", f"{stem}/__init__.py") if path in modules), None)
+    base = name.replace(".", "/")
+    return next((path for path in (f"{base}.py", f"{base}/__init__.py") if path in modules), None)
 
 
 def room_imports(modules: Modules) -> dict[tuple[str, str], int]:

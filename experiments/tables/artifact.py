@@ -9,6 +9,7 @@ from mmllm.evaluate import scores
 from mmllm.evaluate.scores import Result
 
 PARTS = {
+    # Results from before the rename call the backbone "stem".
     r"(backbone|stem)/(stem|block_[0-3])": "backbone: first convolution, blocks 0 to 3, float",
     r"(backbone|stem)/block_([4-9]|10)": "backbone: blocks 4 to 10, at 8 bits",
     r"(backbone|stem)/block_1[1-5]": "backbone: blocks 11 to 15, at 4 and 8 bits",
@@ -52,6 +53,7 @@ def parity_table(results: Sequence[Result]) -> str:
     if result is None:
         return scores.markdown(header, [])
     parity = result["parity"]
+    # Of all layers the worst one: a mean would hide it.
     worst = max(parity["layers"], key=lambda row: row["median"])
     shown = [
         (f"{len(parity['layers'])} layers, the worst: {named(worst['name'])}", worst),

@@ -25,6 +25,7 @@ MAX_LICENCES = 8
 
 def named(part: str) -> str:
     """A part or layer of the model by the name it has now, whenever it was measured."""
+    # At the start alone: "backbone/stem" is the first convolution.
     if part.startswith("stem/"):
         return part.replace("stem/", "backbone/", 1)
     return part.replace("pretrained stem", "pretrained backbone")

@@ -47,6 +47,7 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
             raise ValueError(f"{path} is no result file: it lacks kind, mode or date")
         if result["mode"] == "full":
             results.append(_compared(result))
+    # By their own date: a checkout gives all files one time, in any order.
     return sorted(results, key=lambda result: result["date"])
 
 

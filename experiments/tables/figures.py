@@ -33,7 +33,7 @@ def draw_quantization(result: Mapping[str, Any], path: Path) -> None:
         axes.plot([size / 1e6] * len(scores), scores, ".", color=colour, markersize=4)
         axes.plot(size / 1e6, mean, "o", color=colour, markersize=6)
         columns.setdefault(size, []).append((name, size, mean))
-    axes.set_xscale("log", base=2)
+    axes.set_xscale("log", base=2)  # halving the bits is one step, wherever it starts
     axes.set_xticks([4, 5, 6, 8, 12, 16], ["4", "5", "6", "8", "12", "16"])
     axes.minorticks_off()
     axes.set_xlabel("weights, MB (grey: PTQ)")
@@ -75,6 +75,7 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
     """Heights moved until they lie `gap` apart, in the same order, each no further than it must."""
     order = sorted(range(len(heights)), key=lambda place: heights[place])
     moved = list(heights)
+    # Each pair moves apart evenly and may push the next one, hence the turns.
     for _ in range(TURNS):
         for low, high in itertools.pairwise(order):
             short = max(0.0, gap - (moved[high] - moved[low])) / 2

@@ -22,9 +22,10 @@ def quantization_table(results: Sequence[Result]) -> str:
         found.setdefault(row["row"], []).append(row)
     starts = {row["start"]: row["average"] for row in found.get(ablations.FLOAT_START, ())}
     labels = ablations.labels()
+    # Of rows that the config no longer lists, so that no measurement disappears unnoticed.
     unnamed = {name: (scores.DASH, name) for name in found if name not in labels}
     rows = [
-        (bits, notes.signed(what, *found[name]), *_cells(found[name], starts))
+        (bits, notes.signed(what, *found[name]), *_columns(found[name], starts))
         for name, (bits, what) in {**labels, **unnamed}.items()
         if name in found
     ]
@@ -33,7 +34,7 @@ def quantization_table(results: Sequence[Result]) -> str:
     return scores.markdown(header, rows) + notes.footnotes(measured)
 
 
-def _cells(runs: Sequence[Result], starts: Mapping[str | None, float]) -> list[str]:
+def _columns(runs: Sequence[Result], starts: Mapping[str | None, float]) -> list[str]:
     """Megabytes, the four scores, their mean, retention, and the number of runs."""
     tasks = [
         _over_runs([each["scores"][row]["value"] for each in runs]) for row, _ in TASKS.values()
@@ -47,7 +48,7 @@ def _cells(runs: Sequence[Result], starts: Mapping[str | None, float]) -> list[s
 def _over_runs(values: Sequence[float]) -> str:
     """Mean and, of several, the deviation between them."""
     mean = sum(values) / len(values)
-    if len(values) == 1:
+    if len(values) == 1:  # one run says nothing about the deviation
         return f"{mean:.3f}".removeprefix("0")
     spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
     return f"{mean:.3f} ± {spread:.3f}".replace("0.", ".")

@@ -47,9 +47,9 @@ MAPPED, EXPLAINED = "sentence map of the name", "sentence map of name and keywor
 WHOLE, EMBEDDING = "whole prefix", "embedding alone"
 NEAREST, TRUE = "vector of the nearest name", "vector of the true name"
 KINDS = tuple(
-    f"{about}, {asked}"
+    f"{about}, {form}"
     for about in ("color", "shape")
-    for asked in ("to be named", "yes or no", "yes or no, negated")
+    for form in ("to be named", "yes or no", "yes or no, negated")
 )
 
 
@@ -71,11 +71,11 @@ class Changed:
         if self.prefix is None:
             return self.model.caption_batch(images, language)
         tokenizer, engine = self.model.tokenizer, self.model.engine
-        asked = [prompts.caption(tokenizer, language)] * len(images)
+        starts = [prompts.caption(tokenizer, language)] * len(images)
         answers = decode.greedy(
             engine,
             self.prefix(images),
-            decode.pad_prompts(asked, engine.config.max_text),
+            decode.pad_prompts(starts, engine.config.max_text),
             end=tokenizer.eos_id,
             banned=self.model.banned,
             limit=runtime.CAPTION_TOKENS,
@@ -105,6 +105,7 @@ class Limits:
         tables = prepare.cache_folder(config)
         records = sources.load("emoji", "train", images=False)
         names = [corpus_lib.names(corpus_lib.captions(record))[0] for record in records]
+        # A name is drawn by several artists, and its prototype is one: any of them will do.
         self.place = dict(zip(names, prepare.labels_of(tables, "emoji").tolist(), strict=True))
         sentences = jnp.asarray(prepare.sentences(tables), jnp.float32)
         self._prototype_params = params["prototypes"]
@@ -145,20 +146,20 @@ class Limits:
         return self.name_prefix(self._vectors[best])
 
     def answered(self, most: int | None) -> dict[str, tasks.Scores]:
-        """easy_vqa by what is asked, a colour or a shape, to be named or confirmed: the metrics."""
+        """Metrics of easy_vqa, by colour or shape and by whether it is to be named or confirmed."""
         if self._answered:  # six rows come from one pass over the questions
             return self._answered
         source = sources.load(EASY.corpus, EASY.split)
         right: dict[str, list[tuple[float, str]]] = {}
         for part in corpus_lib.batches(corpus_lib.draw(len(source), most)):
-            asked = [
+            rows = [
                 (record["image"], question, answer, str(record["id"]))
                 for record in (source[index] for index in part)
                 for question, answer, _ in corpus_lib.questions(record)
             ]
-            images, questions, answers, ids = map(list, zip(*asked, strict=True))
-            said = self.model.answer_batch(images, questions)
-            found = vqa.vqa_accuracy(said, [[answer] for answer in answers])
+            images, questions, answers, ids = map(list, zip(*rows, strict=True))
+            predictions = self.model.answer_batch(images, questions)
+            found = vqa.vqa_accuracy(predictions, [[answer] for answer in answers])
             for question, answer, score, picture in zip(
                 questions, answers, found, ids, strict=True
             ):

@@ -116,7 +116,7 @@ class Search:
         return backbone_lib.pretrained(self.config)
 
     def features(self, *, tuned: bool) -> list[np.ndarray]:
-        """Backbone features of every view, kept for the next row of the same backbone."""
+        """Backbone features of every view, cached for the next row of the same backbone."""
         if tuned not in self._features:
             level = self.config.model.level
             trainable = features_lib.part_function(

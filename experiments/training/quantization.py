@@ -143,6 +143,7 @@ def smoke(row: Row) -> dict[str, Any]:
     """Two steps on generated arrays with a model of the same kind, small."""
     config: Config = row.config
     model = dataclasses.replace(config.model, backbone="patch", image_side=64, vocab_size=512)
+    # A model of patches has no backbone, and a rule that fits nothing is refused.
     rules = tuple(rule for rule in config.quant.rules if not rule.startswith("backbone/"))
     config = dataclasses.replace(
         config,

@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
 
 def run_build(args: argparse.Namespace) -> int:
     """Builds corpora."""
-    from mmllm.data import build
+    from mmllm.data.corpora import build
 
     build.build(args.names, skip_missing_clients=args.skip_missing_clients)
     return 0
@@ -50,7 +50,7 @@ def run_build(args: argparse.Namespace) -> int:
 
 def run_list(args: argparse.Namespace) -> int:
     """Lists corpora."""
-    from mmllm.data import build
+    from mmllm.data.corpora import build
 
     rows = build.describe()
     if args.json:
@@ -63,7 +63,7 @@ def run_list(args: argparse.Namespace) -> int:
 
 def run_preview(args: argparse.Namespace) -> int:
     """Writes a contact sheet."""
-    from mmllm.data import build
+    from mmllm.data.corpora import build
 
     out = args.out or Path(f"{args.name}-{args.split}.png")
     build.preview(args.name, out, args.split, args.count)

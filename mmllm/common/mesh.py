@@ -6,7 +6,9 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-# First match wins; everything else is replicated. Widths split over "model", Megatron style.
+# First match wins; everything else is replicated. Widths split over "model" as in Megatron-LM
+# (Shoeybi et al., 2019): the first matrix of a block by columns and the second by rows, so that a
+# block needs one sum over the devices.
 PARTITION_RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"(query|key|value|up)/kernel$", PartitionSpec(None, "model")),
     (r"up/bias$", PartitionSpec("model")),
@@ -26,7 +28,7 @@ def make_mesh(data: int, model: int) -> Mesh:
             f"train.mesh_data x train.mesh_model = {data} x {model} needs {data * model} devices, "
             f"got {len(devices)}"
         )
-    axes = (AxisType.Auto, AxisType.Auto)
+    axes = (AxisType.Auto, AxisType.Auto)  # XLA places what no rule names
     return jax.make_mesh(
         (data, model), ("data", "model"), axis_types=axes, devices=devices[: data * model]
     )

@@ -38,6 +38,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} must be a file to write, but a folder or device stands there")
+    # Beside it, as a rename is only atomic inside one file system.
     temporary = temporary_beside(path)
     try:
         yield temporary
@@ -53,6 +54,8 @@ def temporary_beside(path: Path) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
+    # Machine and process, so that others can tell whether it is still being written; a random part,
+    # as threads of one process may write the same file.
     writer = f"{platform.node()}-{os.getpid()}"
     return path.with_name(f".{writer}-{uuid.uuid4().hex[:8]}.{path.name}")
 
@@ -62,6 +65,7 @@ def _remove_abandoned(path: Path) -> None:
     machine, name = re.escape(platform.node()), re.escape(path.name)
     pattern = re.compile(rf"\.{machine}-(\d+)-[0-9a-f]{{8}}\.{name}")
     for file in path.parent.iterdir():
+        # Of this machine only: on a shared disk, another's process cannot be looked up here.
         match = pattern.fullmatch(file.name)
         if match and not _is_alive(int(match[1])):
             if file.is_dir():
@@ -72,7 +76,7 @@ def _remove_abandoned(path: Path) -> None:
 
 def _is_alive(process: int) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(process, 0)  # signal 0 asks whether it exists, and harms nothing
     except ProcessLookupError:
         return False
     except PermissionError:  # another user's

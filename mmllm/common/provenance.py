@@ -31,6 +31,7 @@ def source_state() -> dict[str, Any]:
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "dirty": None}
+    # Experiments write these as they run; they change nothing that is measured.
     paths = [f":(exclude){path}" for path in GENERATED]
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *paths)
     return {"commit": commit, "dirty": changed is None or bool(changed)}

@@ -46,6 +46,7 @@ def write(path: Path, params: Mapping[str, Any]) -> None:
     """Writes a tree of arrays, whole or not at all."""
     from safetensors.numpy import save_file
 
+    # safetensors writes the buffer as it lies, whatever the strides say.
     tensors = {name: np.asarray(value, order="C") for name, value in flatten(params)}
     with paths.written_whole(path) as partial:
         save_file(tensors, str(partial))

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl always, and TensorBoard through clu when asked for."""
+"""Where a run's numbers go: metrics.jsonl always, and TensorBoard through clu on request."""
 
 import json
 import math
@@ -20,7 +20,7 @@ class MetricsWriter:
 
     Raises:
       ValueError: a metrics.jsonl with a row that is not JSON before its last.
-      ImportError: TensorBoard asked for without clu.
+      ImportError: TensorBoard requested without clu.
     """
 
     def __init__(self, workdir: Path, resume_step: int = 0, *, tensorboard: bool = False) -> None:
@@ -34,28 +34,30 @@ class MetricsWriter:
         if not self._path.exists():
             return
         rows = self._path.read_text().splitlines()
-        kept = []
+        earlier = []
         for number, row in enumerate(rows, start=1):
             try:
                 if json.loads(row)["step"] <= step:
-                    kept.append(row)
+                    earlier.append(row)
             except json.JSONDecodeError as error:
+                # A killed process can only have cut the last row; elsewhere it is damage.
                 if number < len(rows):
                     raise ValueError(
                         f"{self._path}, line {number}, is not JSON ({error}); "
                         "remove the line or use another --workdir"
                     ) from error
         partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(f"{row}\n" for row in kept))
+        partial.write_text("".join(f"{row}\n" for row in earlier))
         partial.replace(self._path)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes scalars of one step; values that are not finite become null."""
         row: dict[str, Any] = {"step": step, "time": round(time.time(), 1)}
         for name, value in metrics.items():
+            # JSON knows no NaN, and a float32 has no more than seven digits.
             row[name] = float(f"{value:.6g}") if math.isfinite(value) else None
         self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        self._file.flush()  # so that a run can be watched, and a killed one loses nothing
         if self._clu is not None:
             self._clu.write_scalars(step, {k: float(v) for k, v in metrics.items()})
 

@@ -123,15 +123,15 @@ def to_square(
 def to_line(
     image: ImageSource, height: int = LINE_HEIGHT, width: int = LINE_WIDTH
 ) -> UInt8[np.ndarray, "{height} {width}"]:
-    """Fits a picture of one text line into the wide grey strip that the line reader takes.
+    """Fits a picture of one text line into the wide grey picture that the line reader takes.
 
     The aspect is kept, except that a line too wide is squeezed; a short line is padded on the
     right with its background, the median of its four corners.
 
     Args:
       image: anything `open_image` takes.
-      height: height of the strip, in pixels.
-      width: width of the strip, in pixels.
+      height: of the result, in pixels.
+      width: of the result, in pixels.
 
     Returns:
       Grey values, (y, x) = (height, width).
@@ -139,13 +139,14 @@ def to_line(
     grey = open_image(image).convert("L")
     fitted = min(width, max(1, round(grey.width * height / grey.height)))
     pixels = np.asarray(grey.resize((fitted, height), Image.Resampling.BILINEAR, reducing_gap=3.0))
-    strip = np.full((height, width), background_grey(pixels), np.uint8)
-    strip[:, :fitted] = pixels
-    return strip
+    line = np.full((height, width), background_grey(pixels), np.uint8)
+    line[:, :fitted] = pixels
+    return line
 
 
 def background_grey(pixels: UInt8[np.ndarray, "y x"]) -> int:
     """Returns the median of the four 3 x 3 px corners, the likely ground of a text line."""
+    # The median, so that a letter in one corner does not count.
     ends = (slice(None, 3), slice(-3, None))
     corners = [pixels[rows, columns].ravel() for rows in ends for columns in ends]
     return int(np.median(np.concatenate(corners)))

@@ -23,7 +23,7 @@ from mmllm.common import paths
 
 ATTEMPTS = 3
 RETRY_SECONDS = 2.0
-DOWNLOAD_TIMEOUT_SECONDS = 1800
+DOWNLOAD_TIMEOUT_SECONDS = 1800  # the stamps alone are 161 MB
 CLIENTS = {"pip": sys.executable, "npm": "npm", "apt": "apt-get"}
 REMEDIES = {
     "npm": "install Node.js with npm (Debian: apt-get install npm)",
@@ -233,7 +233,7 @@ def say(line: str) -> None:
 def fetch(name: str, progress: Callable[[str], None] = say) -> Path:
     """Returns the folder of an unpacked package, downloading it first where needed.
 
-    A finished download and a finished unpacking are kept and never repeated; both appear under
+    A finished download and a finished unpacking stay and are never repeated; both appear under
     their final name only when whole, so an interrupted call can simply be made again.
 
     Args:
@@ -254,6 +254,7 @@ def fetch(name: str, progress: Callable[[str], None] = say) -> Path:
     package = PACKAGES[name]
     root = paths.data_dir() / "packages"
     folder = root / package.folder
+    # A folder appears only when whole: that it is there says enough.
     if not folder.is_dir():
         archive = _download(package, root / "archives", progress)
         progress(f"unpacking {package.name}")
@@ -271,6 +272,7 @@ def missing_clients(names: Iterable[str], programs: Iterable[str] = ()) -> list[
     needed = list(programs)
     for name in names:
         kind = PACKAGES[name].kind
+        # pip comes with this Python; `_run_client` says so where it does not.
         needed += {"npm": ["npm"], "apt": ["apt-get", "dpkg-deb"]}.get(kind, [])
     return [program for program in dict.fromkeys(needed) if shutil.which(program) is None]
 
@@ -293,15 +295,17 @@ def sha256_of(path: Path) -> str:
 def _download(package: Package, archives: Path, progress: Callable[[str], None]) -> Path:
     """Returns the verified archive; downloads it up to ATTEMPTS times."""
     place = archives / package.folder
-    kept = [file for file in place.glob("*") if file.is_file()] if place.is_dir() else []
-    if len(kept) == 1 and sha256_of(kept[0]) == package.sha256:
-        return kept[0]
+    found = [file for file in place.glob("*") if file.is_file()] if place.is_dir() else []
+    if len(found) == 1 and sha256_of(found[0]) == package.sha256:
+        return found[0]
+    # Anything else there is damaged: it would stop the rename below.
     shutil.rmtree(place, ignore_errors=True)
     archives.mkdir(parents=True, exist_ok=True)
     failure = ""
     for attempt in range(1, ATTEMPTS + 1):
         again = f" (attempt {attempt} of {ATTEMPTS}: {failure})" if failure else ""
         progress(f"downloading {package.name} {package.version} with {package.kind}{again}")
+        # A folder of its own: clients choose the file's name, and two processes may fetch at once.
         partial = archives / f".partial-{uuid.uuid4().hex}"
         partial.mkdir()
         try:
@@ -325,14 +329,17 @@ def _mismatch(package: Package, folder: Path) -> str:
     files = list(folder.iterdir())
     if len(files) != 1:
         return f"{len(files)} files arrived, not 1"
-    got = sha256_of(files[0])
-    return "" if got == package.sha256 else f"sha256 {got} arrived, {package.sha256} is pinned"
+    arrived = sha256_of(files[0])
+    if arrived == package.sha256:
+        return ""
+    return f"sha256 {arrived} arrived, {package.sha256} is pinned"
 
 
 def _command(package: Package) -> list[str]:
     """The client's command line; it writes one file into the working folder."""
     pinned = f"{package.name}=={package.version}"
     if package.kind == "pip":
+        # Dependencies are not pinned here, and the files inside need none.
         options = ["--no-deps", "--disable-pip-version-check", "--quiet", "--no-cache-dir"]
         return [sys.executable, "-m", "pip", "download", *options, "--dest", ".", pinned]
     if package.kind == "npm":
@@ -355,6 +362,7 @@ def _run_client(package: Package, folder: Path) -> str:
     if done.returncode == 0:
         return ""
     lines = [line.strip() for line in (done.stderr + "\n" + done.stdout).splitlines()]
+    # Clients end with advice and log paths; the last line that says "error" has the reason.
     telling = [x for x in lines if x.lower().startswith(("e:", "error", "npm err"))]
     reason = (telling or [x for x in lines if x] or ["no message"])[-1]
     if package.kind == "pip" and "No module named pip" in reason:
@@ -377,7 +385,8 @@ def _unpack(archive: Path, folder: Path) -> None:
                 wheel.extractall(work)  # nosec B202 - zipfile itself keeps names inside
         else:
             with tarfile.open(archive) as bundle:
-                bundle.extractall(work, filter="data")
+                bundle.extractall(work, filter="data")  # no links or paths that lead outside
+            # npm packs everything into package/, an sdist into NAME-VERSION/.
             entries = list(work.iterdir())
             whole = entries[0] if len(entries) == 1 and entries[0].is_dir() else work
         try:

@@ -112,6 +112,7 @@ class TrainingArrays:
 def _features(
     source: Captioned | Questioned, picture: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
+    # The plain view is among those drawn: it is all that the runtime shows the model.
     view = rng.integers(0, len(source.features), len(picture))
     return np.stack([source.features[v][p] for v, p in zip(view, picture, strict=True)])
 
@@ -120,6 +121,8 @@ def draw_captioned(
     source: Captioned, count: int, width: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Pictures drawn by weight, of those whose English caption has at most `width` tokens."""
+    # A picture without a caption that fits has no ids: at the end of the corpus its `first` lies
+    # behind the last row. Its weight is 0 already.
     english = np.minimum(source.first[:-1], len(source.ids) - 1)
     weight = source.weight * ~source.ids[english, width:].any(axis=1)
     if not weight.any():
@@ -135,6 +138,7 @@ def captions_of(
     """The captions of each picture: English first, then the other languages in any order."""
     texts = []
     for start, stop in zip(source.first[picture], source.first[picture + 1], strict=True):
+        # English is never the one that does not fit: it is the caption the label stands for.
         others = start + 1 + rng.permutation(stop - start - 1)
         texts.append([source.ids[start], *source.ids[others]])
     return texts
@@ -154,6 +158,7 @@ class BuildBatch(grain.transforms.RandomMap):
     # pyrefly: ignore[bad-override]  # The abstract method has no return type, so None is inferred.
     def random_map(self, element: Any, rng: np.random.Generator) -> Batch:
         del element  # The generator is already the step's own.
+        # All parts draw from one generator, so their order is part of what a seed means.
         batch = {
             **self._pictures(rng),
             **self._names(rng),
@@ -167,7 +172,7 @@ class BuildBatch(grain.transforms.RandomMap):
         return sample_prototypes(batch, self.arrays.texts.prototype_sentences, negatives, rng)
 
     def _pictures(self, rng: np.random.Generator) -> Batch:
-        """Pictures that pass the encoder: the captioned ones first, then those asked about."""
+        """Pictures that pass the encoder: the captioned ones first, then those with questions."""
         config, data = self.config, self.config.data
         if not config.batch.pictures:
             return {}
@@ -181,16 +186,17 @@ class BuildBatch(grain.transforms.RandomMap):
             firsts += _without_question(captions)
             features.append(_features(captioned, picture, rng))
             label.append(captioned.label[picture])
-        for asked, count in self._shared(self.arrays.questioned, "question", "questions"):
+        for questioned, count in self._shared(self.arrays.questioned, "question", "questions"):
             # Each question comes first equally often; others about its picture fill the row.
-            question = rng.integers(0, len(asked.picture), count)
-            picture = asked.picture[question]
+            question = rng.integers(0, len(questioned.picture), count)
+            picture = questioned.picture[question]
             for one, about in zip(question, picture, strict=True):
-                rest = np.nonzero(asked.picture == about)[0]
+                rest = np.nonzero(questioned.picture == about)[0]
                 order = [one, *rng.permutation(rest[rest != one])]
-                texts.append(list(asked.ids[order]))
-                firsts.append(asked.answer[order].tolist())
-            features.append(_features(asked, picture, rng))
+                texts.append(list(questioned.ids[order]))
+                firsts.append(questioned.answer[order].tolist())
+            features.append(_features(questioned, picture, rng))
+            # A scene of several things has no single name to be found by.
             label.append(np.full(count, NO_LABEL))
         # A row of captions may be all targets. Questions have no loss, so their rows share less.
         room = config.batch.captions * (data.row_tokens - 1)
@@ -201,9 +207,9 @@ class BuildBatch(grain.transforms.RandomMap):
             **targets(pack(texts, firsts, data.row_tokens), room),
         }
 
-    def _shared(self, sources: Mapping[str, Any], task: str, asked: str) -> list[tuple[Any, int]]:
+    def _shared(self, sources: Mapping[str, Any], task: str, field: str) -> list[tuple[Any, int]]:
         """The corpora of a task with the examples each gives to a step, where it gives any."""
-        found = registry.counts(self.config, task, getattr(self.config.batch, asked))
+        found = registry.counts(self.config, task, getattr(self.config.batch, field))
         return [(sources[name], count) for name, count in found.items() if count]
 
     def _named(self) -> list[Captioned]:
@@ -220,6 +226,7 @@ class BuildBatch(grain.transforms.RandomMap):
         # here it is the names that matter, and a corpus has as many as it has pictures.
         weights = [source.weight.sum() for source in sources]
         for place, source in enumerate(sources, 1):
+            # Differences of rounded sums, so that the shares add up to `total`.
             upto = int(total * sum(weights[:place]) / sum(weights))
             count, before = upto - before, upto
             if count:
@@ -228,6 +235,7 @@ class BuildBatch(grain.transforms.RandomMap):
                 texts += captions_of(source, picture, rng)
                 label.append(source.label[picture])
         rows = pack(texts, _without_question(texts), width)
+        # Room for the worst case: with shapes that never change, a step compiles once.
         return {
             "name_features": np.concatenate(features),
             "name_label": np.concatenate(label).astype(np.int32),
@@ -248,6 +256,7 @@ class BuildBatch(grain.transforms.RandomMap):
         first = np.cumsum([0, *(len(source.label) for source in sources)])
         texts = []
         for place in pick:
+            # "right": the first picture of a corpus is its own, not the last of the one before.
             number = np.searchsorted(first, place, "right") - 1
             texts += captions_of(sources[number], np.array([place - first[number]]), rng)
         rows = pack(texts, _without_question(texts), width)
@@ -279,10 +288,13 @@ def _prefixed(kind: str, batch: Batch) -> Batch:
 def draw_texts(source: Texts, count: int, rng: np.random.Generator) -> Batch:
     """Half captions of the prototypes, drawn by weight, and half dictionary words."""
     known = len(source.ids) - len(source.teacher)
+    # Captions teach the known names; words, with the teacher's embeddings, the names that no
+    # picture shows.
     half = count // 2 if len(source.teacher) else count
     weight = np.where(source.label >= 0, source.weight, 0.0)
     captions = rng.choice(len(weight), half, p=weight / weight.sum())
     words = rng.choice(np.arange(known, len(source.ids)), count - half) if half < count else []
+    # An empty list of words makes floats of the places.
     pick = np.concatenate([captions, words]).astype(int)
     teacher = np.zeros((count, source.teacher.shape[1]), source.teacher.dtype)
     teacher[half:] = source.teacher[pick[half:] - known]
@@ -318,6 +330,7 @@ def sample_prototypes(
     labels = {name: batch[name] for name in LABELS if name in batch}
     own = np.concatenate([*labels.values(), np.zeros(0, np.int32)])
     drawn = rng.integers(0, len(sentences), negatives)
+    # Sorted, as `searchsorted` needs them.
     found = np.unique(np.concatenate([own[own != NO_LABEL], drawn]))
     place = np.full(negatives + len(own), NO_LABEL, np.int32)
     place[: len(found)] = found
@@ -337,6 +350,7 @@ def batches(config: Config, arrays: TrainingArrays) -> grain.DatasetIterator:
       ValueError: a batch that the mixture of the config cannot fill.
     """
     registry.check(config)
+    # One element for ever: grain gives each repetition a generator of its own, by seed and step.
     dataset = (
         grain.MapDataset.range(1).repeat().seed(config.seed).random_map(BuildBatch(config, arrays))
     )

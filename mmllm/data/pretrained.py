@@ -1,6 +1,6 @@
 """Reads pretrained weights from their pinned packages, without PyTorch, and says whose they are.
 
-`models.efficientnet_lite0.convert_weights` takes the picture stem, `train.teacher` the sentence
+`models.efficientnet_lite0.convert_weights` takes the backbone, `train.teacher` the sentence
 embedder. Nothing but tensors is ever unpickled; both the file and the result are checksummed.
 """
 
@@ -31,7 +31,7 @@ STORAGE_TYPES = {
     "IntStorage": np.dtype("<i4"),
 }
 # All that a dictionary of tensors needs. The rest, and a memo slot or a BUILD in an odd place, can
-# take gigabytes of memory or alter objects before `find_class` is ever asked.
+# take gigabytes of memory or alter objects before `find_class` is ever called.
 OPCODES = frozenset(
     "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINUNICODE EMPTY_DICT "
     "EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS APPEND APPENDS BINPUT "
@@ -135,6 +135,7 @@ def tensors_digest(tensors: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = np.asarray(tensors[name])
+        # One byte order and one layout: the digest is of the numbers, on any machine.
         value = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
         digest.update(f"{name} {value.dtype.name} {list(tensors[name].shape)}\n".encode())
         digest.update(value.tobytes())
@@ -198,6 +199,7 @@ class _TensorUnpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            # Only noted: the values are read after all pickles.
             return lambda *parts: _View(*parts[:4])
         if module == "torch" and name in STORAGE_TYPES:
             return name
@@ -207,6 +209,7 @@ class _TensorUnpickler(pickle.Unpickler):
         kind, dtype, key, _, count = pid[:5]
         if kind != "storage" or type(count) is not int or count < 0:
             raise pickle.UnpicklingError(f"bad storage {pid!r}")
+        # Several tensors may name one storage; its values come once.
         return self.storages.setdefault(str(key), _Storage(STORAGE_TYPES[dtype], count))
 
 
@@ -266,6 +269,7 @@ def _read_legacy_torch(stream: io.BytesIO) -> dict[str, np.ndarray]:
         raise ValueError("it does not hold a flat dictionary of tensors")
     for key in _unpickle(stream)[0]:
         _fill(storages[str(key)], stream)
+    # What follows would be data that no check has seen.
     if stream.read(1):
         raise ValueError("bytes follow the last storage")
     return {key: _materialise(view) for key, view in views.items()}

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from mmllm.common.config import Config
 
 TASKS = ("caption", "name", "question", "line")
-# What a step asks for (`cfg.batch`), and the task that gives it. Names are said without a picture,
-# and the text tower learns from them, so both need corpora whose captions are names.
-ASKED = {
+# Field of `cfg.batch` -> the task that fills it. Spoken names have no picture, and the text tower
+# learns from names, so both need corpora whose captions are names.
+BATCH_TASKS = {
     "captions": "caption",
     "names": "name",
     "spoken": "name",
@@ -162,13 +162,13 @@ def check(config: Config) -> None:
     Raises:
       ValueError: examples of a task that no corpus has, or an unknown corpus.
     """
-    for asked, task in ASKED.items():
-        count = getattr(config.batch, asked)
+    for field, task in BATCH_TASKS.items():
+        count = getattr(config.batch, field)
         if count and not of(config, task):
             having = ", ".join(name for name, each in CORPORA.items() if task in each.tasks)
             raise ValueError(
-                f"batch.{asked} is {count}, but no corpus of the mixture has the task {task!r}: "
-                f"give one of {having} a weight in mix, or set batch.{asked} to 0"
+                f"batch.{field} is {count}, but no corpus of the mixture has the task {task!r}: "
+                f"give one of {having} a weight in mix, or set batch.{field} to 0"
             )
     if config.prototypes.negatives and not of(config, "name"):
         raise ValueError(
@@ -201,6 +201,7 @@ def shares(weights: Mapping[str, float], total: int) -> dict[str, int]:
     whole = sum(weights.values())
     exact = {name: total * weight / whole for name, weight in weights.items()}
     found = {name: int(value) for name, value in exact.items()}
+    # The sort is stable, so ties go by registry order and every machine shares alike.
     left: Sequence[str] = sorted(exact, key=lambda name: found[name] - exact[name])
     for name in left[: total - sum(found.values())]:
         found[name] += 1

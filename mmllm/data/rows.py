@@ -44,6 +44,7 @@ def pack(
         column = 0
         for text, place in zip(candidates, places, strict=True):
             stop = column + np.count_nonzero(text)
+            # On to the next: a shorter text behind it may still fit.
             if stop > width:
                 continue
             ids[row, column:stop] = text[: stop - column]
@@ -66,12 +67,14 @@ def targets(rows: Rows, room: int) -> dict[str, np.ndarray]:
     """
     ids, start, first = rows
     column = np.arange(ids.shape[1] - 1)[None]
+    # No text has to predict the first token of the one behind it, nor a question itself.
     is_target = (column >= first[:, :-1]) & (start[:, 1:] == start[:, :-1]) & (ids[:, 1:] != 0)
     row, place = np.nonzero(is_target)
     if len(row) > room:
         raise ValueError(
             f"data.answer_tokens leaves room for {room} targets a step, got {len(row)}: raise it"
         )
+    # Padding points at token 0 with weight 0, so that the shapes are those of every step.
     fill = (0, room - len(row))
     return {
         "ids": ids,

@@ -43,6 +43,7 @@ class Corpus:
         return [self._decoded(row) for row in self._rows.__getitems__([int(i) for i in indices])]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        # In chunks, as one read of many is faster; not whole, as pictures would fill the memory.
         for start in range(0, len(self), 256):
             yield from self.__getitems__(list(range(start, min(start + 256, len(self)))))
 
@@ -118,6 +119,7 @@ def decode_image(data: bytes, channels: int | None) -> np.ndarray:
 @cache
 def _open(folder: str, split: str) -> tuple[Any, dict[str, int | None]]:
     """Opens the ArrayRecord files; returns (rows, channels by image feature)."""
+    # Here, so that whoever reads no corpus needs no tfds.
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_from_directory(folder)
@@ -129,6 +131,7 @@ def _open(folder: str, split: str) -> tuple[Any, dict[str, int | None]]:
         for name, feature in builder.info.features.items()
         if isinstance(feature, tfds.features.Image)
     }
+    # Pictures stay encoded: `decode_image` opens them, and only where they are looked at.
     skip = {name: tfds.decode.SkipDecoding() for name in pictures}
     return builder.as_data_source(split, decoders=skip), pictures
 
@@ -145,4 +148,5 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
+    # As numbers, so that 1.10.0 is newer than 1.9.0.
     return tuple(int(part) if part.isdigit() else 0 for part in version.split("."))

@@ -61,6 +61,7 @@ def captions_of(element: Element) -> list[tuple[str, str]]:
         return [("en", element["caption"])] if "caption" in element else []
     pairs = zip(element["languages"], element["captions"], strict=True)
     known = [(language, text) for language, text in pairs if language in tokenizer_lib.LANGUAGES]
+    # A stable sort: the other languages stay in the corpus's order.
     return sorted(known, key=lambda pair: pair[0] != "en")
 
 
@@ -84,6 +85,7 @@ def caption_table(
             [*prompts.caption(tokenizer, language), *tokenizer.encode(text), tokenizer.eos_id]
             for language, text in pairs
         ]
+        # A picture that does not fit keeps its place, as features are indexed by the same number.
         fits = len(rows[0]) <= config.decoder_tokens
         if fits:
             ids += [row for row in rows if len(row) <= config.decoder_tokens]
@@ -104,13 +106,13 @@ def question_table(
     ids, answer, picture, left_out = [], [], [], 0
     for place, element in enumerate(elements):
         for question, reply in zip(element["questions"], element["answers"], strict=True):
-            asked = prompts.question(tokenizer, question)
-            row = [*asked, *tokenizer.encode(reply), tokenizer.eos_id]
+            prompt = prompts.question(tokenizer, question)
+            row = [*prompt, *tokenizer.encode(reply), tokenizer.eos_id]
             if len(row) > config.decoder_tokens:
                 left_out += 1
                 continue
             ids.append(row)
-            answer.append(len(asked) - 1)
+            answer.append(len(prompt) - 1)
             picture.append(place)
     return QuestionTable(
         _rows(ids, config.decoder_tokens), np.array(answer), np.array(picture), left_out
@@ -119,6 +121,7 @@ def question_table(
 
 def text_rows(tokenizer: Tokenizer, texts: Iterable[str], length: int) -> np.ndarray:
     """`prompts.embedding` of many texts, cut or padded with 0: (texts, length) int32."""
+    # Two fewer, for <emb> and <eos>: a text that is cut still ends.
     return _rows([prompts.embedding(tokenizer, text, length - 2) for text in texts], length)
 
 
@@ -137,9 +140,9 @@ def line_ids(text: str, length: int) -> list[int]:
 def line_arrays(
     elements: Iterable[Element], count: int, height: int, width: int, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Text lines as grey strips (count, height, width) uint8 and their classes (count, length)."""
+    """Text lines as grey pixels (count, height, width) uint8 and their classes (count, length)."""
     pixels = np.empty((count, height, width), np.uint8)
-    ids = np.zeros((count, length), np.uint8)
+    ids = np.zeros((count, length), np.uint8)  # 95 characters and the blank
     for place, element in enumerate(elements):
         pixels[place] = images.to_line(element["image"], height, width)
         row = line_ids(element["text"], length)
@@ -149,14 +152,15 @@ def line_arrays(
 
 def vocabulary_texts(
     captioned: Iterable[Element],
-    asked: Iterable[Element],
+    questioned: Iterable[Element],
     lines: Iterable[str],
     dictionary: Iterable[tuple[str, str]],
 ) -> Iterator[str]:
     """All text the vocabulary is trained on: training splits only, and the dictionary."""
     for element in captioned:
         yield from (text for _, text in captions_of(element))
-    for element in asked:
+    for element in questioned:
+        # As `prompts.question` will write them: upper case would cost pieces and never be seen.
         yield from (question.lower() for question in element["questions"])
         yield from element["answers"]
     yield from lines

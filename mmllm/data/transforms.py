@@ -24,6 +24,7 @@ Picture = UInt8[np.ndarray, "y x c"]  # RGB, or with transparency
 Lines = UInt8[np.ndarray, "b y x"]
 
 _CANVAS = 160  # px; cut-outs are stored, and so restyled, at this size
+# Words of captions that a mirror image would belie: sides, and anything written.
 _SIDED = re.compile(
     r"\b(left|right|clockwise|anticlockwise|counterclockwise|back|next|previous|east|west|forward"
     r"|north\w*|south\w*|letters?|words?|text|symbols?|keycap|digits?|numbers?|button|sign|mark"
@@ -125,7 +126,7 @@ def augment_line(line: Lines, rng: np.random.Generator) -> Lines:
     """Shifts, narrows, blurs, inverts, fades and roughens text lines; never mirrors them.
 
     Args:
-      line: grey strips as `images.to_line` makes them, the text from the left edge on.
+      line: grey pixels as `images.to_line` makes them, the text from the left edge on.
       rng: where chance comes from; nothing else does.
 
     Returns:
@@ -133,18 +134,20 @@ def augment_line(line: Lines, rng: np.random.Generator) -> Lines:
     """
     pixels = _soften(_warp(line, rng), rng)
     b = len(line)
+    # Light on dark, which the corpus has less of.
     pixels = np.where(rng.random((b, 1, 1)) < 0.08, 255 - pixels, pixels)
     middle, spread = pixels.mean((1, 2), keepdims=True), rng.uniform(0.6, 1.25, (b, 1, 1))
     pixels = (pixels - middle) * spread.astype(np.float32) + middle
     pixels += rng.uniform(-25, 25, (b, 1, 1)).astype(np.float32)
+    # A third of the draws is below 0: those lines stay without noise.
     strength = np.maximum(0, rng.uniform(-6, 12, (b, 1, 1))).astype(np.float32)
     pixels += rng.standard_normal(pixels.shape, np.float32) * strength
-    return (pixels.clip(0, 255) + 0.5).astype(np.uint8)
+    return (pixels.clip(0, 255) + 0.5).astype(np.uint8)  # to the nearest: a cast rounds down
 
 
 def _place(figure: Image.Image, rng: np.random.Generator, flip: bool) -> Image.Image:
     """Scales, mirrors, turns and shifts a cut-out on a transparent canvas."""
-    share = rng.uniform(0.65, 1.15)
+    share = rng.uniform(0.65, 1.15)  # above 1 the canvas cuts the edges off
     scale = share * _CANVAS / max(figure.size)
     size = max(1, round(figure.width * scale)), max(1, round(figure.height * scale))
     figure = figure.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
@@ -163,11 +166,13 @@ def _restyle(
     drawn: Image.Image, alpha: Image.Image, rng: np.random.Generator, recolour: bool
 ) -> tuple[Image.Image, Image.Image, bool]:
     """Redraws in one of five styles. The last result: whether it wants a white ground."""
+    # The styles and their strengths looked right on contact sheets (`corpora.preview`).
     style = rng.random()
     if not recolour:  # the colours are the message
         drawn = ImageOps.posterize(drawn, int(rng.integers(2, 4))) if style < 0.2 else drawn
         return drawn, alpha, False
     if style < 0.2:  # lines only, dark on white
+        # On white first: transparent pixels are black underneath and would give false edges.
         grey = Image.composite(ImageOps.grayscale(drawn), Image.new("L", drawn.size, 255), alpha)
         edges, ink = grey.filter(ImageFilter.FIND_EDGES), rng.uniform(1, 3)
         lines = edges.point([max(0, round(255 - ink * level)) for level in range(256)])
@@ -209,14 +214,16 @@ def _ground(rng: np.random.Generator, wants_white: bool) -> Image.Image:
         return Image.new("RGB", size, images.WHITE)
     if kind < 0.8:
         return Image.new("RGB", size, tuple(int(level) for level in rng.integers(0, 256, 3)))
-    cells = rng.integers(0, 256, (*rng.integers(1, 5, 2), 3), np.uint8)
-    return Image.fromarray(cells).resize(size, Image.Resampling.BILINEAR)
+    patches = rng.integers(0, 256, (*rng.integers(1, 5, 2), 3), np.uint8)
+    return Image.fromarray(patches).resize(size, Image.Resampling.BILINEAR)
 
 
 def _warp(line: Lines, rng: np.random.Generator) -> Float32[np.ndarray, "b y x"]:
     """Moves each line by up to 2 px down and 3 px right, and narrows it by up to 12 %."""
     b, height, width = line.shape
+    # To the left by 1 px at most: the text starts at that edge and would lose its first letter.
     down, right = rng.integers(-2, 3, (b, 1)), rng.uniform(-1, 3, (b, 1))
+    # Narrower only: wider, a full line would lose its end.
     stretch = np.where(rng.random((b, 1)) < 0.5, rng.uniform(1, 1.14, (b, 1)), 1)
     rows = (np.arange(height) - down).clip(0, height - 1)
     columns = ((np.arange(width) - right) * stretch).clip(0, width - 1)
@@ -289,6 +296,7 @@ def picture_view(
     if augmentation not in AUGMENTATIONS:
         allowed = ", ".join(AUGMENTATIONS)
         raise ValueError(f"augmentation must be one of {allowed}, got {augmentation!r}")
+    # Nothing is drawn for the plain view, so that it is the same for every seed.
     if view == 0:
         return images.to_square(element["image"], side)
     captions = tables.captions_of(element)

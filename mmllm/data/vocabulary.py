@@ -74,6 +74,7 @@ def load(name: str, size: int) -> Vocabulary:
             "python -m mmllm.train --prepare_only --config=..."
         )
     known = json.loads(record.read_text("utf-8"))
+    # Another file of the same size would turn every cached id into another piece.
     found = _sha256(path)
     if found != known["sha256"]:
         raise ValueError(
@@ -130,6 +131,7 @@ def install(name: str, file: Path) -> Vocabulary:
             )
         return load(name, tokenizer.vocab_size)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The record comes after it: `exists` looks for that alone.
     with paths.written_whole(path) as partial:
         shutil.copyfile(file, partial)
     # What it was trained on stands in the record of the machine that trained it.

@@ -31,6 +31,7 @@ def majority(texts: Iterable[str]) -> str:
     counts = Counter(texts)
     if not counts:
         raise ValueError("texts is empty: there is no majority")
+    # Not most_common(), whose ties go by the order of the corpus.
     return min(counts, key=lambda text: (-counts[text], text))
 
 
@@ -84,8 +85,9 @@ class Neighbours:
                 "features and captions must be parallel and not empty, got "
                 f"{len(features)} and {len(captions)}"
             )
+        # Standardised, or the channels with the largest values would decide alone.
         self._centre = features.mean(0)
-        self._spread = features.std(0) + 1e-6
+        self._spread = features.std(0) + 1e-6  # a channel may be 0 in every picture
         self._memory = self._unit(features)
         self._captions = captions
         self._rows: dict[str, list[int]] = defaultdict(list)
@@ -137,6 +139,7 @@ def remembered(
     """
     if store.exists():
         return np.load(store, allow_pickle=False)
+    # Minutes on two cores, and the same for every model: worth a file.
     table = corpus_lib.in_batches(source, range(len(source)), features)
     with paths.written_whole(store) as temporary, temporary.open("wb") as file:
         np.save(file, table)
@@ -164,6 +167,7 @@ def backbone_features(side: int = 224) -> Features:
         return jnp.concatenate([features.mean((1, 2)), features.max((1, 2))], axis=-1)
 
     def features(pictures: list[Any]) -> np.ndarray:
+        # Always a whole batch, so that JAX compiles once; the rows behind the pictures are cut off.
         pixels = np.zeros((corpus_lib.BATCH, side, side, 3), np.float32)
         for row, picture in enumerate(pictures):
             pixels[row] = images_lib.to_square(picture, side)

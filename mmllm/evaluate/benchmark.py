@@ -99,6 +99,7 @@ class BuiltSplits:
         if self._features is None:
             return None
         if corpus not in self._neighbours:
+            # By the corpus's hash, so that a rebuilt corpus gets features of its own.
             digest = self._corpora.describe(corpus)["hash"]
             store = paths.data_dir() / "features" / f"{corpus}-train-{digest[:16]}.npy"
             pictures = self.pictures(corpus, "train")
@@ -178,6 +179,7 @@ def run(
     started = time.monotonic()
     if corpora is None:
         corpora = _built()
+    # All of them at once and before any work: rows take minutes.
     missing = sorted({row.corpus for row in rows if not corpora.is_built(row.corpus)})
     if missing:
         names = " ".join(missing)
@@ -190,6 +192,7 @@ def run(
         seconds = time.monotonic() - begun
         measured.append(_as_json(row, outcome, seconds))
         report(summary(measured[-1]))
+    # Tables take full results only, so that a smoke run is never published.
     whole = limit is None and features is not None and tuple(rows) == ROWS
     return {
         "schema_version": SCHEMA_VERSION,
@@ -242,6 +245,7 @@ def _as_json(row: Row, outcome: tasks.Outcome, seconds: float) -> dict[str, Any]
 def _describe(model: tasks.Model) -> dict[str, Any]:
     """What the bundle's manifest says of the model, and what ran it; {} for one without either."""
     manifest: Mapping[str, Any] = getattr(model, "manifest", {})
+    # Not the whole manifest: a bundle holds scores of its own, which are not those of this run.
     found = {key: manifest[key] for key in DESCRIBED if key in manifest}
     engine = getattr(model, "engine", None)
     return found if engine is None else found | {"engine": engine.name}
@@ -254,17 +258,18 @@ def _describe_data(rows: Sequence[Row], corpora: corpus_lib.Corpora) -> list[dic
 
 
 def summary(measured: Mapping[str, Any]) -> str:
-    """One line of a measured row: its scores beside the best baseline of the first."""
+    """One line of a measured row: its scores and the seconds it took."""
     scores = [
         f"{name} {score['value']:.3f}"
         for name, score in measured["metrics"].items()
-        if ":" not in name
+        if ":" not in name  # the kinds of questions would not fit into a line
     ]
     return f"{measured['name']:34s} {'  '.join(scores)}  ({measured['seconds']:.0f} s)"
 
 
 def write(result: Mapping[str, Any], path: Path) -> None:
     """Writes a result as JSON, whole or not at all."""
+    # A score that is no number is a bug of the metric, not a result.
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with paths.written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

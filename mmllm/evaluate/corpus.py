@@ -53,6 +53,7 @@ def captions(record: Record) -> Captions:
     if "captions" not in record:
         return {"en": [str(record["caption"])]}
     by_language: Captions = {}
+    # A list each, as a picture may have several captions in a language.
     for code, text in zip(record["languages"], record["captions"], strict=True):
         by_language.setdefault(str(code), []).append(str(text))
     return by_language
@@ -90,12 +91,13 @@ def draw(count: int, most: int | None) -> list[int]:
     """Indices of at most `most` of `count` records, drawn with a fixed seed, in rising order."""
     if most is None or most >= count:
         return list(range(count))
+    # The first of a permutation: a smaller draw is part of a larger one. Sorted, to read in order.
     return sorted(np.random.default_rng(DRAW_SEED).permutation(count)[:most].tolist())
 
 
 def draw_names(candidates: set[str], most: int | None) -> list[str]:
     """At most `most` of the names, drawn with a fixed seed, sorted: the gallery of a search."""
-    ordered = sorted(candidates)
+    ordered = sorted(candidates)  # a set has another order in every process
     return [ordered[index] for index in draw(len(ordered), most)]
 
 

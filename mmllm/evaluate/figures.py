@@ -25,7 +25,7 @@ def pyplot() -> Any:
         raise ModuleNotFoundError(
             "figures need matplotlib: pip install 'mmllm[train]'", name="matplotlib"
         ) from error
-    matplotlib.use("Agg")
+    matplotlib.use("Agg")  # before pyplot, which would look for a display
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
@@ -35,6 +35,7 @@ def pyplot() -> Any:
 def save(figure: Any, path: Path) -> None:
     """Writes a figure as PNG, whole, with the same bytes each time."""
     with paths.written_whole(path) as temporary:
+        # Matplotlib's version in the metadata would change the bytes.
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
 
 
@@ -46,20 +47,20 @@ def draw_scores(result: Mapping[str, Any], path: Path) -> None:
       path: PNG to write.
     """
     plt = pyplot()
-    cells = [
+    bars = [
         (row, metric)
         for row, metric in scores.headlines(result)
-        if row["metrics"][metric]["unit"] == "share"
+        if row["metrics"][metric]["unit"] == "share"  # CIDEr-D goes to 10, on another axis
     ]
-    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.42 * len(cells)), layout="constrained")
-    for place, (row, metric) in enumerate(cells):
+    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.42 * len(bars)), layout="constrained")
+    for place, (row, metric) in enumerate(bars):
         score, best = row["metrics"][metric], scores.best_baseline(row, metric)
         axes.barh(place, score["value"], 0.5, xerr=score["std"], color=MODEL, ecolor=INK)
         if best is not None:
             axes.barh(place, best[1]["value"], 0.8, color=BASELINE, zorder=0)
     axes.set_yticks(
-        range(len(cells)),
-        [f"{scores.label(row, metric)}\n{scores.place(row)}" for row, metric in cells],
+        range(len(bars)),
+        [f"{scores.label(row, metric)}\n{scores.place(row)}" for row, metric in bars],
     )
     axes.invert_yaxis()
     axes.set_xlim(0, 1)

@@ -15,6 +15,7 @@ __all__ = ["REPOSITORY", "command", "device", "record", "source_state", "version
 
 def device() -> dict[str, Any]:
     """Processor and number of cores this process may use."""
+    # Not cpu_count() where this exists: `taskset` and containers lend fewer.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"kind": "cpu", "processor": _processor(), "cores": cores, "system": platform.system()}
 
@@ -31,6 +32,7 @@ def _processor() -> str:
 def command() -> str:
     """The command line: programs and paths outside the home folder by their bare name, it as ~."""
     program = Path(sys.argv[0]).name or "python"
+    # Results are published: a path of this machine tells a reader nothing.
     arguments = [argument.replace(str(Path.home()), "~") for argument in sys.argv[1:]]
     arguments = [Path(each).name if each.startswith("/") else each for each in arguments]
     return shlex.join([program, *arguments])

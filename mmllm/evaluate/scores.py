@@ -32,7 +32,7 @@ TITLES = {
     for k in (1, 5, 10)
 }
 ERRORS = ("cer", "wer")
-BASELINES = {"blind": "question-only"}
+BASELINES = {"blind": "question-only"}  # "blind" is the key that results have had from the start
 """How a table names a baseline; others by their own name."""
 HEADLINES = {
     "retrieval/emoji/style_out": ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1"),
@@ -55,8 +55,8 @@ Result = Mapping[str, Any]
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; a row of dashes where there is nothing yet."""
-    cells = [header, *(rows or [[DASH] * len(header)])]
-    first, *rest = (f"| {' | '.join(line)} |\n" for line in cells)
+    lines = [header, *(rows or [[DASH] * len(header)])]
+    first, *rest = (f"| {' | '.join(line)} |\n" for line in lines)
     return first + "|---" * len(header) + "|\n" + "".join(rest)
 
 
@@ -64,7 +64,7 @@ def number(score: Mapping[str, Any] | None, *, with_std: bool = False) -> str:
     """A score as the tables print it, `.725` or `.725 ± .012`; a dash where there is none."""
     if score is None or score.get("value") is None:
         return DASH
-    digits = 2 if score["unit"] == "points" else 3
+    digits = 2 if score["unit"] == "points" else 3  # the deviation of a share is about .01
     parts = [score["value"]]
     if with_std and score.get("std") is not None:
         parts.append(score["std"])
@@ -77,6 +77,7 @@ def best_baseline(row: Mapping[str, Any], metric: str) -> tuple[str, Mapping[str
     if not scored:
         return None
     sign = 1 if metric in ERRORS else -1
+    # The name as well, so that ties print the same every time.
     return min(scored, key=lambda pair: (sign * pair[1]["value"], pair[0]))
 
 

@@ -129,11 +129,11 @@ def measure_captions(row: Row, model: Model, splits: Splits) -> Outcome:
     for part in corpus_lib.batches(corpus_lib.draw(len(source), row.most)):
         pictures: list[Any] = []
         for record in (source[index] for index in part):
-            said = corpus_lib.captions(record).get(row.language, [])
-            if said:
+            captions = corpus_lib.captions(record).get(row.language, [])
+            if captions:  # not every name has a translation
                 pictures.append(record["image"])
-                references.append(said)
-                words.append(said + corpus_lib.keywords(record))
+                references.append(captions)
+                words.append(captions + corpus_lib.keywords(record))
                 ids.append(str(record["id"]))
         if pictures:
             predictions += model.caption_batch(pictures, row.language)
@@ -167,6 +167,7 @@ def _caption_scores(
     english: bool,
 ) -> Scores:
     scores = {"exact": mean(caption.exact_match(predictions, references))}
+    # Their tokenizer and stop words are English, and so are the corpora's keywords.
     if english:
         scores["cider_d"] = mean(caption.cider_d(predictions, references), unit="points")
         scores["bleu4"] = estimate(
@@ -182,12 +183,14 @@ def measure_retrieval(row: Row, model: Model, splits: Splits) -> Outcome:
     present = {name for each in labels for name in each}
     if row.seen_names is not None:
         seen = {n for each in splits.captions(row.corpus) for n in corpus_lib.names(each)}
+        # Names the model was trained on: only the artists are new.
         gallery = corpus_lib.draw_names(present & seen, row.seen_names)
     else:
         gallery = sorted(present)
     targets = set(gallery)
     fitting = [index for index, each in enumerate(labels) if targets & set(each)]
     picked = [fitting[i] for i in corpus_lib.draw(len(fitting), row.most)]
+    # A name without a picture could be no right answer, and text to image none at all.
     gallery = [name for name in gallery if name in {n for i in picked for n in labels[i]}]
     column = {name: place for place, name in enumerate(gallery)}
     relevant = np.zeros((len(picked), len(gallery)), bool)
@@ -199,6 +202,7 @@ def measure_retrieval(row: Row, model: Model, splits: Splits) -> Outcome:
     similarity = pictures @ texts.T
     others = {"chance": _recall(retrieval.chance(relevant), retrieval.chance(relevant.T))}
     memory = splits.neighbours(row.corpus)
+    # Of unseen names there is no training picture to be near.
     if memory is not None and memory.knows(gallery):
         features = corpus_lib.in_batches(source, picked, splits.features)
         others["nearest"] = _both_ways(memory.similarity(features, gallery), relevant)
@@ -240,6 +244,7 @@ def measure_lines(row: Row, model: Model, splits: Splits) -> Outcome:
     places = baselines.random_places(len(known), len(references))
     guesses = [str(known[place]["text"]) for place in places]
     others = {
+        # Silence has a CER of exactly 1: a reader above it had better write nothing.
         "chance": _line_scores(guesses, references, fonts),
         "silence": _line_scores([""] * len(references), references, fonts),
     }
@@ -269,7 +274,7 @@ def _line_scores(predictions: list[str], references: list[str], fonts: list[str]
 def measure_answers(row: Row, model: Model, splits: Splits) -> Outcome:
     """Questions about pictures, overall and by kind; questions of one picture stay together."""
     source = splits.pictures(row.corpus, row.split)
-    asked: list[tuple[str, str, str, str]] = []
+    rows: list[tuple[str, str, str, str]] = []  # picture, question, answer, kind
     predictions: list[str] = []
     for part in corpus_lib.batches(corpus_lib.draw(len(source), row.most)):
         pictures: list[Any] = []
@@ -279,9 +284,9 @@ def measure_answers(row: Row, model: Model, splits: Splits) -> Outcome:
             for question, answer, kind in corpus_lib.questions(record):
                 pictures.append(record["image"])
                 questions.append(question)
-                asked.append((str(record["id"]), question, answer, kind))
+                rows.append((str(record["id"]), question, answer, kind))
         predictions += model.answer_batch(pictures, questions)
-    ids, questions, answers, kinds = (list(column) for column in zip(*asked, strict=True))
+    ids, questions, answers, kinds = (list(column) for column in zip(*rows, strict=True))
     guess = splits.question_only(row.corpus)
     guesses = [guess.answer(q, kind) for q, kind in zip(questions, kinds, strict=True)]
     others = {
@@ -290,7 +295,7 @@ def measure_answers(row: Row, model: Model, splits: Splits) -> Outcome:
         "majority": _answer_scores([guess.overall] * len(answers), answers, kinds, ids),
     }
     samples = _samples(
-        len(asked),
+        len(rows),
         lambda i: {
             "id": ids[i],
             "question": questions[i],
@@ -298,7 +303,7 @@ def measure_answers(row: Row, model: Model, splits: Splits) -> Outcome:
             "references": [answers[i]],
         },
     )
-    counts = {"pictures": len(set(ids)), "questions": len(asked)}
+    counts = {"pictures": len(set(ids)), "questions": len(rows)}
     return Outcome(_answer_scores(predictions, answers, kinds, ids), others, samples, counts)
 
 
@@ -306,9 +311,11 @@ def _answer_scores(
     predictions: list[str], answers: list[str], kinds: list[str], ids: list[str]
 ) -> Scores:
     right = vqa.vqa_accuracy(predictions, [[answer] for answer in answers])
+    # Drawn together: the answers about one picture are not independent.
     scores = {"accuracy": mean(right, groups=ids)}
     for kind in sorted(set(kinds) - {""}):
         rows = [index for index, each in enumerate(kinds) if each == kind]
+        # Under a colon, which keeps kinds out of the headlines.
         scores[f"accuracy:{kind}"] = mean(right[rows], groups=[ids[index] for index in rows])
     return scores
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mmllm.data import build, registry
+from mmllm.data import registry
+from mmllm.data.corpora import build
 
 
 def test_build_passes_names_on(command, monkeypatch: pytest.MonkeyPatch):

@@ -52,18 +52,18 @@ with paths.written_whole(Path(sys.argv[1])) as file:
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next_write_of_that_file(tmp_path):
-    for name in ("cells.npy", "other.npy"):
+    for name in ("features.npy", "other.npy"):
         subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name)])
     assert len(list(tmp_path.iterdir())) == 2
-    with paths.written_whole(tmp_path / "cells.npy") as file:
+    with paths.written_whole(tmp_path / "features.npy") as file:
         file.write_text("whole")
-    (left,) = (path.name for path in tmp_path.iterdir() if path.name != "cells.npy")
+    (left,) = (path.name for path in tmp_path.iterdir() if path.name != "features.npy")
     assert left.startswith(".")
     assert left.endswith(".other.npy")
 
 
 def test_two_living_writers_do_not_touch_each_others_files(tmp_path):
-    target = tmp_path / "cells.npy"
+    target = tmp_path / "features.npy"
     with paths.written_whole(target) as first:
         first.write_text("first")
         with paths.written_whole(target) as second:

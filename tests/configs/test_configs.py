@@ -38,8 +38,8 @@ def flat(values, prefix="") -> list[str]:
 def test_a_config_resolves_under_the_name_of_its_file(name):
     # Runs lie side by side in one folder, so a quantized one has the name of its start as well.
     config = config_lib.resolve(module(name).get_config())
-    stem, start = name.removeprefix("quant/"), config.quant.start.partition("@")[0]
-    expected = f"{start}_{stem.removeprefix(f'{start}_')}" if start else stem
+    own, start = name.removeprefix("quant/"), config.quant.start.partition("@")[0]
+    expected = f"{start}_{own.removeprefix(f'{start}_')}" if start else own
     assert config.name == expected
     assert bool(start) == name.startswith("quant/")
 
@@ -56,8 +56,8 @@ def test_golden_values_of_a_config(name):
 
 
 def test_no_golden_file_outlives_its_config():
-    kept = [path.relative_to(GOLDEN).with_suffix("").as_posix() for path in GOLDEN.rglob("*.txt")]
-    assert sorted(kept) == NAMES
+    golden = [path.relative_to(GOLDEN).with_suffix("").as_posix() for path in GOLDEN.rglob("*.txt")]
+    assert sorted(golden) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -66,8 +66,8 @@ def test_the_layers_of_mixed_stand_on_the_grids_that_ship():
     config = config_lib.resolve(importlib.import_module("configs.quant.mixed").get_config())
     policy = rules.parse(config.quant.rules)
     for path in matrices(config):
-        ships, said = rules.find(path, shipped.rules), rules.find(path, policy)
-        assert said is not None
-        assert (said.weights, said.inputs) == (
+        ships, planned = rules.find(path, shipped.rules), rules.find(path, policy)
+        assert planned is not None
+        assert (planned.weights, planned.inputs) == (
             (ships.weights, ships.inputs) if ships else ("float", "float")
         ), path

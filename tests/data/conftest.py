@@ -4,7 +4,8 @@ import types
 
 import pytest
 
-from mmllm.data import build, registry
+from mmllm.data import registry
+from mmllm.data.corpora import build
 from tests.data.synthetic.toy_fonts import toy_fonts
 from tests.data.synthetic.toy_studio import toy_studio
 

@@ -19,7 +19,7 @@ DRAWS = 4000
 SHARE_TOLERANCE = 4 * 0.5 / DRAWS**0.5
 
 
-def cells_of(pictures, views=2):
+def features_of(pictures, views=2):
     """Features that hold 100 * view + picture, so that a batch tells what it was drawn from."""
     place = np.arange(pictures, dtype=np.float16)[:, None, None, None]
     return tuple(place + np.float16(100 * view) for view in range(views))
@@ -30,7 +30,7 @@ def captioned(captions, weight=None):
     pictures = len(captions)
     rows = [[1 + i, 1 + k] for i, count in enumerate(captions) for k in range(count)]
     return pipeline.Captioned(
-        features=cells_of(pictures),
+        features=features_of(pictures),
         ids=np.array(rows, np.int32),
         first=np.cumsum([0, *captions]),
         label=50 + np.arange(pictures),
@@ -55,16 +55,17 @@ def test_targets_of_a_batch_equal_a_naive_loop():
     expected = []
     for row, tokens in enumerate(batch["ids"].tolist()):
         # Synthetic captions are three tokens; questions have five, and <ans> is token 8.
-        asked = row >= CONFIG.batch.captions
-        for column in range(0, len(tokens), 5 if asked else 3):
-            text = tokens[column : column + (5 if asked else 3)]
-            for place in range(text.index(8) if asked and any(text) else 0, len(text) - 1):
+        is_question = row >= CONFIG.batch.captions
+        for column in range(0, len(tokens), 5 if is_question else 3):
+            text = tokens[column : column + (5 if is_question else 3)]
+            answer = text.index(8) if is_question and any(text) else 0
+            for place in range(answer, len(text) - 1):
                 if text[place + 1]:
                     at = row * len(tokens) + column + place
                     expected.append((at, text[place + 1], row))
     real = batch["target_weight"] == 1
-    got = zip(*(batch[name][real] for name in ("position", "target", "target_row")), strict=True)
-    assert [tuple(map(int, each)) for each in got] == expected
+    found = zip(*(batch[name][real] for name in ("position", "target", "target_row")), strict=True)
+    assert [tuple(map(int, each)) for each in found] == expected
 
 
 def test_pictures_are_drawn_by_weight_and_never_with_weight_zero():
@@ -113,11 +114,11 @@ def test_a_picture_whose_english_caption_is_too_long_is_not_drawn():
 
 
 def test_questions_share_a_row_with_others_about_their_picture():
-    asked = np.array([0, 0, 0, 1])
+    picture = np.array([0, 0, 0, 1])
     ids = np.array([[30 + i, 8, 40 + i, 3] for i in range(4)], np.int32)
     shape = (1, *ARRAYS.captioned["emoji"].features[0].shape[1:])
-    features = tuple(np.tile(view, shape) for view in cells_of(2))
-    questioned = pipeline.Questioned(features, ids, np.full(4, 1), asked)
+    features = tuple(np.tile(view, shape) for view in features_of(2))
+    questioned = pipeline.Questioned(features, ids, np.full(4, 1), picture)
     arrays = dataclasses.replace(ARRAYS, questioned={"composites": questioned})
     config = with_config(
         mix={"easy_vqa": 0}, batch={"captions": 0, "questions": 400}, data={"row_tokens": 20}
@@ -148,44 +149,44 @@ def test_every_name_is_spoken_equally_often():
 
 
 def test_a_batch_has_the_shapes_the_config_says():
-    asks, data, model = CONFIG.batch, CONFIG.data, CONFIG.model
+    sizes, data, model = CONFIG.batch, CONFIG.data, CONFIG.model
     batch = next(pipeline.batches(CONFIG, ARRAYS))
-    half, asked = asks.texts // 2, asks.questions
-    room = asks.captions * (data.row_tokens - 1) + asked * data.answer_tokens
-    more, most = asks.names * (data.name_tokens - 1), asks.spoken * (data.row_tokens - 1)
+    half, questions = sizes.texts // 2, sizes.questions
+    room = sizes.captions * (data.row_tokens - 1) + questions * data.answer_tokens
+    more, most = sizes.names * (data.name_tokens - 1), sizes.spoken * (data.row_tokens - 1)
     grid, channels = model.feature_grid, model.feature_channels
     assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
-        "features": ((asks.pictures, grid, grid, channels), "float16"),
-        "ids": ((asks.pictures, data.row_tokens), "int32"),
-        "start": ((asks.pictures, data.row_tokens), "int32"),
-        "label": ((asks.pictures,), "int32"),
+        "features": ((sizes.pictures, grid, grid, channels), "float16"),
+        "ids": ((sizes.pictures, data.row_tokens), "int32"),
+        "start": ((sizes.pictures, data.row_tokens), "int32"),
+        "label": ((sizes.pictures,), "int32"),
         "position": ((room,), "int32"),
         "target": ((room,), "int32"),
         "target_weight": ((room,), "float32"),
         "target_row": ((room,), "int32"),
-        "name_features": ((asks.names, grid, grid, channels), "float16"),
-        "name_ids": ((asks.names, data.name_tokens), "int32"),
-        "name_start": ((asks.names, data.name_tokens), "int32"),
-        "name_label": ((asks.names,), "int32"),
+        "name_features": ((sizes.names, grid, grid, channels), "float16"),
+        "name_ids": ((sizes.names, data.name_tokens), "int32"),
+        "name_start": ((sizes.names, data.name_tokens), "int32"),
+        "name_label": ((sizes.names,), "int32"),
         "name_position": ((more,), "int32"),
         "name_target": ((more,), "int32"),
         "name_target_weight": ((more,), "float32"),
         "name_target_row": ((more,), "int32"),
-        "spoken_label": ((asks.spoken,), "int32"),
-        "spoken_ids": ((asks.spoken, data.row_tokens), "int32"),
-        "spoken_start": ((asks.spoken, data.row_tokens), "int32"),
+        "spoken_label": ((sizes.spoken,), "int32"),
+        "spoken_ids": ((sizes.spoken, data.row_tokens), "int32"),
+        "spoken_start": ((sizes.spoken, data.row_tokens), "int32"),
         "spoken_position": ((most,), "int32"),
         "spoken_target": ((most,), "int32"),
         "spoken_target_weight": ((most,), "float32"),
         "spoken_target_row": ((most,), "int32"),
-        "lines": ((asks.lines, model.line_height, model.line_width), "uint8"),
-        "line_ids": ((asks.lines, data.line_chars), "int32"),
-        "texts": ((asks.texts, data.text_tokens), "int32"),
-        "text_label": ((asks.texts,), "int32"),
-        "text_teacher": ((asks.texts, synthetic.TEACHER_WIDTH), "float16"),
+        "lines": ((sizes.lines, model.line_height, model.line_width), "uint8"),
+        "line_ids": ((sizes.lines, data.line_chars), "int32"),
+        "texts": ((sizes.texts, data.text_tokens), "int32"),
+        "text_label": ((sizes.texts,), "int32"),
+        "text_teacher": ((sizes.texts, synthetic.TEACHER_WIDTH), "float16"),
     }
-    assert (batch["label"][-asked:] == pipeline.NO_LABEL).all()
-    assert (batch["label"][:-asked] >= 0).all()
+    assert (batch["label"][-questions:] == pipeline.NO_LABEL).all()
+    assert (batch["label"][:-questions] >= 0).all()
     assert (batch["name_label"] >= 0).all()
     assert (batch["text_label"][:half] >= 0).all()
     assert (batch["text_label"][half:] == pipeline.NO_LABEL).all()
@@ -210,7 +211,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "changes",
     [
         {"captions": 0, "questions": 0},
         {"captions": 0},
@@ -221,8 +222,8 @@ KEYS = {
     ],
     ids=" ".join,
 )
-def test_a_batch_without_a_task_has_no_key_of_it(asked):
-    config = with_config(batch=asked)
+def test_a_batch_without_a_task_has_no_key_of_it(changes):
+    config = with_config(batch=changes)
     batch = next(pipeline.batches(config, ARRAYS))
     assert len(batch.get("features", ())) == config.batch.pictures
     for task, key in KEYS.items():
@@ -308,10 +309,10 @@ def test_batches_are_the_same_whatever_the_threads_and_the_prefetch(prefetch):
     steps = grain.MapDataset.range(1).repeat().seed(config.seed)
     alone = steps.random_map(pipeline.BuildBatch(config, ARRAYS))
     for step in range(5):
-        got, expected = next(threaded), alone[step]
+        found, expected = next(threaded), alone[step]
         assert expected is not None
         for name, value in expected.items():
-            np.testing.assert_array_equal(got[name], value)
+            np.testing.assert_array_equal(found[name], value)
 
 
 def test_a_saved_place_gives_the_next_batch():
@@ -321,9 +322,9 @@ def test_a_saved_place_gives_the_next_batch():
     place, expected = iterator.get_state(), next(iterator)
     resumed = pipeline.batches(CONFIG, ARRAYS)
     resumed.set_state(place)
-    got = next(resumed)
+    found = next(resumed)
     for name, value in expected.items():
-        np.testing.assert_array_equal(got[name], value)
+        np.testing.assert_array_equal(found[name], value)
 
 
 def test_another_seed_gives_another_batch():

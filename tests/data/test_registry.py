@@ -12,7 +12,8 @@ import pytest
 from configs import mobile, nano, nano_half, tiny
 from configs.quant import ablation, int2, mixed
 from mmllm.common import config as config_lib
-from mmllm.data import build, registry, sources, transforms
+from mmllm.data import registry, sources, transforms
+from mmllm.data.corpora import build
 from mmllm.data.lexicons import wordnet
 from mmllm.train import pipeline, teacher
 from mmllm.train.run import Run

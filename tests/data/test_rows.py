@@ -19,7 +19,7 @@ def test_texts_are_packed_behind_one_another_and_what_does_not_fit_is_left_out()
 
 def test_targets_are_the_next_tokens_of_the_same_text_from_the_answer_on():
     rows = rows_of([[[5, 11, 3], [7, 8, 12, 3]], [[6]]], [[0, 1], [0]], 7)
-    got = rows_lib.targets(rows, room=5)
+    found = rows_lib.targets(rows, room=5)
     # 11 and 3 from places 0 and 1; the second text starts at its <ans>; the last is too short.
     expected = {
         "position": [0, 1, 4, 5, 0],
@@ -27,9 +27,9 @@ def test_targets_are_the_next_tokens_of_the_same_text_from_the_answer_on():
         "target_weight": [1, 1, 1, 1, 0],
         "target_row": [0, 0, 0, 0, 0],
     }
-    assert {name: got[name].tolist() for name in expected} == expected
-    np.testing.assert_array_equal(got["ids"], rows.ids)
-    np.testing.assert_array_equal(got["start"], rows.start)
+    assert {name: found[name].tolist() for name in expected} == expected
+    np.testing.assert_array_equal(found["ids"], rows.ids)
+    np.testing.assert_array_equal(found["start"], rows.start)
 
 
 def test_more_targets_than_room_are_refused_with_the_field_to_raise():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmllm.data import build, sources
+from mmllm.data import sources
+from mmllm.data.corpora import build
 
 
 def test_examples_are_read_as_arrays_and_text(toy):

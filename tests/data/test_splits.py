@@ -42,8 +42,8 @@ def test_signs_without_letters_are_concepts_too():
 
 def test_concepts_fall_85_5_10():
     counts = Counter(splits.concept_split(name) for name in NAMES)
-    for side, wanted in (("train", 0.85), ("val", 0.05), ("test", 0.10)):
-        assert counts[side] / len(NAMES) == pytest.approx(wanted, abs=SHARE_TOLERANCE)
+    for side, expected in (("train", 0.85), ("val", 0.05), ("test", 0.10)):
+        assert counts[side] / len(NAMES) == pytest.approx(expected, abs=SHARE_TOLERANCE)
 
 
 def test_the_split_never_changes():

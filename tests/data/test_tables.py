@@ -166,6 +166,6 @@ def test_lines_become_grey_strips_and_classes():
 
 def test_the_vocabulary_sees_captions_questions_answers_lines_and_the_dictionary():
     captioned = [emoji("Bus", de="der Bus"), {"caption": "a scene"}]
-    asked = [{"questions": ["What?"], "answers": ["Cat"]}]
-    texts = tables.vocabulary_texts(captioned, asked, ["LINE"], [("dog", "an animal")])
+    questioned = [{"questions": ["What?"], "answers": ["Cat"]}]
+    texts = tables.vocabulary_texts(captioned, questioned, ["LINE"], [("dog", "an animal")])
     assert list(texts) == "Bus|der Bus|a scene|what?|Cat|LINE|dog|an animal".split("|")

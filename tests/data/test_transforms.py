@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from mmllm.data import images, transforms
 
-BUDGET = 6  # times a plain view (0.5 ms): a view must not hold up the stem (8 ms)
+BUDGET = 6  # times a plain view (0.5 ms): a view must not hold up the backbone (8 ms)
 
 
 def drawn_cutout(width: int = 160, height: int = 160) -> np.ndarray:

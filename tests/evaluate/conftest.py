@@ -30,7 +30,7 @@ def captioned(code: int, family: str) -> dict[str, Any]:
     }
 
 
-def asked(code: int) -> dict[str, Any]:
+def questioned(code: int) -> dict[str, Any]:
     return {
         "id": str(code),
         "image": picture(code),
@@ -53,8 +53,8 @@ TABLES: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("emoji", "train"): [captioned(code, family) for family in "ab" for code in (0, 1, 2, 1)],
     ("emoji", "style_out"): [captioned(code, family) for family in "cd" for code in range(4)],
     ("emoji", "concept_out"): [captioned(code, family) for family in "ab" for code in (4, 5)],
-    ("composites", "train"): [asked(code) for code in (0, 1, 1)],
-    ("composites", "test"): [asked(code) for code in (0, 1, 2, 3)],
+    ("composites", "train"): [questioned(code) for code in (0, 1, 1)],
+    ("composites", "test"): [questioned(code) for code in (0, 1, 2, 3)],
     ("ocr_lines", "train"): [line(code) for code in (4, 5)],
     ("ocr_lines", "unseen_print"): [line(code) for code in range(4)],
 }
@@ -67,8 +67,8 @@ class Corpora:
         self.missing = missing
 
     def load(self, name: str, split: str, images: bool = True) -> list[dict[str, Any]]:
-        kept = (lambda key: True) if images else (lambda key: key != "image")
-        return [{k: v for k, v in row.items() if kept(k)} for row in TABLES[name, split]]
+        shown = (lambda key: True) if images else (lambda key: key != "image")
+        return [{k: v for k, v in row.items() if shown(k)} for row in TABLES[name, split]]
 
     def describe(self, name: str) -> dict[str, Any]:
         splits = {split: len(rows) for (corpus, split), rows in TABLES.items() if corpus == name}

@@ -56,6 +56,7 @@ def _accepts(kind: Any, value: Any) -> bool:
             _accepts(name, key) and _accepts(each, part) for key, part in value.items()
         )
     allowed = typing.get_args(kind) or (kind,)
+    # Python counts True as an int; in a config it is a mistake.
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return True
     return isinstance(value, allowed) and not (isinstance(value, bool) and bool not in allowed)
@@ -102,6 +103,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
     """
     kinds = typing.get_type_hints(cls)
     for key in values:
+        # Before "unknown": an old config should learn the new name, not that the old one is gone.
         _refuse_renamed(f"{path}{key}")
         if key not in kinds:
             allowed = ", ".join(sorted(kinds))
@@ -121,6 +123,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
                 raise ValueError(f"config field {path}{key} must be a section, got {value!r}")
             fields[key] = from_dict(typing.cast(type, kind), value, f"{path}{key}.")
             continue
+        # Names of a mapping are free (corpora), so those that were fields are refused here.
         if isinstance(value, Mapping):
             for part in value:
                 _refuse_renamed(f"{path}{key}.{part}")
@@ -144,6 +147,7 @@ def resolve(values: Mapping[str, Any] | ConvertibleToDict) -> Config:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain dict of a config dataclass, ready for JSON."""
+    # Through JSON, so that a config and what a file holds of it compare equal: tuples are lists.
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
@@ -158,6 +162,7 @@ def sha256(config: Any) -> str:
 
 def stored_sha256(values: Mapping[str, Any]) -> str:
     """Hex digest of plain values as a file holds them, whatever fields this version knows."""
+    # Sorted, without spaces: the digest must not tell the order in which fields were written.
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

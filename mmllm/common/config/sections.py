@@ -13,6 +13,7 @@ from mmllm.common.config import training
 from mmllm.common.config.training import check
 
 BACKBONES = ("efficientnet_lite0", "patch")
+# Where EfficientNet-Lite0 may end -> side and channels of its feature map, at 224 pixels.
 LEVELS = {"7x7x320": (7, 320), "14x14x112": (14, 112)}
 
 
@@ -59,10 +60,12 @@ class ModelConfig:
             self.level in LEVELS, f"model.level must be one of {tuple(LEVELS)}, got {self.level!r}"
         )
         check(self.width % 32 == 0, f"model.width must be a multiple of 32, got {self.width}")
+        # Even, as rotary positions turn the values of a head in pairs.
         check(
             self.width % self.heads == 0 and (self.width // self.heads) % 2 == 0,
             f"model.heads must split width {self.width} into even parts, got {self.heads}",
         )
+        # Grouped queries: as many heads share each key.
         check(
             self.heads % self.kv_heads == 0,
             f"model.kv_heads must divide heads {self.heads}, got {self.kv_heads}",
@@ -99,6 +102,7 @@ class ModelConfig:
     @property
     def grid(self) -> int:
         """Encoder tokens along one side of a picture."""
+        # Rounded up: a border that fills no whole token is padded.
         return -(-self.feature_grid // self.merge)
 
     @property
@@ -130,6 +134,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(
+            # It becomes the name of a folder.
             re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.vocabulary) is not None,
             "data.vocabulary must be a name of small letters, digits, dots, hyphens and "
             f"underscores, got {self.vocabulary!r}",
@@ -160,7 +165,7 @@ class BatchConfig:
 
     @property
     def pictures(self) -> int:
-        """Pictures that pass the encoder: the captioned ones first, then those asked about."""
+        """Pictures that pass the encoder: the captioned ones first, then those with questions."""
         return self.captions + self.questions
 
     @property
@@ -226,6 +231,7 @@ class Config:
             f"rounds; got {self.train.patience} with {self.quant.share}",
         )
         longest, row = self.data.decoder_tokens, self.data.row_tokens
+        # Packed rows must hold the longest text, or it would never be trained on.
         check(
             longest <= row,
             f"data.row_tokens must be at least data.decoder_tokens ({longest}), got {row}",
@@ -236,6 +242,7 @@ class Config:
             f"data.name_tokens must be 3 to data.decoder_tokens ({longest}), got {short}",
         )
         level = self.model.level if self.model.backbone != "patch" else self.model.backbone
+        # Tuning starts from cached 14x14x112 features and ends at the last level.
         check(
             self.tune.steps == 0 or level == "7x7x320",
             "tune.steps must be 0 unless the backbone ends at level 7x7x320, got "

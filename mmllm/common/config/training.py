@@ -84,6 +84,7 @@ class TuneConfig(FitConfig):
     @property
     def head(self) -> FitConfig:
         """The loop of the image embedding alone."""
+        # All else as in the tuning that follows, so that one section says both.
         shared = (field.name for field in dataclasses.fields(FitConfig))
         values: dict[str, Any] = {name: getattr(self, name) for name in shared}
         values |= {"steps": self.head_steps, "learning_rate": self.head_learning_rate}
@@ -115,6 +116,7 @@ class TrainConfig(FitConfig):
         for name in ("checkpoint_every", "statistics_pictures", "validation_batches"):
             value = getattr(self, name)
             check(value > 0, f"train.{name} must be positive, got {value}")
+        # One way to say it: the fields of FitConfig would allow two.
         check(
             self.warmup_share == 0,
             f"train.warmup_share must be 0, got {self.warmup_share}: use train.warmup_steps",
@@ -147,6 +149,7 @@ class AlignConfig(FitConfig):
     def __post_init__(self) -> None:
         self._check("align")
         self._check_unsaved("align")
+        # Half of a batch is captions, half dictionary words.
         check(self.batch > 1, f"align.batch must be at least 2, got {self.batch}")
 
 
@@ -222,6 +225,7 @@ class QuantConfig:
     calibration: CalibrationConfig = CalibrationConfig()
 
     def __post_init__(self) -> None:
+        # Rules without a start would quantize random weights; a start alone changes nothing.
         check(
             bool(self.start) == bool(self.rules),
             f"quant.start and quant.rules must both be given or both be empty, got {self.start!r} "

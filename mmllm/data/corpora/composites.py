@@ -45,6 +45,7 @@ PLANS = {
         500,
         (("emoji", "concept_out"), ("stamps", "concept_out")),
         "unseen_print",
+        # Training shows every shape: there are no unseen ones.
         shapes=False,
         test_grounds=True,
     ),
@@ -114,17 +115,18 @@ def sign_words() -> tuple[str, ...]:
 
 def record(studio: scenes.Studio, split: str, number: int) -> dict[str, Any]:
     """Returns example `number` of a split; it depends on nothing but the studio and the number."""
+    # Of its own, so that a scene stays as it is when the number of others changes.
     rng = random.Random(f"{SEED} {split} {number}")
     scene = scenes.compose(studio, rng)
-    asked = scene_questions.ask(scene, tuple(studio.vocabulary()), rng)
+    questions = scene_questions.ask(scene, tuple(studio.vocabulary()), rng)
     sources_used = [*scene.sources, *([backgrounds.photo_source()] if scene.on_photo else [])]
     packages = dict.fromkeys(source for source, _ in sources_used)
     licences = dict.fromkeys(licence for _, licence in sources_used)
     return {
         "image": BytesIO(line_drawing.jpeg(scene.pixels, JPEG_QUALITY)),
-        "questions": [question.text for question in asked],
-        "answers": [question.answer for question in asked],
-        "kinds": [question.kind for question in asked],
+        "questions": [question.text for question in questions],
+        "answers": [question.answer for question in questions],
+        "kinds": [question.kind for question in questions],
         "caption": scene_questions.caption(scene),
         "id": f"{split}/{number}",
         "source": " AND ".join(packages) or "drawn by mmllm",

@@ -46,7 +46,7 @@ def features() -> tfds.features.FeaturesDict:
 def render_svg(svg: str | bytes, side: int = SIDE) -> UInt8[np.ndarray, "y x 4"]:
     """Renders an SVG with rsvg-convert into a transparent square, centred, aspect kept.
 
-    Renders are kept in the cache folder, so an interrupted build goes on where it stopped.
+    Renders stay in the cache folder, so an interrupted build goes on where it stopped.
 
     Raises:
       MissingClient: rsvg-convert is not installed.
@@ -54,12 +54,14 @@ def render_svg(svg: str | bytes, side: int = SIDE) -> UInt8[np.ndarray, "y x 4"]
     """
     data = svg.encode() if isinstance(svg, str) else svg
     name = hashlib.sha256(data).hexdigest()
-    kept = paths.data_dir() / "renders" / str(side) / name[:2] / f"{name[2:]}.png"
-    if not kept.is_file():
+    # By content, so that a new version of a package renders only what changed; in folders by two
+    # digits, as there are thousands.
+    cached = paths.data_dir() / "renders" / str(side) / name[:2] / f"{name[2:]}.png"
+    if not cached.is_file():
         drawn = _run_renderer(data, side)
-        with paths.written_whole(kept) as file:
+        with paths.written_whole(cached) as file:
             file.write_bytes(drawn)
-    with Image.open(kept) as picture:
+    with Image.open(cached) as picture:
         return centre(picture, side)
 
 
@@ -106,6 +108,7 @@ def is_blank(rgba: UInt8[np.ndarray, "y x 4"]) -> bool:
 def mapped(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yields work(item) in order, WORKERS at a time, holding only a few results in memory."""
     waiting = iter(items)
+    # Threads will do: the renderer runs in a process of its own.
     with ThreadPoolExecutor(WORKERS) as pool:
         running = [pool.submit(work, item) for item in islice(waiting, 4 * WORKERS)]
         while running:

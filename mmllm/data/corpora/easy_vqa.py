@@ -73,27 +73,28 @@ def examples(root: Path, split: str) -> Iterator[dict[str, Any]]:
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown; allowed: {', '.join(SPLITS)}")
     folder = root / ("test" if split == "test" else "train")
-    for picture, asked in sorted(questions_of(folder / "questions.json").items()):
+    for picture, pairs in sorted(questions_of(folder / "questions.json").items()):
         if split != "test" and is_val(picture) != (split == "val"):
             continue
         yield {
             "image": str(folder / "images" / f"{picture}.png"),
-            "questions": [question for question, _ in asked],
-            "answers": [answer for _, answer in asked],
+            "questions": [question for question, _ in pairs],
+            "answers": [answer for _, answer in pairs],
             "id": f"{folder.name}/{picture}",
         }
 
 
 def questions_of(path: Path) -> dict[int, list[tuple[str, str]]]:
     """Returns picture number -> its questions with answers."""
-    asked = defaultdict(list)
+    pairs = defaultdict(list)
     for row in json.loads(path.read_text("utf-8")):
         if not (isinstance(row, list) and len(row) == 3 and isinstance(row[2], int)):
             raise ValueError(f"{path}: a row is [question, answer, picture number], not {row!r}")
-        asked[row[2]].append((row[0], row[1]))
-    return dict(asked)
+        pairs[row[2]].append((row[0], row[1]))
+    return dict(pairs)
 
 
 def is_val(picture: int) -> bool:
-    """Whether a training picture is kept for validation."""
+    """Whether a training picture is held out for validation."""
+    # By picture, so that its questions stay together.
     return splits.share(str(picture), "easy_vqa") < VAL_SHARE

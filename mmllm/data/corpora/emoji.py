@@ -32,7 +32,7 @@ FAMILIES = (
 PACKAGES = tuple(f"@iconify-json/{family}" for family in FAMILIES) + cldr.PACKAGES
 PROGRAMS = (drawings.RENDERER,)
 SPLITS = ("train", "val", "style_out", "concept_out", "style_concept_out")
-MAX_REFUSED_SHARE = 0.01
+MAX_REFUSED_SHARE = 0.01  # a few icons cannot be drawn; more mean a broken renderer
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ def split_drawings(families: Iterable[list[Drawing]]) -> dict[str, list[Drawing]
             split = splits.emoji_split(drawing.concept, drawing.family)
             if split is not None:
                 by_split[split].append(drawing)
+    # Its test is of new artists alone, so the names must be known ones.
     seen = {drawing.concept for drawing in by_split["train"]}
     by_split["style_out"] = [row for row in by_split["style_out"] if row.concept in seen]
     return by_split
@@ -123,12 +124,14 @@ def drawings_of(family: str) -> list[Drawing]:
     shown = icon_emojis(folder)
     found: dict[str, Drawing] = {}
     for icon, entry in content["icons"].items():
-        if entry.get("hidden"):
+        if entry.get("hidden"):  # withdrawn from the set, and there for old links only
             continue
+        # Sets name icons in their own way; often an alias is the CLDR name.
         names = [icon, *aliases.get(icon, [])]
         emoji = next((e for name in names if (e := shown.get(name) or emoji_of(name))), None)
         if emoji is None and not shown:
             emoji = cldr.by_letters().get(icon)
+        # The first of several icons of one emoji; the others are variants of it.
         if emoji is not None and emoji.name not in found:
             svg = svg_of(entry, content)
             found[emoji.name] = Drawing(family, icon, emoji, svg)

@@ -88,7 +88,7 @@ class OcrLines(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         plan = PLANS[split]
         jobs = [(plan, split, start) for start in range(0, plan.lines, LINES_A_JOB)]
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive a fork
         with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
             for lines in pool.map(draw_job, *zip(*jobs, strict=True)):
                 yield from ((line.key, record(line)) for line in lines)
@@ -137,6 +137,7 @@ class Source:
         Raises:
           ValueError: no font of the plan can draw any text (a broken font table).
         """
+        # Of its own, so that a line is the same whichever process draws it.
         rng = random.Random(f"{SEED} {split} {number}")
         for _ in range(ATTEMPTS):
             family = self._family(rng)
@@ -158,4 +159,5 @@ class Source:
     def _family(self, rng: random.Random) -> fonts.Family:
         kinds = list(self._lineages)
         kind = rng.choices(kinds, [KIND_WEIGHTS[kind] for kind in kinds])[0]
+        # A design first: one that comes as ten families is drawn no more often than another.
         return rng.choice(rng.choice(self._lineages[kind]))

@@ -29,8 +29,10 @@ SPLITS = ("train", "val", "concept_out", "photo_out")
 _LOCALES = {"pt": ("pt_BR", "pt"), "zh": ("zh_CN", "zh")}
 _MIRRORED = ("_mirror", "_flip", "_mirror_flip")
 # Their captions do not say what the picture shows.
-_UNTOLD = re.compile(r"/football_helmet_|/final-roll-call|/dreydl-|/sedan_police$|/wig|/pengwin$")
-_PHOTO_MAX_FLATNESS = 0.25
+_UNDESCRIBED = re.compile(
+    r"/football_helmet_|/final-roll-call|/dreydl-|/sedan_police$|/wig|/pengwin$"
+)
+_PHOTO_MAX_FLATNESS = 0.25  # photographs have .05 in the median
 _DRAWN = frozenset({"cartoon", "symbols", "roadsigns", "body_parts", "easter"})
 
 
@@ -91,15 +93,15 @@ class Stamps(tfds.core.GeneratorBasedBuilder):
 def stamps() -> tuple[Stamp, ...]:
     """Returns every captioned stamp, without mirrored twins, in the order of their paths."""
     root = packages.fetch(PACKAGE) / "usr/share/tuxpaint/stamps"
-    stems: dict[Path, Path] = {}
+    files: dict[Path, Path] = {}
     for path in sorted(root.rglob("*")):
         if path.suffix in (".png", ".svg") and not path.stem.endswith(_MIRRORED):
-            stems[path.with_suffix("")] = path  # .svg sorts after .png and is the sharper one
+            files[path.with_suffix("")] = path  # .svg sorts after .png and is the sharper one
     found = []
-    for stem, path in stems.items():
-        text = stem.with_suffix(".txt")
-        key = str(stem.relative_to(root))
-        if text.is_file() and not _UNTOLD.search(f"/{key}"):
+    for base, path in files.items():
+        text = base.with_suffix(".txt")
+        key = str(base.relative_to(root))
+        if text.is_file() and not _UNDESCRIBED.search(f"/{key}"):
             captions = captions_of(text.read_text("utf-8", errors="replace"))
             if captions:
                 found.append(Stamp(path, key, captions, concept_of(captions["en"], key)))
@@ -122,6 +124,7 @@ def captions_of(text: str) -> dict[str, str]:
     for language in cldr.LANGUAGES[1:]:
         locales = _LOCALES.get(language, (language,))
         caption = next((c for name in locales if (c := clean(by_locale.get(name, "")))), "")
+        # Several English words again are no translation; a single one may be a loan word.
         if caption and not (" " in english and caption.lower() == english.lower()):
             captions[language] = caption
     return captions
@@ -139,6 +142,7 @@ def picture_of(path: Path) -> UInt8[np.ndarray, "y x 4"]:
         return drawings.render_svg(path.read_bytes())
     with Image.open(path) as picture:
         rgba = picture.convert("RGBA")
+        # Without its empty border, so that all things fill the square alike.
         return drawings.centre(rgba.crop(rgba.getchannel("A").getbbox()))
 
 
@@ -226,11 +230,11 @@ def concept_of(caption: str, key: str) -> str:
       Lower-cased words without article, e.g. "jeans".
     """
     plain = re.sub(r"[“”\"‘]", "", caption.lower().replace("’", "'"))
-    stem = key.rsplit("/", 1)[-1]
-    if stem in _CONCEPTS and "/chess/" not in key:
-        return _CONCEPTS[stem]
+    name = key.rsplit("/", 1)[-1]
+    if name in _CONCEPTS and "/chess/" not in key:
+        return _CONCEPTS[name]
     if "/asl/" in key:
-        return f"sign for {stem[-1]}"
+        return f"sign for {name[-1]}"
     if letter := re.search(r"letter (\S+( with an? \w+)?)", plain):
         return f"letter {letter[1]}"
     if re.search("/coins/|/japanese/", key):
@@ -244,6 +248,7 @@ def concept_of(caption: str, key: str) -> str:
         words.pop()
     while len(words) > 1 and "the" in words:
         words = words[words.index("the") + 1 :] or ["the"]
+    # The longest tail that is an emoji's name: then both corpora split it alike.
     for start in range(len(words)):
         if splits.concept_key(" ".join(words[start:])) in emoji_keys() and (
             start < len(words) - 1 or words[-1] not in _NEEDS_TWO

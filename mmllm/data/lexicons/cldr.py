@@ -62,13 +62,14 @@ def by_letters() -> dict[str, Emoji]:
     """
     table = {slug(emoji.name).replace("-", ""): emoji for emoji in emojis().values()}
     for characters, emoji in emojis().items():
-        if len(characters) == 1:
+        if len(characters) == 1:  # only a single character has a Unicode name
             table.setdefault(slug(unicodedata.name(characters, "")).replace("-", ""), emoji)
     return table
 
 
 def slug(name: str) -> str:
     """Returns a name as icon sets write it: "flag: Côte d’Ivoire" -> "flag-cote-divoire"."""
+    # Decomposed first, so that an accent is dropped and its letter stays.
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     plain = plain.replace("&", "and").replace("'", "")
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
@@ -83,6 +84,7 @@ def _table(language: str) -> dict[str, tuple[str, list[str]]]:
     """Reads one language: characters -> (name, keywords)."""
     full, derived = (packages.fetch(name) for name in PACKAGES)
     table = {}
+    # In this order: where both name an emoji, the name that people gave stays.
     for path, key in (
         (derived / "annotationsDerived" / language / "annotations.json", "annotationsDerived"),
         (full / "annotations" / language / "annotations.json", "annotations"),
@@ -90,6 +92,7 @@ def _table(language: str) -> dict[str, tuple[str, list[str]]]:
         for characters, entry in _annotations(path, key).items():
             name = (entry.get("tts") or [""])[0].strip()
             if name:
+                # CLDR lists the name among the keywords; it is the caption already.
                 keywords = [word for word in entry.get("default", []) if word != name]
                 table[bare(characters)] = (name, keywords)
     return table

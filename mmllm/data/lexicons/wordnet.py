@@ -62,7 +62,7 @@ def read_glosses(
     unknown = sorted(set(categories) - set(CATEGORIES))
     if unknown:
         raise ValueError(f"categories {unknown} are unknown; allowed: {', '.join(CATEGORIES)}.")
-    wanted = {CATEGORIES[name] for name in categories}
+    chosen = {CATEGORIES[name] for name in categories}
     for path in (index, data):
         if not path.is_file():
             raise ValueError(
@@ -77,8 +77,9 @@ def read_glosses(
                 raise ValueError(
                     f"{data} has no record at {offset}, named by {lemma!r} in {index}."
                 )
+            # The index has lower case alone; capitals ("Paris") stand in the data file.
             category, spelling, gloss = synsets[offset]
-            if category in wanted:
+            if category in chosen:
                 pairs.append((spelling.get(lemma, lemma).replace("_", " "), gloss))
     return pairs
 
@@ -102,6 +103,7 @@ def _index_record(line: str, path: Path) -> tuple[str, list[str]]:
     try:
         count, pointers = int(fields[2]), int(fields[3])
         senses = fields[6 + pointers :]
+        # The pointers are of varying number: a miscount would take counts for offsets.
         if len(senses) != count:
             raise IndexError
     except (IndexError, ValueError) as error:
@@ -117,6 +119,7 @@ def _synsets(path: Path) -> dict[str, tuple[int, dict[str, str], str]]:
         fields = record.split()
         try:
             category = int(fields[1])
+            # The count is hexadecimal, and each word is followed by its sense number.
             words = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
         except (IndexError, ValueError) as error:
             raise ValueError(f"{path} holds a line that is no synset: {line[:80]!r}.") from error

@@ -27,8 +27,9 @@ def training_arrays(config: Config, seed: int = 0) -> pipeline.TrainingArrays:
     grid, channels = model.feature_grid, model.feature_channels
     basis = rng.standard_normal((CAPTIONS, grid, grid, channels)).astype(np.float16)
     noise = rng.standard_normal((2, CAPTIONS, grid, grid, channels)).astype(np.float16)
+    # Two views of a picture stay nearer to each other than to any other picture.
     features = tuple(basis + np.float16(0.3) * view for view in noise)
-    words = range(20, 20 + CAPTIONS)
+    words = range(20, 20 + CAPTIONS)  # a token a picture, in its captions and its answer
     captions = _ids(
         [[5 + k, words[i], 3] for i in range(CAPTIONS) for k in range(2)], data.decoder_tokens
     )

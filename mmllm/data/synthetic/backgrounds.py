@@ -33,6 +33,7 @@ PHOTOS = tuple(
 TRAIN_PATTERNS = ("plain", "plain", "slope", "stripes", "grain", "clouds")
 TEST_PATTERNS = ("checks", "dots", "rings", "plaid", "glow")
 
+# Coordinates of every pixel, made once: each pattern is a function of them.
 _Y, _X = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
 
 
@@ -59,6 +60,7 @@ def photo_source() -> tuple[str, str]:
 def photo(rng: np.random.Generator) -> UInt8[np.ndarray, "y x 3"]:
     """Returns a square cut from one of PHOTOS, flipped by chance."""
     picture = _photo(PHOTOS[rng.integers(len(PHOTOS))])
+    # A part of it, so that 34 photographs give many grounds.
     short = min(picture.size)
     side = int(short * rng.uniform(0.6, 1.0))
     left, top = (int(rng.integers(length - side + 1)) for length in picture.size)
@@ -87,6 +89,7 @@ def _drawn(
 ) -> UInt8[np.ndarray, "y x 3"]:
     """Returns the pattern as a mix of two tones, the second pulled toward the first by chance."""
     first, second = tones
+    # At full contrast these would hide what is pasted on them.
     if pattern in ("grain", "stripes", "plaid", "checks", "dots"):
         second = first + (second - first) * rng.uniform(0.15, 0.7)
     mix = _PATTERNS[pattern](rng)[..., None]
@@ -116,17 +119,17 @@ def _stripes(rng: np.random.Generator) -> Float[np.ndarray, "y x"]:
 
 
 def _grain(rng: np.random.Generator) -> Float[np.ndarray, "y x"]:
-    cells = int(rng.integers(28, 113))
-    return _smooth(rng, cells)
+    side = int(rng.integers(28, 113))
+    return _smooth(rng, side)
 
 
 def _clouds(rng: np.random.Generator) -> Float[np.ndarray, "y x"]:
     return _smooth(rng, int(rng.integers(3, 8)))
 
 
-def _smooth(rng: np.random.Generator, cells: int) -> Float[np.ndarray, "y x"]:
-    """Returns noise of `cells` x `cells` values, enlarged smoothly."""
-    coarse = Image.fromarray(rng.random((cells, cells), dtype=np.float32))
+def _smooth(rng: np.random.Generator, side: int) -> Float[np.ndarray, "y x"]:
+    """Returns noise of `side` x `side` values, enlarged smoothly."""
+    coarse = Image.fromarray(rng.random((side, side), dtype=np.float32))
     return np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).clip(0, 1)
 
 

@@ -1,8 +1,8 @@
 """The fonts that text is drawn with: their families, their split, and where the files lie.
 
-font_families.txt lists families whose glyphs cover the letters and can be told apart. A lineage is
-one design under several names (Nimbus Sans, FreeSans, Liberation Sans): it falls on one side of the
-split as a whole. Used by the text-line and composite corpora.
+font_families.txt lists families whose glyphs cover the letters and differ from one another. A
+lineage is one design under several names (Nimbus Sans, FreeSans, Liberation Sans): it falls on one
+side of the split as a whole. Used by the text-line and composite corpora.
 """
 
 import functools
@@ -42,6 +42,7 @@ class Family:
     @property
     def split(self) -> str:
         """One of SPLITS; display faces are always for training."""
+        # The tests are of print and of handwriting; there is none of posters.
         if self.kind == "display" or splits.font_split(self.lineage) == splits.TRAIN:
             return "train"
         return f"unseen_{self.kind}"

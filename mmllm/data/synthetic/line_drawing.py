@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Colour = tuple[int, int, int]
 
-LARGEST_PX = 64
+MAX_PX = 64
 MIN_CONTRAST = 80.0  # between the lumas of ink and ground, of 255
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B: ITU-R BT.601
 
 
 @functools.lru_cache(maxsize=256)
@@ -38,10 +38,11 @@ def coverage(
       spacing: extra pixels between characters.
     """
     pens = [0.0]
+    # Character by character only where it must be: drawn whole, a word has its kerning.
     if spacing:
         pens = [font.getlength(text[:i]) + i * spacing for i in range(len(text))]
-    pieces = list(text) if spacing else [text]
-    boxes = [font.getbbox(piece) for piece in pieces]
+    segments = list(text) if spacing else [text]
+    boxes = [font.getbbox(segment) for segment in segments]
     left = min(pen + box[0] for pen, box in zip(pens, boxes, strict=True))
     right = max(pen + box[2] for pen, box in zip(pens, boxes, strict=True))
     top, bottom = min(box[1] for box in boxes), max(box[3] for box in boxes)
@@ -50,8 +51,8 @@ def coverage(
         return None
     mask = Image.new("L", (width + pads[0] + pads[2], height + pads[1] + pads[3]), 0)
     draw = ImageDraw.Draw(mask)
-    for pen, piece in zip(pens, pieces, strict=True):
-        draw.text((pads[0] + pen - left, pads[1] - top), piece, font=font, fill=255)
+    for pen, segment in zip(pens, segments, strict=True):
+        draw.text((pads[0] + pen - left, pads[1] - top), segment, font=font, fill=255)
     return mask if mask.getbbox() is not None else None
 
 
@@ -66,6 +67,7 @@ def colours(rng: random.Random) -> tuple[Colour, Colour]:
     if kind < 0.30:
         shade, dark = rng.randint(200, 255), rng.randint(0, 70)
         return (dark,) * 3, (shade,) * 3
+    # Drawn again until it can be read: a line nobody can read has no right answer.
     while True:
         ink = (rng.randint(0, 255), rng.randint(0, 255), rng.randint(0, 255))
         ground = (rng.randint(0, 255), rng.randint(0, 255), rng.randint(0, 255))
@@ -120,6 +122,7 @@ def waved(mask: Image.Image, rng: random.Random) -> Image.Image:
     """Returns the ink with its columns moved up and down along a slow wave."""
     depth = rng.uniform(0.03, 0.09) * mask.height
     pad = int(np.ceil(depth))
+    # Only empty rows may be rolled over the edge.
     pixels = np.pad(np.asarray(mask), ((pad, pad), (0, 0)))
     period = rng.uniform(3, 9) * mask.height
     phase = rng.uniform(0, 2 * np.pi)
@@ -144,9 +147,9 @@ def draw_line(
       text: 1 to 24 characters that the font can draw.
       path: the font file.
       rng: the only source of chance; the same state gives the same pixels.
-      smallest_px: the font's size is drawn between this and LARGEST_PX, small ones more often.
+      smallest_px: the font's size is drawn between this and MAX_PX, small ones more often.
     """
-    size = round(math.exp(rng.uniform(math.log(smallest_px), math.log(LARGEST_PX))))
+    size = round(math.exp(rng.uniform(math.log(smallest_px), math.log(MAX_PX))))
     left, top, right, bottom = (
         max(1, round(size * rng.uniform(0.02, limit))) for limit in (0.5, 0.3, 0.5, 0.3)
     )
@@ -161,7 +164,7 @@ def draw_line(
     alpha = np.asarray(mask, np.float32)[..., None] / 255
     pixels = ground_of(ground, mask.height, mask.width, rng)
     pixels += alpha * rng.uniform(0.8, 1.0) * (np.array(ink, np.float32) - pixels)
-    if rng.random() < 0.03:
+    if rng.random() < 0.03:  # underlined
         row = min(mask.height - 1, mask.height - max(1, bottom // 2))
         pixels[row : row + max(1, size // 16)] = ink
     return worn(pixels, size, rng)
@@ -177,6 +180,7 @@ def worn(
         pixels = pixels + grain * rng.uniform(1, 13)
     image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
     if size > 22 and rng.random() < 0.15:
+        # Down to 14 px a letter can still be read.
         share = rng.uniform(max(0.35, 14 / size), 0.8)
         small = (max(4, round(image.width * share)), max(4, round(image.height * share)))
         image = image.resize(small, Image.Resampling.BILINEAR)

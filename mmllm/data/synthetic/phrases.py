@@ -14,7 +14,7 @@ MAX_CHARACTERS = 24
 WORDS_PACKAGE = "wamerican"
 WORDS_FILE = "usr/share/dict/american-english"
 TEST_WORDS, VAL_WORDS = 0.10, 0.12  # shares in [0, .10) and [.10, .12); the rest is for training
-POSSESSIVES_KEPT = 0.2  # a quarter of the list are forms like "dog's"
+POSSESSIVE_SHARE = 0.2  # a quarter of the list are forms like "dog's"
 SHORT_WORD = 5
 SYMBOLS = "".join(c for c in CHARSET if not c.isalnum() and c != " ")
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -23,6 +23,7 @@ UNITS = ("kg", "g", "km", "cm", "mm", "ml", "L", "m", "h", "min", "s", "%", "mph
 
 def word_split(word: str) -> str:
     """Returns "train", "val" or "test" for a word, whatever its case or possessive ending."""
+    # Else a reader could know "Dog" and "dog's" and be tested on "dog".
     drawn = splits.share(word.casefold().removesuffix("'s"), "word")
     if drawn < TEST_WORDS:
         return splits.TEST
@@ -35,8 +36,8 @@ def words(split: str) -> tuple[str, ...]:
     file = packages.fetch(WORDS_PACKAGE) / WORDS_FILE
     found = file.read_text("utf-8").split()
     fits = (w for w in found if w.isascii() and len(w) <= MAX_CHARACTERS)
-    kept = (w for w in fits if "'" not in w or splits.share(w, "possessive") < POSSESSIVES_KEPT)
-    return tuple(w for w in kept if word_split(w) == split)
+    used = (w for w in fits if "'" not in w or splits.share(w, "possessive") < POSSESSIVE_SHARE)
+    return tuple(w for w in used if word_split(w) == split)
 
 
 class Phrases:
@@ -57,6 +58,7 @@ class Phrases:
         elif kind < 0.95:
             text = self._address(rng)
         else:
+            # No words at all: a reader that guesses words must still read characters.
             pool = CHARSET[1:] if rng.random() < 0.5 else SYMBOLS + "0123456789" * 2
             text = "".join(rng.choice(pool) for _ in range(rng.randint(2, 10)))
         text = text[:MAX_CHARACTERS].strip()
@@ -73,7 +75,7 @@ class Phrases:
             word = str(rng.randint(0, 2100)) if rng.random() < 0.05 else self.word(rng)
             joint = "-" if text and rng.random() < 0.03 else " "
             grown = f"{text}{joint}{word}" if text else word
-            if len(grown) > MAX_CHARACTERS - 2:
+            if len(grown) > MAX_CHARACTERS - 2:  # two for brackets around it
                 break
             text = grown
         if not text:
@@ -124,6 +126,7 @@ def number(rng: random.Random) -> str:
     """Returns a number as it stands on signs, bills and screens."""
     n = int(10 ** rng.uniform(0, 6))
     day, month, year = rng.randint(1, 31), rng.randint(1, 12), rng.randint(1900, 2035)
+    # Without I, O and Q, as on number plates, where they look like digits.
     code = "".join(rng.choice("ABCDEFGHJKLMNPRSTUVWXYZ") for _ in range(rng.randint(1, 3)))
     return rng.choice(
         (

@@ -2,7 +2,7 @@
 
 Yes or no is decided by a coin before the question is chosen, numbers and colours are drawn evenly,
 and what is absent is drawn as what is present is, so that the wording gives little away. On
-photographs only those things are asked about that no photograph used here shows.
+photographs, questions are only about things that no photograph used here shows.
 """
 
 import random
@@ -24,8 +24,8 @@ from mmllm.data.synthetic.things import (
 QUESTIONS_A_SCENE = 5
 # Categories of which no photographic ground shows anything.
 ABSENT_ON_PHOTOS = frozenset(("animal", "food", "instrument", "clothing", "tool", "ball"))
-HARD_NEGATIVES = 0.6
-ZERO_SHARE = 0.08
+HARD_NEGATIVES = 0.6  # of absent things, the share of a category that is shown
+ZERO_SHARE = 0.08  # of the questions for a number, those whose answer is 0
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Case:
-    """What a question is made from: the scene, all things that may appear, and the chance."""
+    """What a question is made from: the scene, all things that may appear, and the generator."""
 
     scene: Scene
     vocabulary: tuple[Thing, ...]
@@ -72,21 +72,22 @@ class Case:
 def ask(scene: Scene, vocabulary: tuple[Thing, ...], rng: random.Random) -> list[Question]:
     """Returns about five different questions on a scene, of different kinds where it allows them.
 
-    A sign is always asked about.
+    A sign always gets a question.
     """
     case = Case(scene, vocabulary, rng)
-    asked: dict[str, Question] = {}
+    questions: dict[str, Question] = {}
     first = ["sign"] if scene.sign else []
     weights = {kind: weight for kind, (weight, _) in ASKERS.items()}
-    for _ in range(40):
-        if len(asked) >= QUESTIONS_A_SCENE or not weights:
+    for _ in range(40):  # some scenes have no five questions
+        if len(questions) >= QUESTIONS_A_SCENE or not weights:
             break
         kind = first.pop() if first else rng.choices(list(weights), list(weights.values()))[0]
         question = ASKERS[kind][1](case)
-        weights[kind] *= 0.25
+        weights[kind] *= 0.25  # so that the next is likely of another kind
         if question is not None:
-            asked.setdefault(f"{question.kind} {question.topic}", question)
-    return list(asked.values())
+            # By topic: the same question in other words would be no new one.
+            questions.setdefault(f"{question.kind} {question.topic}", question)
+    return list(questions.values())
 
 
 def caption(scene: Scene) -> str:
@@ -113,6 +114,7 @@ def _existence(case: Case) -> Question | None:
     rng, scene = case.rng, case.scene
     present = rng.random() < 0.5
     if present:
+        # A quarter of the scenes has a sign: .25 x .24 = .75 x .08, as many yes as no.
         if scene.sign and rng.random() < 0.24:
             name = "sign"
         else:
@@ -145,7 +147,7 @@ def _coloured_existence(case: Case) -> Question | None:
     colour, present = item.colour, rng.random() < 0.5
     if not present:
         shown = {other.colour for other in case.scene.items if other.name == item.name}
-        if None in shown:
+        if None in shown:  # a thing of many colours may well look red
             return None
         colour = rng.choice([name for name in _palette(item.thing) if name not in shown])
     name = things.with_article(f"{colour} {item.name}")
@@ -155,7 +157,7 @@ def _coloured_existence(case: Case) -> Question | None:
 
 def _count(case: Case) -> Question | None:
     """How many objects are there?"""
-    if case.scene.sign or case.scene.on_photo:
+    if case.scene.sign or case.scene.on_photo:  # more things that might count as objects
         return None
     text = case.say(
         "how many objects are there?",
@@ -176,6 +178,7 @@ def _count_kind(case: Case) -> Question | None:
     else:
         counts = Counter(item.name for item in case.scene.items)
         names = sorted(counts)
+        # Most kinds are shown once: asked evenly, nearly every answer would be 1.
         if max(counts.values()) == 1 and rng.random() < 0.75:
             return None
         name = rng.choices(names, [counts[name] ** 4 for name in names])[0]
@@ -202,6 +205,7 @@ def _colour(case: Case) -> Question | None:
 def _of_colour(case: Case) -> Question | None:
     """What is the red object? Only where every thing has a single colour."""
     items = case.scene.items
+    # A sign has colours too, and so has whatever a photograph shows.
     if case.scene.on_photo or case.scene.sign or any(item.colour is None for item in items):
         return None
     counts = Counter(item.colour for item in items)
@@ -226,13 +230,13 @@ def _relation(case: Case) -> Question | None:
         one, other = other, one
     side = case.rng.choice(side_of(one[1], other[1]))
     truth = case.rng.random() < 0.5
-    asked = side if truth else OPPOSITE[side]
+    spoken = side if truth else OPPOSITE[side]  # another side might be true as well
     text = case.say(
         "is the {one} {side} the {other}?",
         "is there {a} {side} the {other}?",
         one=one[0],
         a=things.with_article(one[0]),
-        side=case.rng.choice(SPOKEN_SIDES[asked]),
+        side=case.rng.choice(SPOKEN_SIDES[spoken]),
         other=other[0],
     )
     return Question(text, "yes" if truth else "no", "relation", f"{one[0]} {other[0]}")
@@ -241,6 +245,7 @@ def _relation(case: Case) -> Question | None:
 def _relation_object(case: Case) -> Question | None:
     """What is left of the dog? Asked where just one thing lies on that side."""
     places = _places(case)
+    # One of two cats has no name of its own, and might be the answer.
     if len(places) != len(case.scene.items) + (case.scene.sign is not None):
         return None
     found = []
@@ -251,6 +256,7 @@ def _relation_object(case: Case) -> Question | None:
         for side in OPPOSITE:
             there = [other for other, sides in others if side in sides]
             elsewhere = [other for other, sides in others if OPPOSITE[side] in sides]
+            # All others must lie clearly on the opposite side, or they might be meant too.
             if len(there) == 1 and len(elsewhere) == len(others) - 1 and there[0] != "sign":
                 found.append((name, side, there[0]))
     if not found:
@@ -367,7 +373,7 @@ def side_of(one: Box, other: Box) -> list[str]:
 
 
 def _places(case: Case) -> list[tuple[str, Box]]:
-    """Returns name and box of everything that can be told by its name, the sign too."""
+    """Returns name and box of everything whose name means it alone, the sign too."""
     places = [(item.name, item.box) for item in case.named_once()]
     if case.scene.sign and case.scene.sign_box:
         places.append(("sign", case.scene.sign_box))

@@ -21,6 +21,7 @@ from mmllm.data.synthetic.things import COLOURS, SHAPE, SHAPE_COLOURS, WEIGHTS, 
 SIDE = backgrounds.SIDE
 GAP_PX = 4
 MAX_THINGS = 4
+# Things pasted, a sign among them -> their longest side, so that all find room.
 SIZES_PX = {1: (96, 160), 2: (74, 118), 3: (62, 98), 4: (56, 84), 5: (50, 74)}
 # How a number of things splits into kinds; all different is drawn DIFFERENT_SHARE more often.
 MAKE_UPS = {
@@ -31,7 +32,7 @@ MAKE_UPS = {
 }
 DIFFERENT_SHARE = 0.35
 SIGN_SHARE = 0.25
-MIN_COLOUR_DISTANCE = 90.0
+MIN_COLOUR_DISTANCE = 90.0  # of RGB values, whose farthest are 442 apart
 
 Box = tuple[int, int, int, int]
 
@@ -90,6 +91,7 @@ class Cutouts:
                 self._drawings[thing.name].append(
                     Cutout(trimmed(example["image"]), example["source"], example["licence"])
                 )
+        # Whatever order the examples come in, the same draw gives the same thing.
         self.things.sort(key=lambda thing: thing.name)
 
     def draw(self, thing: Thing, rng: random.Random) -> Cutout:
@@ -122,6 +124,7 @@ class Studio:
 
 def trimmed(rgba: UInt8[np.ndarray, "y x 4"]) -> UInt8[np.ndarray, "h w 4"]:
     """Returns a cut-out without its transparent border."""
+    # Not > 0: a faint fringe would make the box larger than what is seen.
     visible = rgba[..., 3] > 8
     rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
     if not len(rows):
@@ -137,6 +140,7 @@ def draw_things(vocabulary: list[Thing], count: int, rng: random.Random) -> list
     names = list(by_category)
     chosen: list[Thing] = []
     while len(chosen) < count:
+        # The category first: by things alone, the largest category would fill most scenes.
         category = rng.choices(names, [WEIGHTS[name] for name in names])[0]
         thing = rng.choice(by_category[category])
         if not any(things.related(thing, other) for other in chosen):
@@ -146,7 +150,7 @@ def draw_things(vocabulary: list[Thing], count: int, rng: random.Random) -> list
 
 def compose(studio: Studio, rng: random.Random) -> Scene:
     """Returns a new scene; the same random state gives the same one."""
-    noise = np.random.default_rng(rng.getrandbits(64))
+    noise = np.random.default_rng(rng.getrandbits(64))  # one state fixes numpy's draws too
     on_photo = studio.test_grounds and rng.random() < 0.5
     if on_photo:
         ground = backgrounds.photo(noise)
@@ -163,10 +167,12 @@ def compose(studio: Studio, rng: random.Random) -> Scene:
     boxes: list[Box] = []
     sources: set[tuple[str, str]] = set()
     sign = sign_box = None
+    # Before the things: on an empty canvas it surely has room, and it is not made smaller.
     if has_sign:
         sign = rng.choice(studio.words)
         sign_box = paste_sign(canvas, sign, studio.font_families, boxes, rng)
     limits = SIZES_PX[number + has_sign]
+    # Only a scene whose things all have one colour can be asked for "the red object".
     tinting = rng.choices((0.0, 0.5, 1.0), (0.45, 0.3, 0.25))[0]
     items = []
     for thing, copies in zip(kinds, make_up, strict=True):
@@ -200,9 +206,11 @@ def paste(
     size = rng.uniform(*limits)
     scale = size / max(picture.size)
     width, height = (max(6, round(length * scale)) for length in picture.size)
+    # Premultiplied, or the colour of transparent pixels would bleed into the edge.
     picture = picture.convert("RGBa").resize((width, height), Image.Resampling.BILINEAR)
     angle = rng.uniform(-12, 12)
     turned = picture.rotate(angle, Image.Resampling.BICUBIC, expand=True).convert("RGBA")
+    # Turning leaves empty corners, and questions about sides need the true box.
     turned = Image.fromarray(trimmed(np.asarray(turned)))
     left, top = free_place(turned.size, boxes, rng)
     if (left, top) == (-1, -1):
@@ -210,6 +218,7 @@ def paste(
     box = (left, top, left + turned.width, top + turned.height)
     colour = None
     if tinted:
+        # After its place: the colour has to stand out from the ground there.
         around = np.asarray(canvas.crop(box), np.float32).reshape(-1, 3).mean(0)
         palette = SHAPE_COLOURS if thing.category == SHAPE else COLOURS
         colour = visible_colour(palette, around, rng)
@@ -234,8 +243,9 @@ def tint(picture: Image.Image, colour: things.Colour, rng: random.Random) -> Ima
     pixels = np.asarray(picture).copy()
     opaque = pixels[..., 3] > 128
     light = pixels[..., :3].astype(np.float32) @ line_drawing.LUMA
+    # Not the extremes, which a few outline or highlight pixels would set.
     low, high = np.percentile(light[opaque], (3, 97)) if opaque.any() else (0.0, 255.0)
-    if high - low < 12:
+    if high - low < 12:  # a silhouette: stretched, its noise would become a pattern
         shade = np.ones_like(light)
     else:
         shade = 0.62 + 0.42 * ((light - low) / (high - low)).clip(0, 1)
@@ -285,6 +295,7 @@ def _polygon(corners: int, inner: float = 1.0) -> list[tuple[float, float]]:
 
 def _heart() -> list[tuple[float, float]]:
     points = []
+    # The parametric heart curve is 32 wide: 34 leaves it a margin in the unit square.
     for step in range(80):
         t = 2 * math.pi * step / 80
         x = 16 * math.sin(t) ** 3
@@ -346,6 +357,7 @@ def paste_sign(
     rng: random.Random,
 ) -> Box:
     """Pastes a board with a word on it; returns its box and adds it to `boxes`."""
+    # The answer stays the word in lower case, however the sign writes it.
     styled = rng.choice((text, text.upper(), text.capitalize()))
     family = rng.choice([family for family in families if family.can_draw(styled)])
     styled = styled.upper() if family.upper else styled

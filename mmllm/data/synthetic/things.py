@@ -177,6 +177,7 @@ def plural(name: str) -> str:
 
 def with_article(name: str) -> str:
     """Returns the name with "a" or "an" ("an orange car", "a unicorn")."""
+    # By sound, not by letter: a unicorn, an hour.
     vowel = name[0] in "aeiou" and not name.startswith(("uni", "eu", "one", "ukulele"))
     return f"{'an' if vowel or name.startswith(('hour', 'x-ray')) else 'a'} {name}"
 
@@ -190,4 +191,4 @@ def mistakable(thing: Thing, category: str) -> bool:
     """Whether a thing belongs to a category or might be taken for one of it."""
     if thing.category == category or thing.name in CONFUSABLE.get(category, ()):
         return True
-    return category == "plant" and thing.category == "food"
+    return category == "plant" and thing.category == "food"  # fruit and vegetables

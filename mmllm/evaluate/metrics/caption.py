@@ -16,6 +16,7 @@ CIDER_ORDERS = 4
 CIDER_SIGMA = 6.0
 CIDER_SCALE = 10.0
 BLEU_ORDERS = 4
+# Articles and prepositions of the names: two captions that share only these share nothing.
 STOP_WORDS = frozenset("a an and at by for from in is it its of on or s the to up with 's".split())
 
 Ngram = tuple[str, ...]
@@ -59,6 +60,7 @@ class _Weights:
     def vector(self, tokens: Sequence[str]) -> list[dict[Ngram, float]]:
         return [
             {
+                # An n-gram that no reference has weighs as one that a single picture has.
                 gram: count * (self._log_pictures - math.log(max(1, self._frequency[gram])))
                 for gram, count in counts.items()
             }
@@ -77,8 +79,9 @@ def _similarity(
     total = 0.0
     for ours, theirs in zip(candidate, reference, strict=True):
         norms = _norm(ours) * _norm(theirs)
-        if norms:
+        if norms:  # a short caption has no n-grams of the higher orders
             total += (
+                # Clipped, the "D" of CIDEr-D: repeating a good word gains nothing.
                 sum(min(w, theirs[g]) * theirs[g] for g, w in ours.items() if g in theirs) / norms
             )
     return total / CIDER_ORDERS
@@ -148,6 +151,7 @@ def bleu_statistics(
         tokenized = [tokenize(caption) for caption in options]
         best: list[Counter[Ngram]] = [Counter() for _ in range(BLEU_ORDERS)]
         for tokens in tokenized:
+            # `|` takes the larger count: a word may match as often as in one reference.
             best = [a | b for a, b in zip(best, _ngrams(tokens, BLEU_ORDERS), strict=True)]
         ours = _ngrams(words, BLEU_ORDERS)
         matched = [(a & b).total() for a, b in zip(ours, best, strict=True)]

@@ -70,8 +70,10 @@ def estimate(
         raise ValueError("statistics is empty: a score needs at least one example")
     clusters = statistics if groups is None else _sum_by_group(statistics, groups)
     rng = np.random.default_rng(BOOTSTRAP_SEED)
+    # How often each cluster is drawn, instead of which: sums are then one matrix product.
     draws = rng.multinomial(len(clusters), np.full(len(clusters), 1 / len(clusters)), RESAMPLES)
     resampled = [combine(sums) for sums in draws.astype(np.float64) @ clusters]
+    # The value is that of the sample itself; the resamples say only how much it varies.
     return Estimate(float(combine(statistics.sum(0))), unit, n, float(np.std(resampled)))
 
 

@@ -34,10 +34,12 @@ def best_rank(
             f"{relevant.shape}"
         )
     if np.isnan(similarity).any():
+        # It would compare as False everywhere and so rank first.
         raise ValueError("similarity holds NaN: look at the embeddings for zero or infinite ones")
     if not relevant.any(axis=1).all():
         query = int(np.argmin(relevant.any(axis=1)))
         raise ValueError(f"query {query} has no relevant candidate: recall is not defined for it")
+    # Any of the right ones will do, so the best of them counts.
     best = np.where(relevant, similarity, -np.inf).max(axis=1, keepdims=True)
     return 1 + ((similarity >= best) & ~relevant).sum(axis=1)
 

@@ -14,6 +14,7 @@ def edit_distance(first: Sequence[object], second: Sequence[object]) -> int:
     """Levenshtein distance: insertions, deletions and substitutions cost 1 each."""
     if len(first) < len(second):
         first, second = second, first
+    # One row of the table at a time, along the shorter sequence.
     row = list(range(len(second) + 1))
     for i, ours in enumerate(first, 1):
         corner, row[0] = row[0], i

@@ -27,8 +27,10 @@ _TITLES = (
     "fig gen gov hon inc insp jr lt ltd maj messrs mme mr mrs ms mt mtn mts pp prof pvt rd rep "
     "reps rev sen sens sgt sr st ste supt univ vs jan feb mar apr jun jul aug sep sept oct nov dec"
 )
-_LETTER = r"[^\W\d_]"
+_LETTER = r"[^\W\d_]"  # any script, which [a-z] is not
 _APOSTROPHE = "['\u2019]"
+# In this order: the first alternative that matches takes the text, so the special cases (addresses,
+# titles, clitics) stand before the plain word.
 _TOKEN = re.compile(
     "|".join(
         (

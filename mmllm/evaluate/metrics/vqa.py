@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-AGREEING_ANSWERS = 3
+AGREEING_ANSWERS = 3  # people of ten whose agreement makes an answer wholly right
 
 _PUNCTUATION = tuple(';/[]"{}()=+\\_-><@`,?!')
 _NUMBER_WITH_COMMA = re.compile(r"\d,\d")
@@ -48,6 +48,7 @@ def normalise_answer(answer: str) -> str:
     Source: GT-Vision-Lab/VQA, vqaEval.py (processPunctuation, processDigitArticle).
     """
     text = answer.replace("\n", " ").replace("\t", " ").strip()
+    # "1,000" must become "1000", and then the official program drops all marks of the answer.
     every_mark_vanishes = _NUMBER_WITH_COMMA.search(text) is not None
     stripped = text
     for mark in _PUNCTUATION:
@@ -89,6 +90,7 @@ def vqa_accuracy(
         if len(matches) == 1:
             scores.append(float(matches[0]))
             continue
+        # Each person in turn is left out, so that people's own answers could be scored alike.
         left = [min((sum(matches) - match) / AGREEING_ANSWERS, 1.0) for match in matches]
         scores.append(sum(left) / len(left))
     return np.array(scores)

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("tensorflow_datasets")
-from mmllm.data import build, packages, sources  # noqa: E402
-from mmllm.data.corpora import composites  # noqa: E402
+from mmllm.data import packages, sources  # noqa: E402
+from mmllm.data.corpora import build, composites  # noqa: E402
 
 
 def test_example_n_depends_on_n_alone(toy_studio):

@@ -27,7 +27,7 @@ def test_a_wide_svg_is_centred_in_a_transparent_square():
 
 
 @needs_renderer
-def test_a_render_is_kept_for_the_next_build(monkeypatch):
+def test_a_render_serves_the_next_build(monkeypatch):
     first = drawings.render_svg(SVG)
     monkeypatch.setenv("PATH", "")
     np.testing.assert_array_equal(drawings.render_svg(SVG.encode()), first)

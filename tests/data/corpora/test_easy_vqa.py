@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("tensorflow_datasets")
-from mmllm.data import build, packages, sources  # noqa: E402
-from mmllm.data.corpora import easy_vqa  # noqa: E402
+from mmllm.data import packages, sources  # noqa: E402
+from mmllm.data.corpora import build, easy_vqa  # noqa: E402
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("tensorflow_datasets")
-from mmllm.data import build, sources  # noqa: E402
-from mmllm.data.corpora import ocr_lines  # noqa: E402
+from mmllm.data import sources  # noqa: E402
+from mmllm.data.corpora import build, ocr_lines  # noqa: E402
 from mmllm.data.synthetic import fonts, phrases  # noqa: E402
 
 PLAN = ocr_lines.Plan(6, "train", "train")

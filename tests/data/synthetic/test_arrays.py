@@ -32,7 +32,7 @@ def test_the_same_seed_gives_the_same_arrays_and_another_seed_others(arrays):
     assert (arrays.captioned["emoji"].features[0] != other.captioned["emoji"].features[0]).any()
 
 
-def test_cells_have_the_stem_shape_and_two_views_of_each_picture_are_alike(arrays):
+def test_features_have_the_backbone_shape_and_two_views_of_each_picture_are_alike(arrays):
     grid, channels = CONFIG.model.feature_grid, CONFIG.model.feature_channels
     one, two = (view.reshape(synthetic.CAPTIONS, -1) for view in arrays.captioned["emoji"].features)
     assert arrays.captioned["emoji"].features[0].shape == (synthetic.CAPTIONS, grid, grid, channels)

@@ -29,12 +29,12 @@ def scene(*items, sign=None, on_photo=False):
 
 def every_question(shown, seeds=1500):
     """All questions that a scene can get, text -> (answer, kind)."""
-    asked = {}
+    questions = {}
     for seed in range(seeds):
         for question in scene_questions.ask(shown, VOCABULARY, random.Random(seed)):
-            answer, _ = asked.setdefault(question.text, (question.answer, question.kind))
+            answer, _ = questions.setdefault(question.text, (question.answer, question.kind))
             assert answer == question.answer, question.text
-    return asked
+    return questions
 
 
 def test_sides_count_only_when_clear():
@@ -45,7 +45,7 @@ def test_sides_count_only_when_clear():
 
 
 def test_a_scene_of_two_is_asked_about_rightly():
-    asked = every_question(scene((CAT, "red", TOP_LEFT), (BUS, None, TOP_RIGHT)))
+    questions = every_question(scene((CAT, "red", TOP_LEFT), (BUS, None, TOP_RIGHT)))
     expected = {
         "is there a cat?": "yes",
         "is there a dog?": "no",
@@ -63,15 +63,15 @@ def test_a_scene_of_two_is_asked_about_rightly():
         "how many animals are there?": "1",
         "what animal is in the picture?": "cat",
     }
-    assert {text: asked[text][0] for text in expected} == expected
-    assert not any("above" in text or "below" in text for text in asked)
-    assert not any("color is the bus" in text for text in asked)
+    assert {text: questions[text][0] for text in expected} == expected
+    assert not any("above" in text or "below" in text for text in questions)
+    assert not any("color is the bus" in text for text in questions)
 
 
 def test_nobody_is_asked_about_a_bird_beside_a_duck():
-    asked = every_question(scene((DUCK, None, TOP_LEFT)))
-    assert not any("bird" in text for text in asked)
-    assert asked["is there a duck?"][0] == "yes"
+    questions = every_question(scene((DUCK, None, TOP_LEFT)))
+    assert not any("bird" in text for text in questions)
+    assert questions["is there a duck?"][0] == "yes"
 
 
 def test_a_plant_is_not_denied_beside_food():
@@ -84,27 +84,28 @@ def test_a_plant_is_not_denied_beside_food():
 
 def test_photographs_are_not_asked_about_what_they_may_show():
     shown = scene((CAT, None, TOP_LEFT), on_photo=True)
-    asked = every_question(shown)
-    assert asked["is there a dog?"][0] == "no"
-    assert not any(word in text for text in asked for word in ("bus", "vehicle", "objects", "this"))
+    questions = every_question(shown)
+    assert questions["is there a dog?"][0] == "no"
+    absent = ("bus", "vehicle", "objects", "this")
+    assert not any(word in text for text in questions for word in absent)
 
 
 def test_a_sign_is_always_read():
     shown = scene((CAT, None, TOP_LEFT), sign="stop")
     for seed in range(50):
-        asked = scene_questions.ask(shown, VOCABULARY, random.Random(seed))
-        assert ("stop", "sign") in {(question.answer, question.kind) for question in asked}
-    asked = every_question(shown)
-    assert asked["is there a sign?"][0] == "yes"
-    assert asked["is the cat above the sign?"][0] == "yes"
-    assert not any("objects" in text for text in asked)
+        questions = scene_questions.ask(shown, VOCABULARY, random.Random(seed))
+        assert ("stop", "sign") in {(question.answer, question.kind) for question in questions}
+    questions = every_question(shown)
+    assert questions["is there a sign?"][0] == "yes"
+    assert questions["is the cat above the sign?"][0] == "yes"
+    assert not any("objects" in text for text in questions)
 
 
 def test_repeated_things_have_no_single_place_or_colour():
-    asked = every_question(scene((CAT, "red", TOP_LEFT), (CAT, "blue", TOP_RIGHT)))
-    assert asked["how many cats are there?"][0] == "2"
-    assert not any("what color" in text or "left of" in text for text in asked)
-    assert asked["is there a blue cat?"][0] == "yes"
+    questions = every_question(scene((CAT, "red", TOP_LEFT), (CAT, "blue", TOP_RIGHT)))
+    assert questions["how many cats are there?"][0] == "2"
+    assert not any("what color" in text or "left of" in text for text in questions)
+    assert questions["is there a blue cat?"][0] == "yes"
 
 
 def test_the_thing_of_a_colour_is_asked_for_only_if_it_is_alone():
@@ -133,10 +134,10 @@ def test_questions_are_many_short_and_of_known_kinds(toy_studio):
     vocabulary = tuple(toy_studio.vocabulary())
     kinds = set(scene_questions.ASKERS)
     for _ in range(60):
-        asked = scene_questions.ask(scenes.compose(toy_studio, rng), vocabulary, rng)
-        assert 3 <= len(asked) <= scene_questions.QUESTIONS_A_SCENE
-        assert len({question.text for question in asked}) == len(asked)
-        for question in asked:
+        questions = scene_questions.ask(scenes.compose(toy_studio, rng), vocabulary, rng)
+        assert 3 <= len(questions) <= scene_questions.QUESTIONS_A_SCENE
+        assert len({question.text for question in questions}) == len(questions)
+        for question in questions:
             assert question.kind in kinds
             assert question.text.endswith("?")
             assert question.text == question.text.lower()

@@ -56,8 +56,8 @@ def test_a_tinted_item_shows_its_colour(composed):
             if item.colour:
                 left, top, right, bottom = item.box
                 inside = scene.pixels[top:bottom, left:right].reshape(-1, 3).astype(float)
-                wanted = np.array(things.SHAPE_COLOURS[item.colour], float)
-                near = np.linalg.norm(inside - wanted, axis=1) < 110
+                target = np.array(things.SHAPE_COLOURS[item.colour], float)
+                near = np.linalg.norm(inside - target, axis=1) < 110
                 assert near.mean() > 0.15, item
 
 

@@ -28,8 +28,8 @@ def example(corpus, split, place):
         return element | names
     if corpus == "ocr_lines":
         return element | {"text": f"line {place}"}
-    asked = {"questions": ["a?", "b?", "c?"], "answers": ["1", "2", "3"]}
-    return element | asked | ({"caption": f"scene {place}"} if corpus == "composites" else {})
+    pairs = {"questions": ["a?", "b?", "c?"], "answers": ["1", "2", "3"]}
+    return element | pairs | ({"caption": f"scene {place}"} if corpus == "composites" else {})
 
 
 @pytest.fixture

@@ -81,11 +81,11 @@ def test_the_slope_of_memory_leaves_out_the_warm_up():
 
 
 def test_the_soak_asks_for_each_task_for_streams_and_for_writes():
-    asked = soak.requests("http://127.0.0.1:1", 2 * soak.TURNS)
-    lines = {request.split(b" ", 2)[1].decode() for request in asked}
+    sent = soak.requests("http://127.0.0.1:1", 2 * soak.TURNS)
+    lines = {request.split(b" ", 2)[1].decode() for request in sent}
     tasks = {"caption", "ocr", "vqa", "embed/image", "embed/text", "search", "chat/completions"}
     assert lines == {f"/v1/{task}" for task in (*tasks, "index/picture-0", "index/picture-1")}
-    assert sum(b'"stream": true' in request for request in asked) == 1
+    assert sum(b'"stream": true' in request for request in sent) == 1
 
 
 def test_a_body_that_comes_in_chunks_is_put_together():

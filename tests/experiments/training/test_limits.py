@@ -27,5 +27,5 @@ def test_the_committed_rows_are_those_that_are_measured():
 
 def test_every_kind_of_question_has_a_row():
     assert len(limits.KINDS) == 6
-    asked = [("what color is the circle?", "red"), ("is no red shape present?", "yes")]
-    assert {limits.kind(question, answer) for question, answer in asked} <= set(limits.KINDS)
+    pairs = [("what color is the circle?", "red"), ("is no red shape present?", "yes")]
+    assert {limits.kind(question, answer) for question, answer in pairs} <= set(limits.KINDS)

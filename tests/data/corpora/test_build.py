@@ -4,7 +4,8 @@ import json
 import pytest
 import tensorflow_datasets as tfds
 
-from mmllm.data import build, packages, registry, sources
+from mmllm.data import packages, registry, sources
+from mmllm.data.corpora import build
 from tests.data.toy_corpus import SIZES, Toy
 
 

@@ -29,6 +29,7 @@ def write(name: str, path: Path, split: str = "train", count: int = 48) -> Path:
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     corpus = sources.load(name, split)
+    # Evenly, as the first examples may all be of one family.
     chosen = np.linspace(0, len(corpus) - 1, min(count, len(corpus))).round().astype(int)
     cells = [cell(corpus[int(index)]) for index in chosen]
     height = PICTURE_HEIGHT + TEXT_LINES * LINE_HEIGHT + 2 * MARGIN
@@ -43,7 +44,7 @@ def write(name: str, path: Path, split: str = "train", count: int = 48) -> Path:
 
 
 def cell(example: dict[str, Any]) -> Image.Image:
-    """Returns one cell: the picture above what is said about it."""
+    """Returns one cell: the picture above the words about it."""
     height = PICTURE_HEIGHT + TEXT_LINES * LINE_HEIGHT + 2 * MARGIN
     picture = Image.new("RGB", (CELL_WIDTH, height), _GROUND)
     shown = _on_white(example["image"])

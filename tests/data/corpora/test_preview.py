@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmllm.data import build, preview
+from mmllm.data.corpora import build, preview
 
 PIXELS = np.full((64, 64, 3), 200, np.uint8)
 
@@ -24,8 +24,8 @@ def test_captions_texts_and_questions_are_all_shown():
     }
     assert preview.words_about(captioned) == ["a fox", "fox · noto", "fr: un renard"]
     assert preview.words_about({"text": "Hello", "font": "Lato", "id": "1"}) == ["Hello", "Lato"]
-    asked = {"caption": "", "questions": ["what?", "where?"], "answers": ["a cat", "left"]}
-    assert preview.words_about(asked) == ["what? a cat", "where? left"]
+    example = {"caption": "", "questions": ["what?", "where?"], "answers": ["a cat", "left"]}
+    assert preview.words_about(example) == ["what? a cat", "where? left"]
     assert preview.words_about({"id": "x/1"}) == ["x/1"]
 
 

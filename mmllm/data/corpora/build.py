@@ -18,7 +18,7 @@ from typing import Any
 
 from mmllm.common import paths
 from mmllm.data import packages, registry, sources
-from mmllm.data import preview as contact_sheet
+from mmllm.data.corpora import preview as contact_sheet
 
 
 def build(
@@ -46,6 +46,7 @@ def build(
     for name in expand(names):
         module = module_of(name)
         version = str(getattr(module, registry.spec(name).builder).VERSION)
+        # A builder whose VERSION was raised is built again, beside the old build.
         if sources.is_built(name) and sources.folder_of(name).name == version:
             progress(f"{name}: already built, {total(sources.describe(name))} examples")
             continue
@@ -55,6 +56,7 @@ def build(
             continue
         for program in missing:
             packages.require(program)
+        # All of them before the long work: a missing one shows at once.
         packages.fetch_all(packages_of(module), progress)
         progress(f"{name}: building")
         _build_one(name, module)
@@ -65,11 +67,12 @@ def build(
 
 def expand(names: Iterable[str]) -> list[str]:
     """Returns the corpora named, each once, in the order they must be built; "all" is all."""
-    wanted = list(names)
-    for name in wanted:
+    requested = list(names)
+    for name in requested:
         if name != "all":
             registry.spec(name)
-    return [name for name in registry.CORPORA if name in wanted or "all" in wanted]
+    # The registry's order: composites reads what emoji and stamps have built.
+    return [name for name in registry.CORPORA if name in requested or "all" in requested]
 
 
 def module_of(name: str) -> ModuleType:
@@ -88,7 +91,7 @@ def total(description: dict[str, Any]) -> int:
 
 
 def describe() -> list[dict[str, Any]]:
-    """Returns one row a corpus for `mmllm data list`; what is not built has None in its cells."""
+    """Returns one row a corpus for `mmllm data list`; what is not built has None in its fields."""
     rows = []
     for name, entry in registry.CORPORA.items():
         built = sources.is_built(name)
@@ -108,7 +111,7 @@ def describe() -> list[dict[str, Any]]:
 
 
 def preview(name: str, path: Path, split: str = "train", count: int = 48) -> Path:
-    """Writes a contact sheet PNG of a built corpus (see mmllm.data.preview)."""
+    """Writes a contact sheet PNG of a built corpus (see mmllm.data.corpora.preview)."""
     return contact_sheet.write(name, path, split, count)
 
 
@@ -128,6 +131,7 @@ def _build_one(name: str, module: ModuleType) -> None:
     if folder.exists():  # whole records without a hash: an interrupted or failed earlier build
         shutil.rmtree(folder)
         builder = make(data_dir=str(root), file_format="array_record")
+    # Statistics would decode every picture once more, and nothing reads them.
     config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
     with contextlib.redirect_stdout(sys.stderr):  # tfds reports its progress to stdout
         builder.download_and_prepare(download_config=config)
@@ -158,6 +162,7 @@ def _write_records_of(name: str, module: ModuleType, builder: Any) -> None:
                     credit = attribution(row, module)
                     licences[credit["licence"]] += 1
                     lines.write(json.dumps({"split": split, **credit}, ensure_ascii=False) + "\n")
+            # Sorted: tfds shuffles, and the order of examples is no part of what they are.
             digest.update(f"{split}\n".encode() + b"".join(sorted(digests)))
     description = {
         "hash": digest.hexdigest(),
@@ -165,6 +170,7 @@ def _write_records_of(name: str, module: ModuleType, builder: Any) -> None:
         "licences": dict(licences.most_common()),
         "packages": {key: packages.PACKAGES[key].sha256 for key in packages_of(module)},
     }
+    # Last: its presence says that the build is complete.
     with paths.written_whole(folder / sources.DATA_HASH_FILE) as file:
         file.write_text(json.dumps(description, indent=2) + "\n", "utf-8")
 
@@ -190,5 +196,6 @@ def _digest(row: dict[str, Any]) -> bytes:
         parts = [value] if isinstance(value, (bytes, str)) else list(value)
         for part in [key, *parts]:
             data = part if isinstance(part, bytes) else str(part).encode()
+            # With its length, so that "ab", "c" and "a", "bc" differ.
             digest.update(len(data).to_bytes(8, "big") + data)
     return digest.digest()
