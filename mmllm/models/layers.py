@@ -121,5 +121,6 @@ class Mlp(nn.Module):
 
 def unit_norm(x: Float[Array, "*b e"]) -> Float[Array, "*b e"]:
     """Divides by the Euclidean norm of the last axis."""
+    # The added term keeps a vector of zeros at zero instead of NaN.
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(square + 1e-12)
