@@ -44,6 +44,7 @@ def check(path: Path, manifest: Any) -> None:
     """
     if not isinstance(manifest, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(manifest).__name__}")
+    # Before the fields: another version may have others, and should be told as such.
     version = manifest.get("schema_version")
     if version not in READABLE:
         raise ValueError(
@@ -53,6 +54,7 @@ def check(path: Path, manifest: Any) -> None:
     if missing := [field for field in REQUIRED if field not in manifest]:
         raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
     for field, kind in {**REQUIRED, **OPTIONAL}.items():
+        # Not isinstance: to Python, true is a whole number.
         if field in manifest and type(manifest[field]) is not kind:
             raise ValueError(f"{path} is damaged: {field} must be {JSON_NAMES[kind]}")
     for field, value, rule in (

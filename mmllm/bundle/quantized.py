@@ -23,6 +23,7 @@ SCALE = ":scale"
 def tensors(path: str, coded: Coded) -> dict[str, np.ndarray]:
     """A coded weight as the arrays a file holds: packed codes, and the scales in float32."""
     packed = packing.pack(coded.codes, grid.GRIDS[coded.grid].bits)
+    # A scale multiplies a whole channel: in float16 the weights would be others than were trained.
     return {path: packed, path + SCALE: coded.scale.astype(np.float32)}
 
 
@@ -95,6 +96,7 @@ def read(
                 f"{damaged}: quantized weight {path} has shape {shape}, the manifest says "
                 f"{entry.get('shape')}"
             )
+        # Schema 2 says in the config how inputs are rounded: see `legacy.inputs` below.
         older = rules_lib.FLOAT if legacy.has_inputs(manifest["config"]) else None
         inputs[path] = entry.get("inputs", older)
         if inputs[path] not in rules_lib.INPUTS:
@@ -105,6 +107,7 @@ def read(
     # Codes without an entry would pass for weights: uint8 is never a parameter.
     if strays := [path for path, value in plain.items() if value.dtype == np.uint8]:
         raise ValueError(f"{damaged}: quantized lacks {strays[0]}")
+    # Only now: until here, entries and tensors had to be matched by the names of the file.
     plain = {legacy.path(path): value.astype(np.float32) for path, value in plain.items()}
     coded = {legacy.path(path): each for path, each in coded.items()}
     inputs = {legacy.path(path): name for path, name in inputs.items()}

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         terminal.print_json({"folder": str(folder), **manifest})
         return 0
+    # A runtime takes one of the two: what an application must carry is less than the bundle.
     engine = bundle.LITERT if bundle.LITERT in manifest["files"] else bundle.WEIGHTS
     needed = sum(manifest["bytes"][file] for file in (engine, bundle.TOKENIZER)) / MEGABYTE
     millions = manifest["parameters"] / 1e6

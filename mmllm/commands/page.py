@@ -72,6 +72,7 @@ def data_uri(image: Image.Image, side: int = THUMBNAIL_SIDE) -> str:
         buffer = io.BytesIO()
         small.save(buffer, kind, **options)
         forms[kind] = buffer.getvalue()
+    # Drawings are smaller as PNG, photographs as JPEG.
     kind = min(forms, key=lambda kind: len(forms[kind]))
     return f"data:image/{kind};base64,{base64.b64encode(forms[kind]).decode()}"
 

@@ -121,6 +121,7 @@ def progress(what: str) -> Callable[[int, int], None]:
     """A counter on stderr, only where a person can see it."""
 
     def show(done: int, total: int) -> None:
+        # A log file would keep every state of the line.
         if sys.stderr.isatty() and total > 1:
             end = "\r\033[K" if done >= total else ""
             print(f"\r\033[K{what} {done}/{total}{end}", end="", file=sys.stderr, flush=True)

@@ -38,6 +38,7 @@ def run(
 ) -> list[Row]:
     """Runs every trial, in the order of the sample."""
     pairs = [(picture, trial) for picture in pictures for trial in picture.trials]
+    # Once: several trials share a picture.
     opened = {picture.path: images_lib.open_image(picture.path) for picture in pictures}
     searched = [p for p in pictures if any(trial.task != "read" for trial in p.trials)]
     embeddings = None

@@ -190,8 +190,8 @@ class EfficientNetLite0(nn.Module):
             )
         stages = stages_of(self.level)
         if self.entry is None:
-            # Axes are written out all through the model: a broadcast between ranks, which may hide a
-            # wrong shape, is an error in the tests.
+            # Axes are written out all through the model: tests refuse to broadcast between ranks,
+            # which may hide a wrong shape.
             mean = 255.0 * jnp.asarray(MEAN, x.dtype)[None, None, None, :]
             scale = 1.0 / (255.0 * jnp.asarray(STD, x.dtype)[None, None, None, :])
             x = (x - mean) * scale

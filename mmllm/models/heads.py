@@ -52,7 +52,7 @@ class ImageEmbedding(nn.Module):
 
     def __call__(self, features: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
         """Backbone features -> unit vectors."""
-        # Not through the encoder, which adds nothing to the search (R@1 .723 with it, .721 without).
+        # Not through the encoder, which adds nothing to search (R@1 .723 with it, .721 without).
         pooled = [jnp.mean(features, axis=(1, 2)), max_pool(features)]
         return layers.unit_norm(self.short(jnp.concatenate(pooled, axis=-1)))
 

@@ -26,7 +26,7 @@ def patches(pixels: Float[Array, "b y x 3"], side: int) -> Float[Array, "b i j c
 
 
 def merge_features(features: Float[Array, "b y x c"], side: int) -> Float[Array, "b i j m"]:
-    """Joins side x side neighbours into one feature of side * side * c channels, zeros at the edge."""
+    """Joins side x side neighbours into side * side * c channels of one, zeros at the edge."""
     # Fewer tokens in the prefix make each step of the decoder cheaper; 7 rows do not halve evenly.
     pad = -features.shape[1] % side
     features = jnp.pad(features, ((0, 0), (0, pad), (0, pad), (0, 0)))
@@ -40,8 +40,8 @@ def even_contrast(lines: Float[Array, "b y x"]) -> Float[Array, "b y x"]:
 
     Ink is the smaller part of a line, so its side of the mean is the side of the third moment.
     """
-    # Lines come dark on light, light on dark and faint: read as they are, training stays for long on
-    # the plateau where CTC gives nothing but blanks.
+    # Lines come dark on light, light on dark and faint: left as they are, training stays for long
+    # on the plateau where CTC gives nothing but blanks.
     centred = lines - jnp.mean(lines, axis=(1, 2), keepdims=True)
     # The added 1 is one grey level: an empty line must not have its noise blown up.
     spread = jnp.sqrt(jnp.mean(jnp.square(centred), axis=(1, 2), keepdims=True) + 1.0)

@@ -44,6 +44,7 @@ class Inputs(NamedTuple):
 def shipped_sample() -> Inputs:
     """The package's sample: its pictures, text lines, and titles."""
     shipped = sample_lib.load()
+    # What is there to be read goes to the line reader, all else to the image encoder.
     read = [p.path for p in shipped if any(trial.task == "read" for trial in p.trials)]
     pictures = [p for p in shipped if p.path not in read]
     return Inputs([p.path for p in pictures], read, [p.title for p in pictures])

@@ -1,4 +1,4 @@
-"""The stem equals two other implementations of the same weights, with batch norms unfolded."""
+"""The backbone equals two other implementations of the same weights, with batch norms unfolded."""
 
 import jax
 import jax.numpy as jnp
@@ -165,9 +165,7 @@ def test_both_taps_equal_a_naive_network_with_its_batch_norms_apart(
 def test_the_imagenet_weights_give_what_onnx_runtime_gives():
     folder = packages.PACKAGES[pretrained.EFFICIENTNET_LITE0.package].folder
     if not (paths.data_dir() / "packages" / folder).is_dir():
-        pytest.skip(
-            "the ImageNet weights are not in the data cache; any stem training fetches them"
-        )
+        pytest.skip("the ImageNet weights are not in the data cache; any training fetches them")
     weights = pretrained.efficientnet_lite0_weights()
     pixels = np.random.default_rng(2).uniform(0, 255, (1, 224, 224, 3)).astype(np.float32)
     mean, std = (

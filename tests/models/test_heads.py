@@ -61,8 +61,8 @@ def test_the_gradient_of_a_maximum_goes_to_the_first_cell_that_has_it():
     np.testing.assert_array_equal(heads.max_pool(features), [[3.0, 5.0]])
     expected = np.zeros(features.shape)
     expected[0, 0, 1, 0], expected[0, 0, 0, 1] = 7.0, -2.0
-    got = jax.grad(lambda x: jnp.sum(heads.max_pool(x) * jnp.array([[7.0, -2.0]])))(features)
-    np.testing.assert_array_equal(got, expected)
+    found = jax.grad(lambda x: jnp.sum(heads.max_pool(x) * jnp.array([[7.0, -2.0]])))(features)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_the_gradient_of_a_maximum_is_finite_however_its_cells_are_computed():
@@ -103,9 +103,9 @@ def test_a_padded_token_changes_nothing(tower_params, text):
 
 
 def test_a_row_of_padding_alone_gives_zero_and_not_nan(tower_params, text):
-    got = embed(tower_params, text, np.array([[True] * 4, [False] * 4]))
-    np.testing.assert_array_equal(got[1], np.zeros(CONFIG.embed_dim))
-    assert np.isfinite(got).all()
+    found = embed(tower_params, text, np.array([[True] * 4, [False] * 4]))
+    np.testing.assert_array_equal(found[1], np.zeros(CONFIG.embed_dim))
+    assert np.isfinite(found).all()
 
 
 def test_word_order_reaches_the_text_embedding(tower_params, text):
@@ -118,7 +118,7 @@ def test_line_logits_are_one_dense_layer_with_a_class_more_than_the_charset():
     encoded = jax.random.normal(jax.random.key(0), (2, 3, CONFIG.width))
     module = heads.LineReader(CONFIG)
     params = jax.jit(module.init)(jax.random.key(1), encoded)["params"]
-    got = apply(module, params, encoded)
-    assert got.shape == (2, 3, CONFIG.charset_size + 1)
+    found = apply(module, params, encoded)
+    assert found.shape == (2, 3, CONFIG.charset_size + 1)
     kernel, bias = (np.asarray(params["project"][name]) for name in ("kernel", "bias"))
-    np.testing.assert_allclose(got, np.asarray(encoded) @ kernel + bias, atol=TOLERANCE)
+    np.testing.assert_allclose(found, np.asarray(encoded) @ kernel + bias, atol=TOLERANCE)

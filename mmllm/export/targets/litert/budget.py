@@ -78,6 +78,7 @@ def of_file(file: bytes) -> dict[str, Any]:
 
 def _part(reading: flatbuffer.Reading, kind: str) -> str:
     """What a constant is for: its tensor class where it has a name, its purpose otherwise."""
+    # Only packed weights have names in the file; those of older files are of schema 2.
     named = CLASSES.get(legacy.path((reading.tensor.name or b"").decode()).split("/")[0])
     if named:
         return named
