@@ -143,6 +143,7 @@ def save(
     }
     if provenance is not None:
         about["provenance"] = dict(provenance)
+    # Beside it: a rename that crosses disks would be a copy, which can stop halfway.
     temporary = paths.temporary_beside(folder)
     try:
         temporary.mkdir()
@@ -282,6 +283,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         raise FileNotFoundError(f"no model bundle at {folder}: {MANIFEST} is missing")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+    # RecursionError: of brackets within brackets without end.
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     manifest_lib.check(path, manifest)
@@ -359,4 +361,5 @@ def _swap(temporary: Path, folder: Path) -> None:
 
 def _left_aside(folder: Path) -> list[Path]:
     """Older bundles of a folder that were moved aside to make room."""
+    # Escaped: to glob, a folder's name may be a pattern.
     return sorted(folder.parent.glob(f".{glob.escape(folder.name)}.{'[0-9a-f]' * 32}{ASIDE}"))

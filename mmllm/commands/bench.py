@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         rows,
         features=None if args.no_neighbours else lambda pictures: backbone()(pictures),
         limit=args.limit,
+        # With --json, stdout holds one document and nothing else.
         report=functools.partial(print, file=sys.stderr if args.json else sys.stdout, flush=True),
     )
     benchmark.write(result, args.out)

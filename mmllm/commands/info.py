@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from mmllm.runtime import model as model_lib
 
     folder = model_lib.locate(args.model)
+    # Hashes every file: what is shown is true of this copy, too.
     manifest, _ = bundle.open_verified(folder)
     if args.json:
         terminal.print_json({"folder": str(folder), **manifest})

@@ -98,6 +98,7 @@ def render(title: str, note: str, sections: Sequence[Section], credits: Sequence
 def write(path: Path, text: str) -> None:
     """Writes a page, all of it or nothing."""
     with paths.written_whole(Path(path)) as temporary:
+        # Replaced: a file name that is no UTF-8 must not cost the page.
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 

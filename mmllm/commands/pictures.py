@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmllm.runtime.model import MobileMultiModalLLM
 
 Answer = dict[str, Any]
+# Pictures that are open at a time: a folder of photographs would fill the memory.
 BATCH = 64
 
 

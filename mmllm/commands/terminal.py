@@ -78,6 +78,7 @@ def load_model(args: argparse.Namespace) -> "MobileMultiModalLLM":
     engine = registry.engine_of(manifest, args.engine)
     if args.threads and engine != "litert":
         raise UsageError(f"--threads goes with the engine litert, this is {engine}")
+    # Where JAX is missing, loading the model says what to install.
     if engine == "jax" and importlib.util.find_spec("jax"):
         from mmllm.common import paths
         from mmllm.runtime.engines import jax as jax_engine

@@ -48,6 +48,7 @@ def run(
     for done, (picture, trial) in enumerate(pairs):
         progress(done, len(pairs))
         if trial.task == "search":
+            # Among all pictures but those of text: the sample says what may be found.
             best = searched[int(np.argmax(embeddings @ model.embed_text(trial.question)))]
             rows.append(Row(picture, trial, best.title, best.path == picture.path, best.path))
             continue

@@ -75,6 +75,7 @@ class QuantEmbed(nn.Module):
         self.inputs, self.amax = _inputs(self, "table", self.rules)
 
     def __call__(self, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        # A lookup multiplies nothing: only `logits` rounds its inputs.
         if self.exported:
             return jnp.dot(jax.nn.one_hot(ids, self.vocab_size), self.table)
         return jnp.take(self.table, ids, axis=0)
@@ -115,6 +116,7 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
         up = QuantDense(self.hidden, self.rules, name="up")
+        # The tanh form is one operation of LiteRT, the exact one about sixty.
         hidden = nn.gelu(up(x), approximate=True)
         return QuantDense(self.features, self.rules, name="down")(hidden)
 

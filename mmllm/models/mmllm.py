@@ -35,6 +35,7 @@ class Mmllm(nn.Module):
 
     def setup(self) -> None:
         c = self.config
+        # The patch backbone has no parameters: the picture tokens project its patches.
         if c.backbone == "efficientnet_lite0":
             self.backbone = efficientnet_lite0.EfficientNetLite0(
                 level=c.level,

@@ -70,6 +70,7 @@ def check(measured: Mapping[str, Any]) -> None:
     Raises:
       ParityError: the first layer, in the order in which they run, or output that is too far off.
     """
+    # Layers first, in the order in which they run: one that is off explains all behind it.
     for kind in ("layers", "outputs"):
         for values in measured[kind]:
             row = Row(**values)

@@ -63,5 +63,6 @@ def of_inputs(model: MobileMultiModalLLM, inputs: Inputs) -> Samples:
 
 def moved(inputs: np.ndarray) -> np.ndarray:
     """Inputs of which every second number, by chance, is larger by one part in two million."""
+    # Not all alike: a common factor would vanish in the next norm.
     chosen = np.random.default_rng(0).integers(0, 2, inputs.shape).astype(np.float32)
     return inputs * (1.0 + chosen * np.float32(SELF))

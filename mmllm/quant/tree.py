@@ -51,6 +51,7 @@ def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
     idle = [rule for rule in rules if not rule.is_float and rule not in decided.values()]
     if idle:
         raise ValueError(f"rule {idle[0].pattern!r} decides over no parameter; remove or mend it")
+    # Rules that round inputs alone are in use, too, but have no weights to plan.
     return {path: rule for path, rule in decided.items() if rule.weights != rules_lib.FLOAT}
 
 

@@ -182,6 +182,7 @@ class MobileMultiModalLLM:
     def stream_caption(self, image: Picture, language: str = "en") -> Iterator[str]:
         """Yields a caption piece by piece as it is decoded; joined they are `caption`'s answer."""
         prompts.checked_language(language, self.languages)
+        # Returned, not yielded from: what is wrong with the language shows at this call already.
         return self._stream(image, prompts.caption(self.tokenizer, language), CAPTION_TOKENS)
 
     def answer(self, image: Picture, question: str, *, beam: int = 1) -> str:
@@ -249,6 +250,7 @@ class MobileMultiModalLLM:
 
     def embed_images(self, images: Sequence[Picture]) -> Float32[np.ndarray, "b e"]:
         """Unit vectors of pictures."""
+        # Of no pictures there are no rows, where joining no parts would be an error.
         parts = [np.zeros((0, self.config.embed_dim), np.float32)]
         for start in range(0, len(images), MAX_ROWS):
             pixels = self.pixels(images[start : start + MAX_ROWS])

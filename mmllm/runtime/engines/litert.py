@@ -45,6 +45,7 @@ class LiteRtEngine:
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is no LiteRT model: {error}") from error
         self._runners: dict[str, Any] = {}
+        # As the file has them: another version of this package may have made it.
         self._lengths = sorted(int(n.rpartition("_")[2]) for n in names if n.startswith("prefill_"))
 
     def _run(self, name: str, **inputs: np.ndarray) -> Row:

@@ -231,6 +231,7 @@ def halve(model: Any, kinds: Sequence[str]) -> None:
                 cast.inputs = np.array([index], np.int32)
                 cast.outputs = np.array([widened[key]], np.int32)
                 added.append(cast)
+            # The schema's array is a view of the file's bytes, which cannot be written to.
             operator.inputs = np.array(operator.inputs, np.int32)
             operator.inputs[1] = widened[key]
         # An operation may read only what stands before it.
