@@ -60,7 +60,7 @@ def reference(weights: dict[str, np.ndarray], pixels: np.ndarray) -> dict[str, n
 
     x = (pixels.astype(np.float64) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     x = layer(x.transpose(0, 3, 1, 2), "_conv_stem", "_bn0", 2, 1, True)
-    index, taps = 0, {}
+    index, levels = 0, {}
     for stage, (count, stride) in enumerate(zip(REPEATS, STRIDES, strict=True)):
         for repeat in range(count):
             block, y = f"_blocks.{index}", x
@@ -71,8 +71,8 @@ def reference(weights: dict[str, np.ndarray], pixels: np.ndarray) -> dict[str, n
             y = layer(y, f"{block}._project_conv", f"{block}._bn2", 1, 1, False)
             x = x + y if repeat else y
             index += 1
-        taps[stage] = x.transpose(0, 2, 3, 1)
-    return {"14x14x112": taps[4], "7x7x320": taps[6]}
+        levels[stage] = x.transpose(0, 2, 3, 1)
+    return {"14x14x112": levels[4], "7x7x320": levels[6]}
 
 
 def onnx_session(weights: dict[str, np.ndarray]) -> onnxruntime.InferenceSession:
@@ -152,7 +152,7 @@ def expected(weights, pixels) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("depthwise", ["shift", "conv"])
-def test_both_taps_equal_a_naive_network_with_its_batch_norms_apart(
+def test_both_levels_equal_a_naive_network_with_its_batch_norms_apart(
     weights, pixels, expected, depthwise
 ):
     for level in LEVELS:
@@ -224,7 +224,7 @@ def test_the_parameter_count_is_the_published_one(weights):
     assert round(millions, 2) == PUBLISHED_MILLIONS
 
 
-def test_an_unknown_tap_and_a_missing_tensor_are_named(weights):
+def test_an_unknown_level_and_a_missing_tensor_are_named(weights):
     with pytest.raises(ValueError, match=r"level must be one of .*14x14x112.*got '9x9'"):
         efficientnet_lite0.convert_weights(weights, "9x9")
     with pytest.raises(ValueError, match=r"depthwise must be one of .*shift.*got 'fft'"):
@@ -235,7 +235,7 @@ def test_an_unknown_tap_and_a_missing_tensor_are_named(weights):
 
 
 @pytest.mark.slow
-def test_a_stem_cut_at_a_tap_and_joined_again_is_the_whole_stem():
+def test_a_backbone_cut_at_a_level_and_joined_again_is_the_whole():
     whole = efficientnet_lite0.EfficientNetLite0()
     frozen = efficientnet_lite0.EfficientNetLite0(level="14x14x112")
     trainable = efficientnet_lite0.EfficientNetLite0(entry="14x14x112")

@@ -36,7 +36,7 @@ def embed(params, text, real) -> Any:
     return apply(TOWER, params, text, jnp.asarray(real))
 
 
-def test_an_image_embedding_is_two_layers_over_the_mean_and_the_maximum_of_the_cells():
+def test_an_image_embedding_is_two_layers_over_the_mean_and_the_maximum_of_the_features():
     features = jax.random.normal(jax.random.key(0), (2, 3, 3, 5))
     module = heads.ImageEmbedding(CONFIG)
     params = jax.jit(module.init)(jax.random.key(2), features)["params"]
@@ -48,7 +48,7 @@ def test_an_image_embedding_is_two_layers_over_the_mean_and_the_maximum_of_the_c
     np.testing.assert_allclose(apply(module, params, features), expected, atol=TOLERANCE)
 
 
-def test_an_image_embedding_does_not_depend_on_where_a_cell_lies():
+def test_an_image_embedding_does_not_depend_on_where_a_feature_lies():
     features = jax.random.normal(jax.random.key(0), (1, 3, 3, 5))
     module = heads.ImageEmbedding(CONFIG)
     params = jax.jit(module.init)(jax.random.key(2), features)["params"]
@@ -56,7 +56,7 @@ def test_an_image_embedding_does_not_depend_on_where_a_cell_lies():
     np.testing.assert_allclose(apply(module, params, features), mirrored, atol=TOLERANCE)
 
 
-def test_the_gradient_of_a_maximum_goes_to_the_first_cell_that_has_it():
+def test_the_gradient_of_a_maximum_goes_to_the_first_place_that_has_it():
     features = jnp.array([[[[1.0, 5.0], [3.0, 5.0]], [[3.0, -1.0], [2.0, 0.0]]]])
     np.testing.assert_array_equal(heads.max_pool(features), [[3.0, 5.0]])
     expected = np.zeros(features.shape)
@@ -65,7 +65,7 @@ def test_the_gradient_of_a_maximum_goes_to_the_first_cell_that_has_it():
     np.testing.assert_array_equal(found, expected)
 
 
-def test_the_gradient_of_a_maximum_is_finite_however_its_cells_are_computed():
+def test_the_gradient_of_a_maximum_is_finite_however_its_features_are_computed():
     features = jax.random.normal(jax.random.key(0), (8, 3, 3, 64))
     scale, bias = jax.random.normal(jax.random.key(1), (2, 64))
 

@@ -43,7 +43,7 @@ def test_a_picture_is_cut_into_patches_row_by_row():
     np.testing.assert_array_equal(found[0, 1, 0], np.repeat([8, 9, 12, 13], 3))
 
 
-def test_four_cells_are_merged_in_reading_order():
+def test_four_features_are_merged_in_reading_order():
     features = jnp.arange(4.0).reshape(1, 2, 2, 1)
     np.testing.assert_array_equal(vit.merge_features(features, 2), [[[[0, 1, 2, 3]]]])
 
@@ -56,7 +56,7 @@ def test_an_odd_edge_is_filled_with_zeros():
 
 @hypothesis.settings(max_examples=15, deadline=None)
 @hypothesis.given(strategies.integers(1, 6), strategies.integers(1, 3))
-def test_merging_moves_cells_and_loses_none(grid, side):
+def test_merging_moves_features_and_loses_none(grid, side):
     features = np.arange(1.0, 2 * grid * grid + 1, dtype=np.float32).reshape(1, grid, grid, 2)
     merged = np.asarray(vit.merge_features(jnp.asarray(features), side))
     assert merged.shape == (1, -(-grid // side), -(-grid // side), side * side * 2)
@@ -74,7 +74,7 @@ def test_a_position_is_the_sum_of_its_row_and_its_column():
     np.testing.assert_array_equal(found[0, :, 0], [11, 12, 13, 21, 22, 23])
 
 
-def test_picture_tokens_are_merged_cells_projected_and_placed():
+def test_picture_tokens_are_merged_features_projected_and_placed():
     module = vit.PictureTokens(CONFIG)
     grid, channels = CONFIG.feature_grid, CONFIG.feature_channels
     features = jax.random.normal(jax.random.key(0), (2, grid, grid, channels))

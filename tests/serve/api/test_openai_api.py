@@ -120,10 +120,10 @@ def test_each_task_needs_its_scope(tmp_path: Path, picture_bytes: bytes):
     file.write_text(json.dumps({"keys": [entry]}))
     headers = {"Authorization": f"Bearer {key}"}
     with web.serving(tmp_path, api_keys_file=file) as client:
-        asked = client.post(CHAT, json=asking("is it red?", picture_bytes), headers=headers)
+        answered = client.post(CHAT, json=asking("is it red?", picture_bytes), headers=headers)
         described = client.post(CHAT, json=asking("describe it", picture_bytes), headers=headers)
         nobody = client.post(CHAT, json=asking("is it red?", picture_bytes))
-    assert (asked.status_code, described.status_code, nobody.status_code) == (200, 403, 401)
+    assert (answered.status_code, described.status_code, nobody.status_code) == (200, 403, 401)
     assert described.json()["error"]["type"] == "permission_error"
 
 

@@ -72,10 +72,10 @@ def test_after_the_end_connections_wait_for_another_process(listener):
         first = acceptor.Acceptor(listener, lambda: Greeter(b"first"))
         first.close()
         await first.wait_closed()
-        asked = asyncio.create_task(greeting(listener))
+        waiting_client = asyncio.create_task(greeting(listener))
         await asyncio.sleep(0)
         second = acceptor.Acceptor(listener, lambda: Greeter(b"second"))
-        reply = await asked
+        reply = await waiting_client
         second.close()
         await second.wait_closed()
         return reply
