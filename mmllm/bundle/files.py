@@ -355,6 +355,7 @@ def _swap(temporary: Path, folder: Path) -> None:
             raise
     else:
         temporary.rename(folder)
+    # Those of earlier calls that were killed among them.
     for old in _left_aside(folder):
         shutil.rmtree(old, ignore_errors=True)
 

@@ -77,6 +77,7 @@ def _are_sizes(rows: Iterable[Any]) -> bool:
     return all(
         isinstance(row, dict)
         and _all((row.get("parameters"), row.get("bytes")), int)
+        # A fraction, as a rule: scales count among a weight's bits.
         and _all((row.get("bits"),), int, float)
         for row in rows
     )

@@ -122,6 +122,7 @@ def read(
 
 
 def _is_matrix(path: str, shape: Sequence[int]) -> bool:
+    # Depthwise kernels have three axes, the first convolution four: neither is ever rounded.
     return coded_lib.is_weight(path) and len(shape) == 2
 
 
@@ -137,6 +138,7 @@ def _unpacked(packed: np.ndarray, scale: np.ndarray, name: str) -> Coded | None:
     if scale.dtype != np.float32 or scale.shape != packed.shape[:1]:
         return None
     codes = packing.unpack(packed, grid.GRIDS[name].bits)
+    # Narrower than the bits on some grids: int4 has no -8.
     low, high = grid.GRIDS[name].low, grid.GRIDS[name].high
     fits = np.isfinite(scale).all() and (scale > 0).all() and (low <= codes).all()
     return Coded(codes, scale, name) if fits and (codes <= high).all() else None

@@ -51,6 +51,7 @@ def measure(folder: Path, inputs: samples_lib.Inputs, *, threads: int = 2) -> di
         "kind": "parity",
         "file": {
             "name": bundle.LITERT,
+            # So that a report can be told from that of another export.
             "sha256": loaded.manifest["files"][bundle.LITERT],
         },
         "pictures": len(samples.pixels),

@@ -87,6 +87,7 @@ def record(
             depth -= 1
         method = context.method_name
         name = "/".join(context.module.path) + ("" if method == "__call__" else f".{method}")
+        # Flat, as a file's signature takes them: an argument may be a whole cache.
         leaves, structure = jax.tree.flatten((arguments, named))
         found[name] = Layer(
             name,

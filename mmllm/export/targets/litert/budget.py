@@ -64,6 +64,7 @@ def of_file(file: bytes) -> dict[str, Any]:
             zeros[len(scale)] = 8 * len(scale)
     count("scales", "FLOAT32", sum(scales.values()), 4 * sum(scales.values()))
     count("zero points", "INT64", sum(zeros.values()) // 8, sum(zeros.values()))
+    # Whatever has not been counted: operations, shapes, names, alignment.
     count("graph", "-", 0, len(file) - sum(size for _, size in totals.values()))
     rows = [
         {"part": part, "type": kind, "weights": numbers, "bytes": size}
