@@ -168,6 +168,6 @@ def _coded(
         return {}
     planned = plan.whole(config)
     if "backbone" in params:
-        # No step of the run trains them: block reconstruction learned them, or the least error.
+        # No step of the run trains them: block reconstruction did, or they err least.
         scales = {**scales, **backbone_lib.scales(config, workdir, params["backbone"])}
     return tree.quantize(params, scales, planned)

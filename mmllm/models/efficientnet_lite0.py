@@ -149,7 +149,6 @@ class Block(nn.Module):
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b v u d"]:
         stage = self.stage
         y = x
-        # Without an expansion there is no layer that expands: B0 begins with such a block.
         if stage.expansion != 1:
             y = relu6(QuantDense(x.shape[-1] * stage.expansion, self.rules, name="expand")(y))
         stride = stage.stride if self.first else 1

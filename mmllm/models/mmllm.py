@@ -87,11 +87,11 @@ class Mmllm(nn.Module):
         features = self.feature_affine(features)
         if not train or self.config.feature_dropout == 0:
             return features
-        rate = 1.0 - self.config.feature_dropout
+        keep_rate = 1.0 - self.config.feature_dropout
         # Whole channels, and at the input: dropout in every block takes 40 % of a step on a CPU.
         shape = (features.shape[0], 1, 1, features.shape[-1])
-        mask = jax.random.bernoulli(self.make_rng("dropout"), rate, shape)
-        return features * (mask / rate)
+        mask = jax.random.bernoulli(self.make_rng("dropout"), keep_rate, shape)
+        return features * (mask / keep_rate)
 
     def encode_image(self, pixels: Float[Array, "b y x 3"]) -> Float[Array, "b n d"]:
         """Pixels -> prefix tokens."""

@@ -26,7 +26,7 @@ def patches(pixels: Float[Array, "b y x 3"], side: int) -> Float[Array, "b i j c
 
 
 def merge_features(features: Float[Array, "b y x c"], side: int) -> Float[Array, "b i j m"]:
-    """Joins side x side neighbours into side * side * c channels of one, zeros at the edge."""
+    """Joins side x side neighbours into one of side * side * c channels, with zeros at the edge."""
     # Fewer tokens in the prefix make each step of the decoder cheaper; 7 rows do not halve evenly.
     pad = -features.shape[1] % side
     features = jnp.pad(features, ((0, 0), (0, pad), (0, pad), (0, 0)))

@@ -18,7 +18,7 @@ def outputs(lite: Any, ours: Any, samples: Samples) -> list[Row]:
     texts, pixels = samples.texts[:OUTPUT_SAMPLES], samples.pixels[:OUTPUT_SAMPLES]
     rows = [_compared("embed_text", lite.embed_text(texts), ours.embed_text(texts))]
     # Through many layers one rounding that falls the other way moves all behind it: what counts is
-    # how far JAX comes from itself. The text tower, one block deep, needs no such allowance.
+    # how far JAX comes from itself. The text tower is shallow enough to do without.
     for name, inputs in (
         ("read_lines", samples.lines[:OUTPUT_SAMPLES]),
         ("embed_image", pixels),
