@@ -69,6 +69,7 @@ class Bundle:
 
 def fingerprint(manifest: Mapping[str, Any]) -> str:
     """Hex sha256 over the hashes of a manifest's files and of its config."""
+    # Not scores or provenance: a bundle that is measured later keeps its stored embeddings valid.
     parts = [f"{name}:{digest}" for name, digest in sorted(manifest["files"].items())]
     parts.append(json.dumps(manifest["quantized"], sort_keys=True))  # what the codes stand for
     return hashlib.sha256("\n".join([*parts, manifest["config_sha256"]]).encode()).hexdigest()
@@ -116,6 +117,7 @@ def save(
         folder that holds something else.
       FileNotFoundError: no tokenizer file.
     """
+    # Resolved: the bundle behind a link is replaced, not the link.
     folder, tokenizer_path = Path(folder).resolve(), Path(tokenizer_path)
     _check_new(folder, config, tokenizer_path, charset)
     coded = coded or {}
@@ -141,6 +143,7 @@ def save(
     }
     if provenance is not None:
         about["provenance"] = dict(provenance)
+    # Beside it: a rename that crosses disks would be a copy, which can stop halfway.
     temporary = paths.temporary_beside(folder)
     try:
         temporary.mkdir()
@@ -183,6 +186,7 @@ def _stored(params: Mapping[str, Any], coded: Mapping[str, Coded]) -> dict[str, 
 
 
 def _json(manifest: Mapping[str, Any]) -> str:
+    # NaN is no JSON: other readers would refuse the whole manifest.
     return json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -223,6 +227,7 @@ def _read(
 ) -> tuple[dict[str, Any], dict[str, Coded], tuple[Rule, ...]]:
     """Weights as floats, the quantized ones as codes, and the rules they follow."""
     damaged = f"{folder / MANIFEST} is damaged"
+    # Types as stored: they tell codes (uint8) and scales (float32) from weights (float16).
     stored = dict(tensors_lib.flatten(tensors_lib.read(folder / WEIGHTS, floats=False)))
     plain, coded, rules = quantized.read(stored, manifest, damaged)
     if wild := [path for path, value in plain.items() if not np.isfinite(value).all()]:
@@ -278,6 +283,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         raise FileNotFoundError(f"no model bundle at {folder}: {MANIFEST} is missing")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+    # RecursionError: of brackets within brackets without end.
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     manifest_lib.check(path, manifest)
@@ -297,13 +303,17 @@ def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise ValueError(f"{folder / MANIFEST} is damaged: files does not name {file}")
     for file, digest in files.items():
         path = folder / file
+        # A manifest from elsewhere must not have files outside its folder read.
         if Path(file).name != file:
             raise ValueError(f"{folder / MANIFEST} is damaged: {file!r} is not a plain file name")
         if not path.is_file():
             raise FileNotFoundError(f"model bundle {folder} is incomplete: {file} is missing")
-        expected, got = manifest["bytes"].get(file), path.stat().st_size
-        if expected != got:
-            raise ValueError(f"{path} is damaged: it has {got} bytes, the manifest says {expected}")
+        # The size first: a download that was cut short is told from a changed file.
+        expected, size = manifest["bytes"].get(file), path.stat().st_size
+        if size != expected:
+            raise ValueError(
+                f"{path} is damaged: it has {size} bytes, the manifest says {expected}"
+            )
         if sha256_file(path) != digest:
             raise ValueError(f"{path} is damaged: its sha256 is not the one in the manifest")
 
@@ -318,6 +328,7 @@ def _half(path: str, value: np.ndarray) -> np.ndarray:
     if not np.issubdtype(value.dtype, np.floating):
         raise ValueError(f"parameter {path} must be floating point, got {value.dtype}")
     largest = float(np.max(np.abs(value), initial=0.0))
+    # Not `largest > ...`, which is false for NaN.
     if not largest <= float(np.finfo(np.float16).max):
         raise ValueError(f"parameter {path} has a value float16 cannot hold: {largest}")
     return np.asarray(value, dtype=np.float16, order="C")  # ascontiguousarray gives numbers an axis
@@ -333,6 +344,7 @@ def _swap(temporary: Path, folder: Path) -> None:
     A process that is killed between the two renames leaves the old one aside: `_left_aside`.
     """
     if folder.exists():
+        # Two renames: one cannot replace a folder that holds something.
         old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{ASIDE}")
         os.rename(folder, old)
         try:
@@ -343,10 +355,12 @@ def _swap(temporary: Path, folder: Path) -> None:
             raise
     else:
         temporary.rename(folder)
+    # Those of earlier calls that were killed among them.
     for old in _left_aside(folder):
         shutil.rmtree(old, ignore_errors=True)
 
 
 def _left_aside(folder: Path) -> list[Path]:
     """Older bundles of a folder that were moved aside to make room."""
+    # Escaped: to glob, a folder's name may be a pattern.
     return sorted(folder.parent.glob(f".{glob.escape(folder.name)}.{'[0-9a-f]' * 32}{ASIDE}"))

@@ -29,6 +29,7 @@ def config(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def path(name: str) -> str:
     """A parameter's path under the names of today; a path of today stays as it is."""
+    # Only the first name: "stem/stem", the first convolution, is called stem to this day.
     first, *others = name.split("/")
     names = [PARTS.get(first, first), *others]
     return "/".join([*names[:-1], LAST.get(names[-1], names[-1])])

@@ -44,6 +44,7 @@ def check(path: Path, manifest: Any) -> None:
     """
     if not isinstance(manifest, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(manifest).__name__}")
+    # Before the fields: another version may have others, and should be told as such.
     version = manifest.get("schema_version")
     if version not in READABLE:
         raise ValueError(
@@ -53,6 +54,7 @@ def check(path: Path, manifest: Any) -> None:
     if missing := [field for field in REQUIRED if field not in manifest]:
         raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
     for field, kind in {**REQUIRED, **OPTIONAL}.items():
+        # Not isinstance: to Python, true is a whole number.
         if field in manifest and type(manifest[field]) is not kind:
             raise ValueError(f"{path} is damaged: {field} must be {JSON_NAMES[kind]}")
     for field, value, rule in (
@@ -75,6 +77,7 @@ def _are_sizes(rows: Iterable[Any]) -> bool:
     return all(
         isinstance(row, dict)
         and _all((row.get("parameters"), row.get("bytes")), int)
+        # A fraction, as a rule: scales count among a weight's bits.
         and _all((row.get("bits"),), int, float)
         for row in rows
     )

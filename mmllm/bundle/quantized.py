@@ -23,6 +23,7 @@ SCALE = ":scale"
 def tensors(path: str, coded: Coded) -> dict[str, np.ndarray]:
     """A coded weight as the arrays a file holds: packed codes, and the scales in float32."""
     packed = packing.pack(coded.codes, grid.GRIDS[coded.grid].bits)
+    # A scale multiplies a whole channel: in float16 the weights would be others than were trained.
     return {path: packed, path + SCALE: coded.scale.astype(np.float32)}
 
 
@@ -95,6 +96,7 @@ def read(
                 f"{damaged}: quantized weight {path} has shape {shape}, the manifest says "
                 f"{entry.get('shape')}"
             )
+        # Schema 2 says in the config how inputs are rounded: see `legacy.inputs` below.
         older = rules_lib.FLOAT if legacy.has_inputs(manifest["config"]) else None
         inputs[path] = entry.get("inputs", older)
         if inputs[path] not in rules_lib.INPUTS:
@@ -105,6 +107,7 @@ def read(
     # Codes without an entry would pass for weights: uint8 is never a parameter.
     if strays := [path for path, value in plain.items() if value.dtype == np.uint8]:
         raise ValueError(f"{damaged}: quantized lacks {strays[0]}")
+    # Only now: until here, entries and tensors had to be matched by the names of the file.
     plain = {legacy.path(path): value.astype(np.float32) for path, value in plain.items()}
     coded = {legacy.path(path): each for path, each in coded.items()}
     inputs = {legacy.path(path): name for path, name in inputs.items()}
@@ -119,6 +122,7 @@ def read(
 
 
 def _is_matrix(path: str, shape: Sequence[int]) -> bool:
+    # Depthwise kernels have three axes, the first convolution four: neither is ever rounded.
     return coded_lib.is_weight(path) and len(shape) == 2
 
 
@@ -134,6 +138,7 @@ def _unpacked(packed: np.ndarray, scale: np.ndarray, name: str) -> Coded | None:
     if scale.dtype != np.float32 or scale.shape != packed.shape[:1]:
         return None
     codes = packing.unpack(packed, grid.GRIDS[name].bits)
+    # Narrower than the bits on some grids: int4 has no -8.
     low, high = grid.GRIDS[name].low, grid.GRIDS[name].high
     fits = np.isfinite(scale).all() and (scale > 0).all() and (low <= codes).all()
     return Coded(codes, scale, name) if fits and (codes <= high).all() else None

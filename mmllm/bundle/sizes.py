@@ -1,9 +1,11 @@
 """Counts parameters and bytes by tensor class: what `mmllm info` and the size budget print."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from mmllm.common import tensors
 
 CLASSES = {
     "backbone": "pretrained backbone",
@@ -20,16 +22,6 @@ CLASSES = {
 }
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields ("encoder/block_0/attention/query/kernel", array), sorted by name."""
-    for name in sorted(params):
-        value = params[name]
-        if isinstance(value, dict):
-            yield from flatten(value, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def parameters_by_class(params: Mapping[str, Any]) -> dict[str, int]:
     """Parameters of each tensor class of `CLASSES`.
 
@@ -37,7 +29,7 @@ def parameters_by_class(params: Mapping[str, Any]) -> dict[str, int]:
       ValueError: a top-level name without a class.
     """
     totals: dict[str, int] = {}
-    for path, value in flatten(params):
+    for path, value in tensors.flatten(params):
         top = path.split("/")[0]
         if top not in CLASSES:
             raise ValueError(f"parameter {path} has no tensor class; known: {', '.join(CLASSES)}")

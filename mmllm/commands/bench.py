@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the benchmark."""
     from mmllm.evaluate import baselines, benchmark, report
 
+    # What is misspelt must show before the model is loaded.
     rows = benchmark.chosen(benchmark.ROWS, args.tasks)
     if args.losses and not args.losses.is_file():
         raise FileNotFoundError(f"no training log at {args.losses}")
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         rows,
         features=None if args.no_neighbours else lambda pictures: backbone()(pictures),
         limit=args.limit,
+        # With --json, stdout holds one document and nothing else.
         report=functools.partial(print, file=sys.stderr if args.json else sys.stdout, flush=True),
     )
     benchmark.write(result, args.out)

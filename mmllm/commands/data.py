@@ -75,6 +75,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
+        # A corpus may have thirty licences: the table would be one column.
         more = len(value) - SHOWN
         return ", ".join(list(value)[:SHOWN]) + (f" and {more} more (--json)" if more > 0 else "")
     return f"{value:,}" if isinstance(value, int) else "-" if value is None else str(value)

@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from mmllm import bundle
     from mmllm.export import from_run
 
+    # Before the bundle is written: results that cannot be read must not leave one without scores.
     scores = _read_scores(args.scores) if args.scores else None
     folder = from_run.save(args.source, args.folder, scores, unfinished=args.unfinished)
     manifest = bundle.read_manifest(folder)

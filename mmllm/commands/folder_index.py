@@ -79,30 +79,36 @@ def index_folder(
     if not folder.is_dir():
         raise ValueError(f"{str(folder)!r} is not a folder; give the folder to search in")
     root = folder.resolve()
+    # By folder and model: embeddings of two models cannot be compared.
     key = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
     file = (cache or paths.data_dir() / "search") / f"{key}-{model.fingerprint[:16]}.npz"
     known = _load(file, model, warn)
     stamps = {path: _stamp(path) for path in pictures_in(root)}
-    kept = {
+    embedded = {
         path: known[path][1] for path in stamps if path in known and known[path][0] == stamps[path]
     }
-    fresh = [path for path in stamps if path not in kept]
+    fresh = [path for path in stamps if path not in embedded]
     try:
         for start in range(0, len(fresh), MAX_ROWS):
             progress(start, len(fresh))
-            kept.update(_embed(model, fresh[start : start + MAX_ROWS], warn))
+            embedded.update(_embed(model, fresh[start : start + MAX_ROWS], warn))
     finally:
-        if fresh or kept.keys() != known.keys():
-            _save(file, {path: (stamps[path], kept[path]) for path in stamps if path in kept}, warn)
+        # Whatever interrupts it: the next call goes on with what was embedded.
+        if fresh or embedded.keys() != known.keys():
+            _save(
+                file,
+                {path: (stamps[path], embedded[path]) for path in stamps if path in embedded},
+                warn,
+            )
     progress(len(fresh), len(fresh))
-    found = [path for path in stamps if path in kept]
+    found = [path for path in stamps if path in embedded]
     if not found:
         raise ValueError(
             f"folder {str(folder)!r} holds no readable picture ({', '.join(SUFFIXES)})"
         )
     # As the caller wrote the folder, so that what is printed can be pasted.
     return Index(
-        [folder / path.relative_to(root) for path in found], np.stack([kept[p] for p in found])
+        [folder / path.relative_to(root) for path in found], np.stack([embedded[p] for p in found])
     )
 
 
@@ -115,6 +121,7 @@ def rank(index: Index, query: Float32[np.ndarray, "e"], top: int) -> list[Hit]:
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
     scores = index.embeddings @ query
+    # Stable: pictures with equal scores come in the same order in every call.
     order = np.argsort(-scores, kind="stable")[:top]
     return [Hit(index.paths[i], float(scores[i])) for i in order]
 
@@ -147,6 +154,7 @@ def _load(
     if not file.is_file():
         return {}
     try:
+        # No pickles: whoever can write the cache could run code with them.
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             names = json.loads(stored["names"].tobytes())
             stamps, embeddings = stored["stamps"], stored["embeddings"]
@@ -169,6 +177,7 @@ def _save(
 ) -> None:
     if not entries:
         return
+    # JSON escapes file names that are no UTF-8.
     names = json.dumps([str(path) for path in entries]).encode()
     try:
         with paths.written_whole(file) as temporary:

@@ -24,10 +24,12 @@ def run(args: argparse.Namespace) -> int:
     from mmllm.runtime import model as model_lib
 
     folder = model_lib.locate(args.model)
+    # Hashes every file: what is shown is true of this copy, too.
     manifest, _ = bundle.open_verified(folder)
     if args.json:
         terminal.print_json({"folder": str(folder), **manifest})
         return 0
+    # A runtime takes one of the two: what an application must carry is less than the bundle.
     engine = bundle.LITERT if bundle.LITERT in manifest["files"] else bundle.WEIGHTS
     needed = sum(manifest["bytes"][file] for file in (engine, bundle.TOKENIZER)) / MEGABYTE
     millions = manifest["parameters"] / 1e6

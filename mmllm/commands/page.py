@@ -72,6 +72,7 @@ def data_uri(image: Image.Image, side: int = THUMBNAIL_SIDE) -> str:
         buffer = io.BytesIO()
         small.save(buffer, kind, **options)
         forms[kind] = buffer.getvalue()
+    # Drawings are smaller as PNG, photographs as JPEG.
     kind = min(forms, key=lambda kind: len(forms[kind]))
     return f"data:image/{kind};base64,{base64.b64encode(forms[kind]).decode()}"
 
@@ -97,6 +98,7 @@ def render(title: str, note: str, sections: Sequence[Section], credits: Sequence
 def write(path: Path, text: str) -> None:
     """Writes a page, all of it or nothing."""
     with paths.written_whole(Path(path)) as temporary:
+        # Replaced: a file name that is no UTF-8 must not cost the page.
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 

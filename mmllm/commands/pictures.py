@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmllm.runtime.model import MobileMultiModalLLM
 
 Answer = dict[str, Any]
+# Pictures that are open at a time: a folder of photographs would fill the memory.
 BATCH = 64
 
 
@@ -57,6 +58,7 @@ def run_caption(args: argparse.Namespace) -> int:
     from mmllm.runtime import model as model_lib
     from mmllm.runtime import prompts
 
+    # The manifest alone, so that an unknown language is refused before anything is loaded.
     manifest = bundle.read_manifest(model_lib.locate(args.model))
     prompts.checked_language(args.language, manifest["languages"])
 
@@ -125,6 +127,7 @@ def _run(
         part = [{"image": path} for path in args.images[start : start + BATCH]]
         opened = dict(_opened(part))
         if opened:
+            # Once a picture opens: a misspelt name need not wait for a model.
             model = model or terminal.load_model(args)
             answers = answer(model, list(opened.values()))
             for i, found in zip(opened, answers, strict=True):

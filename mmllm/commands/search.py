@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if not Path(args.folder).is_dir():
         raise ValueError(f"{args.folder!r} is not a folder; give the folder to search in")
     model = terminal.load_model(args)
+    # Before the folder, which may take minutes: a query that is too long fails at once.
     embedded = model.embed_text(query)
     index = folder_index.index_folder(
         model, args.folder, progress=terminal.progress("indexing"), warn=terminal.warn

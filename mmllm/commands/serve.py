@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
             return _new_key(settings, args.new_key, args.scopes)
         return _check(settings) if args.check else _serve(settings)
     except ModuleNotFoundError as error:
+        # That a module of this package is missing is a bug: no extra would bring it.
         if (error.name or "").partition(".")[0] == "mmllm":
             raise
         raise ModuleNotFoundError(
@@ -117,6 +118,7 @@ def _new_key(settings: "Settings", name: str, scopes: list[str] | None) -> int:
     else:
         _append(Path(settings.api_keys_file), entry)
         terminal.warn(f"added to {settings.api_keys_file}; the key, shown once:")
+    # Alone on stdout, so that a script can take it.
     print(key)
     return 0
 
@@ -135,5 +137,6 @@ def _append(file: Path, entry: dict[str, Any]) -> None:
     else:
         known = {"keys": [entry]}
     with paths.written_whole(file) as partial:
+        # Before a byte is in it: others could open it in between.
         partial.touch(mode=0o600)
         partial.write_text(json.dumps(known, indent=2) + "\n")

@@ -78,6 +78,7 @@ def load_model(args: argparse.Namespace) -> "MobileMultiModalLLM":
     engine = registry.engine_of(manifest, args.engine)
     if args.threads and engine != "litert":
         raise UsageError(f"--threads goes with the engine litert, this is {engine}")
+    # Where JAX is missing, loading the model says what to install.
     if engine == "jax" and importlib.util.find_spec("jax"):
         from mmllm.common import paths
         from mmllm.runtime.engines import jax as jax_engine
@@ -121,6 +122,7 @@ def progress(what: str) -> Callable[[int, int], None]:
     """A counter on stderr, only where a person can see it."""
 
     def show(done: int, total: int) -> None:
+        # A log file would keep every state of the line.
         if sys.stderr.isatty() and total > 1:
             end = "\r\033[K" if done >= total else ""
             print(f"\r\033[K{what} {done}/{total}{end}", end="", file=sys.stderr, flush=True)

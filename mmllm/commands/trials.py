@@ -38,6 +38,7 @@ def run(
 ) -> list[Row]:
     """Runs every trial, in the order of the sample."""
     pairs = [(picture, trial) for picture in pictures for trial in picture.trials]
+    # Once: several trials share a picture.
     opened = {picture.path: images_lib.open_image(picture.path) for picture in pictures}
     searched = [p for p in pictures if any(trial.task != "read" for trial in p.trials)]
     embeddings = None
@@ -47,6 +48,7 @@ def run(
     for done, (picture, trial) in enumerate(pairs):
         progress(done, len(pairs))
         if trial.task == "search":
+            # Among all pictures but those of text: the sample says what may be found.
             best = searched[int(np.argmax(embeddings @ model.embed_text(trial.question)))]
             rows.append(Row(picture, trial, best.title, best.path == picture.path, best.path))
             continue

@@ -68,6 +68,7 @@ def save(
             "finish it with the command that started it, python -m mmllm.train --config=... "
             f"--workdir={workdir}, or export it as it is with --unfinished"
         )
+    # The last phase trains the tower alone, and keeps it in a file of its own.
     tower = workdir / run_lib.TOWER
     if config.align.steps and not (unfinished and not tower.is_file()):
         if not tower.is_file():
@@ -115,6 +116,7 @@ def write(
     data = []
     for name in registry.mixture(config):
         built = sources.describe(name)
+        # An SPDX expression: all of them hold for the corpus.
         licences = " AND ".join(sorted(built["licences"]))
         data.append({"name": name, "hash": built["hash"], "licence": licences})
     return bundle.save(
@@ -128,6 +130,7 @@ def write(
         data=data,
         coded=codes,
         rules=rules.parse(config.quant.rules),
+        # MiniLM leaves no weights in a bundle, but it taught the text tower.
         pretrained=[*origins, pretrained.MINILM.manifest_entry()],
         provenance=_provenance(config, step),
     )
@@ -165,5 +168,6 @@ def _coded(
         return {}
     planned = plan.whole(config)
     if "backbone" in params:
+        # No step of the run trains them: block reconstruction did, or they err least.
         scales = {**scales, **backbone_lib.scales(config, workdir, params["backbone"])}
     return tree.quantize(params, scales, planned)

@@ -15,6 +15,8 @@ from mmllm.common.types import Params
 from mmllm.models import attention
 from mmllm.models import mmllm as model_lib
 
+# Signatures of a file share their weights: a shorter prompt costs its graph alone, and saves the
+# time of the padding.
 PROMPT_LENGTHS = (16, 64)
 """Tokens of a prompt or a text; a runtime pads to the next one."""
 
@@ -59,6 +61,7 @@ def signatures(config: ModelConfig, params: Params) -> dict[str, Signature]:
         return {"logits": logits, **cached(cache)}
 
     def decode_step(ids: jax.Array, position: jax.Array, **flat: jax.Array) -> dict[str, jax.Array]:
+        # Signatures take arrays by name, no nested ones.
         pairs = tuple(
             attention.KeyValue(flat[f"key_{block}"], flat[f"value_{block}"])
             for block in range(config.decoder_blocks)

@@ -15,6 +15,7 @@ from mmllm.common.types import Array, Bool, Float, Int
 from mmllm.models import layers
 from mmllm.quant.rules import Rule
 
+# Finite, so that a row that may see nothing (a text of padding) gives numbers and not NaN.
 MASKED = -1e9
 ROTARY_BASE = 10_000.0
 
@@ -64,6 +65,8 @@ class Attention(nn.Module):
         query = self._split(self.query(x), self.config.heads)
         key = self._split(self.key(x), self.config.kv_heads)
         value = self._split(self.value(x), self.config.kv_heads)
+        # None in the encoder, whose tokens have learned positions (`vit.Positions`). Keys are
+        # rotated before they are cached: a later step rotates nothing but its own.
         if position is not None:
             query, key = rotate(query, position), rotate(key, position)
         return query, KeyValue(key, value)
@@ -126,6 +129,7 @@ class Block(nn.Module):
         cache = KeyValue(
             cache.key * (1.0 - here) + new.key * here, cache.value * (1.0 - here) + new.value * here
         )
+        # Rows further on hold nothing yet, or what a padded prompt left there.
         seen = jnp.arange(cache.key.shape[2])[None, None, None, :] <= position[:, None, None, None]
         x = x + self.attention.attend(query, cache, seen)
         return x + self.mlp(self.mlp_norm(x)), cache

@@ -45,6 +45,7 @@ class Decoder(nn.Module):
         mask = ((column <= row) | (column < n))[None, None]
         position = jnp.broadcast_to(jnp.arange(s)[None], x.shape[:2])
         if start is not None:
+            # Texts start at n or later: the prefix, padded with 0, is none of them.
             text_of = jnp.pad(start + n, ((0, 0), (n, 0)))
             same = text_of[:, :, None] == text_of[:, None, :]
             mask = mask & (same | (column < n)[None])[:, None]
@@ -54,6 +55,7 @@ class Decoder(nn.Module):
         for block in self.block:
             x, pair = block(x, mask, position)
             pairs.append(pair)
+        # The prefix is there to be attended to: nothing is predicted from it.
         return self.norm(x[:, n:]), tuple(pairs)
 
     def grow(self, cache: Cache, text_length: int) -> Cache:
@@ -63,6 +65,7 @@ class Decoder(nn.Module):
             raise ValueError(
                 f"ids must hold at most max_text = {self.config.max_text} tokens, got {text_length}"
             )
+        # One size from the first step on: an exported graph has no shapes that grow.
         pad = ((0, 0), (0, 0), (0, room), (0, 0))
         return tuple(
             attention.KeyValue(jnp.pad(pair.key, pad), jnp.pad(pair.value, pad)) for pair in cache

@@ -20,6 +20,7 @@ from mmllm.quant.rules import Rule
 # ImageNet statistics of RGB in 0..1, the ones the weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+# TensorFlow's for this model; PyTorch's default is a hundredth of it.
 BATCH_NORM_EPSILON = 1e-3
 STEM_WIDTH = 32
 
@@ -65,12 +66,14 @@ def block_names(level: str) -> list[str]:
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Returns TensorFlow's SAME padding of one axis: the odd pixel goes to the end."""
+    # Odd for an even side at stride 2: padding both ends alike would shift the map by a pixel.
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 def relu6(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Clips to 0..6."""
+    # A fixed range instead of swish: what makes the Lite models easy to round.
     return jnp.clip(x, 0.0, 6.0)
 
 
@@ -150,7 +153,10 @@ class Block(nn.Module):
             y = relu6(QuantDense(x.shape[-1] * stage.expansion, self.rules, name="expand")(y))
         stride = stage.stride if self.first else 1
         y = relu6(DepthwiseConv(stage.kernel, stride, self.depthwise, name="depthwise")(y))
+        # Without an activation: in the narrow layer, what it cuts off would be lost.
+        # Source: MobileNetV2 (Sandler et al., 2018), section 3.2.
         y = QuantDense(stage.width, self.rules, name="project")(y)
+        # The first block of a stage changes width or stride: there is nothing of its shape to add.
         return y if self.first else x + y
 
 
@@ -183,10 +189,13 @@ class EfficientNetLite0(nn.Module):
             )
         stages = stages_of(self.level)
         if self.entry is None:
+            # Axes are written out all through the model: tests refuse to broadcast between ranks,
+            # which may hide a wrong shape.
             mean = 255.0 * jnp.asarray(MEAN, x.dtype)[None, None, None, :]
             scale = 1.0 / (255.0 * jnp.asarray(STD, x.dtype)[None, None, None, :])
             x = (x - mean) * scale
             x = relu6(nn.Conv(STEM_WIDTH, (3, 3), strides=(2, 2), padding="SAME", name="stem")(x))
+        # Counted from the pixels: blocks behind an entry find their parameters in the whole tree.
         before = 0 if self.entry is None else len(block_names(self.entry))
         blocks = [(stage, repeat == 0) for stage in stages for repeat in range(stage.blocks)]
         for index, (stage, first) in list(enumerate(blocks))[before:]:
@@ -234,6 +243,7 @@ def convert_weights(weights: Mapping[str, np.ndarray], level: str = "7x7x320") -
         kernel, bias = fold_batch_norm(weights, convolution, norm)
         return {"kernel": jnp.asarray(kernel[:, :, 0, 0].T), "bias": jnp.asarray(bias)}
 
+    # PyTorch has the output channels first, Flax last; a depthwise kernel has one input channel.
     kernel, bias = fold_batch_norm(weights, "_conv_stem", "_bn0")
     params: dict[str, Any] = {
         "stem": {"kernel": jnp.asarray(kernel.transpose(2, 3, 1, 0)), "bias": jnp.asarray(bias)}

@@ -52,6 +52,7 @@ class ImageEmbedding(nn.Module):
 
     def __call__(self, features: Float[Array, "b y x c"]) -> Float[Array, "b e"]:
         """Backbone features -> unit vectors."""
+        # Not through the encoder, which adds nothing to search (R@1 .723 with it, .721 without).
         pooled = [jnp.mean(features, axis=(1, 2)), max_pool(features)]
         return layers.unit_norm(self.short(jnp.concatenate(pooled, axis=-1)))
 
@@ -76,6 +77,7 @@ class TextTower(nn.Module):
         for block in self.block:
             text, _ = block(text, real[:, None, None, :], position)
         weight = real.astype(text.dtype)[..., None]  # the mean must not see the padding
+        # At least 1: a text of padding alone must not divide by 0.
         mean = jnp.sum(self.norm(text) * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1.0)
         return layers.unit_norm(self.project(mean))
 

@@ -75,6 +75,7 @@ class QuantEmbed(nn.Module):
         self.inputs, self.amax = _inputs(self, "table", self.rules)
 
     def __call__(self, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        # A lookup multiplies nothing: only `logits` rounds its inputs.
         if self.exported:
             return jnp.dot(jax.nn.one_hot(ids, self.vocab_size), self.table)
         return jnp.take(self.table, ids, axis=0)
@@ -115,11 +116,13 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
         up = QuantDense(self.hidden, self.rules, name="up")
+        # The tanh form is one operation of LiteRT, the exact one about sixty.
         hidden = nn.gelu(up(x), approximate=True)
         return QuantDense(self.features, self.rules, name="down")(hidden)
 
 
 def unit_norm(x: Float[Array, "*b e"]) -> Float[Array, "*b e"]:
     """Divides by the Euclidean norm of the last axis."""
+    # The added term keeps a vector of zeros at zero instead of NaN.
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(square + 1e-12)

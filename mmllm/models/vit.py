@@ -12,6 +12,7 @@ from mmllm.common.types import Array, Float
 from mmllm.models import attention, layers
 from mmllm.quant.rules import Rule
 
+# Of the patch backbone, which has no statistics of its own: 0..255 -> -2..2.
 PIXEL_CENTRE = 128.0
 PIXEL_SPREAD = 64.0
 
@@ -19,12 +20,14 @@ PIXEL_SPREAD = 64.0
 def patches(pixels: Float[Array, "b y x 3"], side: int) -> Float[Array, "b i j c"]:
     """Cuts a picture into side x side patches, each flattened to side * side * 3 channels."""
     b, y, x, c = pixels.shape
+    # In four axes, not six: Qualcomm's compiler refuses reshapes and transposes of rank 6.
     rows = pixels.reshape(b * (y // side), side, x // side, side * c).transpose(0, 2, 1, 3)
     return rows.reshape(b, y // side, x // side, side * side * c)
 
 
 def merge_features(features: Float[Array, "b y x c"], side: int) -> Float[Array, "b i j m"]:
-    """Joins side x side neighbours into one cell of side * side * c channels, zeros at the edge."""
+    """Joins side x side neighbours into one of side * side * c channels, with zeros at the edge."""
+    # Fewer tokens in the prefix make each step of the decoder cheaper; 7 rows do not halve evenly.
     pad = -features.shape[1] % side
     features = jnp.pad(features, ((0, 0), (0, pad), (0, pad), (0, 0)))
     b, y, x, c = features.shape
@@ -37,7 +40,10 @@ def even_contrast(lines: Float[Array, "b y x"]) -> Float[Array, "b y x"]:
 
     Ink is the smaller part of a line, so its side of the mean is the side of the third moment.
     """
+    # Lines come dark on light, light on dark and faint: left as they are, training stays for long
+    # on the plateau where CTC gives nothing but blanks.
     centred = lines - jnp.mean(lines, axis=(1, 2), keepdims=True)
+    # The added 1 is one grey level: an empty line must not have its noise blown up.
     spread = jnp.sqrt(jnp.mean(jnp.square(centred), axis=(1, 2), keepdims=True) + 1.0)
     unit = centred / spread
     skew = jnp.mean(unit * unit * unit, axis=(1, 2), keepdims=True)
@@ -88,6 +94,7 @@ class LineTokens(nn.Module):
         pixels = even_contrast(lines)
         # The edge is repeated: a zero would look like a stroke on a light ground.
         pixels = jnp.pad(pixels, ((0, 0), (0, 0), (stride, stride)), mode="edge")
+        # A stack of convolutions reads about as well and is a quarter slower.
         parts = []
         for offset in (0, stride, 2 * stride):
             part = pixels[:, :, offset : offset + c.line_width]

@@ -29,6 +29,7 @@ def layers(bundle: bundle_lib.Bundle, samples: Samples, threads: int = 2) -> lis
     params = jax.tree.map(jnp.asarray, bundle.params)
     recorded = [recorded_on(bundle, params, samples, row) for row in range(LAYER_SAMPLES)]
     file = convert.convert(taps.signatures(recorded[0], params))
+    # No folds: in a file of single layers, nothing stands beside a weight to be multiplied into it.
     file = codes.put_codes(file, bundle.coded, {})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "taps.tflite"
@@ -59,6 +60,7 @@ def recorded_on(
     """The layers of a model as they run on one picture, line and text in JAX."""
 
     def pick(rows: Any) -> Any:
+        # There are fewer lines and prompts than pictures.
         return rows[row % len(rows)]
 
     ids = jnp.asarray(pick(samples.prompts)[None])
@@ -69,6 +71,7 @@ def recorded_on(
         model.read_lines(jnp.asarray(pick(samples.lines)[None], jnp.float32))
         model.embed_text(texts)
         logits, cache = model.prefill(prefix, ids)
+        # Prompts are padded with 0: the next token stands at the last own one, not the last column.
         last = int(np.sum(np.asarray(ids) != 0)) - 1
         token = jnp.argmax(logits[:, last], axis=-1).astype(jnp.int32)
         model.decode_step(token, jnp.asarray([prefix.shape[1] + last + 1], jnp.int32), cache)

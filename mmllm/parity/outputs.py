@@ -17,6 +17,8 @@ def outputs(lite: Any, ours: Any, samples: Samples) -> list[Row]:
     """
     texts, pixels = samples.texts[:OUTPUT_SAMPLES], samples.pixels[:OUTPUT_SAMPLES]
     rows = [_compared("embed_text", lite.embed_text(texts), ours.embed_text(texts))]
+    # Through many layers one rounding that falls the other way moves all behind it: what counts is
+    # how far JAX comes from itself. The text tower is shallow enough to do without.
     for name, inputs in (
         ("read_lines", samples.lines[:OUTPUT_SAMPLES]),
         ("embed_image", pixels),
@@ -34,6 +36,7 @@ def outputs(lite: Any, ours: Any, samples: Samples) -> list[Row]:
     target, own = ours.prefill(prefix, ids)
     at = np.arange(len(prefix)), lengths - 1
     rows.append(_compared("prefill", prediction[at], target[at]))
+    # Both decode JAX's token: after a token of its own, an engine would answer another question.
     token = target[at].argmax(axis=-1).astype(np.int32)
     position = (prefix.shape[1] + lengths).astype(np.int32)
     steps = ((lite, cache), (ours, own))

@@ -51,6 +51,7 @@ def measure(folder: Path, inputs: samples_lib.Inputs, *, threads: int = 2) -> di
         "kind": "parity",
         "file": {
             "name": bundle.LITERT,
+            # So that a report can be told from that of another export.
             "sha256": loaded.manifest["files"][bundle.LITERT],
         },
         "pictures": len(samples.pixels),
@@ -70,6 +71,7 @@ def check(measured: Mapping[str, Any]) -> None:
     Raises:
       ParityError: the first layer, in the order in which they run, or output that is too far off.
     """
+    # Layers first, in the order in which they run: one that is off explains all behind it.
     for kind in ("layers", "outputs"):
         for values in measured[kind]:
             row = Row(**values)
@@ -84,6 +86,7 @@ def check(measured: Mapping[str, Any]) -> None:
         ("model", SAME_PICTURES, 0.0),
     ):
         same, itself = (measured["tokens"][start + end] for end in ("", f", {ITSELF}"))
+        # Where JAX's own answers change with next to nothing in its inputs, no file does better.
         least = max(floor, min(SAME_TOKENS, itself - SLACK[start]))
         if same < least:
             raise ParityError(

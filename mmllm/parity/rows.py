@@ -69,6 +69,7 @@ def row_of(
     allowed: float | None = TOLERANCE,
 ) -> Row:
     """The row of a layer or output: the worst of its outputs, each (prediction, target)."""
+    # The worst output, not the mean: a cache may be wrong where the logits are right.
     errors = [relative(prediction, target) for prediction, target in pairs]
     medians, largest = [np.median(each) for each in errors], [np.max(each) for each in errors]
     return Row(name, samples, float(max(medians)), float(max(largest)), allowed)

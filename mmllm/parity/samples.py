@@ -44,6 +44,7 @@ class Inputs(NamedTuple):
 def shipped_sample() -> Inputs:
     """The package's sample: its pictures, text lines, and titles."""
     shipped = sample_lib.load()
+    # What is there to be read goes to the line reader, all else to the image encoder.
     read = [p.path for p in shipped if any(trial.task == "read" for trial in p.trials)]
     pictures = [p for p in shipped if p.path not in read]
     return Inputs([p.path for p in pictures], read, [p.title for p in pictures])
@@ -62,5 +63,6 @@ def of_inputs(model: MobileMultiModalLLM, inputs: Inputs) -> Samples:
 
 def moved(inputs: np.ndarray) -> np.ndarray:
     """Inputs of which every second number, by chance, is larger by one part in two million."""
+    # Not all alike: a common factor would vanish in the next norm.
     chosen = np.random.default_rng(0).integers(0, 2, inputs.shape).astype(np.float32)
     return inputs * (1.0 + chosen * np.float32(SELF))

@@ -77,6 +77,7 @@ def record(
 
     def tap(run: Callable[..., Any], arguments: Any, named: Any, context: Any) -> Any:
         nonlocal depth
+        # `depth`: a layer inside a layer is compared as a part of it, on one input.
         if not isinstance(context.module, LAYERS) or context.method_name == "setup" or depth:
             return run(*arguments, **named)
         depth += 1
@@ -86,9 +87,11 @@ def record(
             depth -= 1
         method = context.method_name
         name = "/".join(context.module.path) + ("" if method == "__call__" else f".{method}")
+        # Flat, as a file's signature takes them: an argument may be a whole cache.
         leaves, structure = jax.tree.flatten((arguments, named))
         found[name] = Layer(
             name,
+            # Unbound, so that it runs by itself on its own part of the parameters.
             context.module.clone(parent=None, _deep_clone=True),
             method,
             tuple(np.asarray(leaf) for leaf in leaves),

@@ -25,19 +25,20 @@ def same_tokens(
     """
     how = {"end": ours.tokenizer.eos_id, "banned": ours.banned, "limit": CAPTION_TOKENS}
 
-    def said(engine: Any, prefix: np.ndarray, ids: Int[np.ndarray, "p"]) -> list[list[int]]:
+    def answers(engine: Any, prefix: np.ndarray, ids: Int[np.ndarray, "p"]) -> list[list[int]]:
         found: list[list[int]] = []
         for start in range(0, len(prefix), MAX_ROWS):
             part = prefix[start : start + MAX_ROWS]
-            asked = decode.Prompts(
+            padded = decode.Prompts(
                 np.repeat(ids[None], len(part), axis=0),
                 np.full(len(part), np.count_nonzero(ids), np.int32),
             )
-            found += [answer.ids for answer in decode.greedy(engine, part, asked, **how)]
+            found += [answer.ids for answer in decode.greedy(engine, part, padded, **how)]
         return found
 
     prefix = ours.engine.encode_image(samples.pixels)
     own_moved = ours.engine.encode_image(moved(samples.pixels))
+    # From JAX's tokens it is the decoder that is compared, from pictures the whole model.
     runs = {
         SAME_PREFIX: (lite.engine, prefix),
         f"{SAME_PREFIX}, {ITSELF}": (ours.engine, moved(prefix)),
@@ -46,8 +47,8 @@ def same_tokens(
     }
     same: dict[str, list[bool]] = {name: [] for name in runs}
     for ids in samples.prompts:
-        target = said(ours.engine, prefix, ids)
+        target = answers(ours.engine, prefix, ids)
         for name, (engine, start) in runs.items():
-            prediction = said(engine, start, ids)
+            prediction = answers(engine, start, ids)
             same[name] += [a == b for a, b in zip(prediction, target, strict=True)]
     return {name: float(np.mean(each)) for name, each in same.items()}

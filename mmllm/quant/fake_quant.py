@@ -67,6 +67,7 @@ def _backward(
     gradient: Float[Array, "*w o"],
 ) -> tuple[Float[Array, "*w o"], Float[Array, "o"]]:
     weight, scale = saved
+    # Rounded again, not saved: two arrays a weight, as large as it, would wait for this pass.
     _, level, ratio = _round(weight, scale, grid)
     bottom, top = grid.window
     inside = (ratio > bottom) & (ratio < top)
@@ -94,6 +95,7 @@ def fake_quant_per_token(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     low = jnp.minimum(jnp.min(x, axis=-1, keepdims=True), 0.0)
     high = jnp.maximum(jnp.max(x, axis=-1, keepdims=True), 0.0)
     steps = ACTIVATION_HIGH - ACTIVATION_LOW
+    # A row of zeros, padding for one, keeps scale 1 and comes out as zeros.
     scale = jnp.where(high - low > SMALLEST_RANGE, (high - low) / steps, 1.0)
     zero = jnp.clip(jnp.round(ACTIVATION_LOW - low / scale), ACTIVATION_LOW, ACTIVATION_HIGH)
     codes = jnp.clip(jnp.round(x / scale) + zero, ACTIVATION_LOW, ACTIVATION_HIGH)
@@ -111,6 +113,7 @@ def fake_quant_per_tensor(x: Float[Array, "*b d"], amax: Float[Array, ""]) -> Fl
 
     The gradient passes where |x| <= amax, and none reaches `amax`.
     """
+    # A layer that calibration saw only zeros of has an amax of almost nothing.
     scale = jnp.maximum(amax, 1e-8) / ACTIVATION_HIGH
     return jnp.clip(jnp.round(x / scale), -ACTIVATION_HIGH, ACTIVATION_HIGH) * scale
 
@@ -125,6 +128,7 @@ def _tensor_backward(
     saved: tuple[Float[Array, "*b d"], Float[Array, ""]], gradient: Float[Array, "*b d"]
 ) -> tuple[Float[Array, "*b d"], Float[Array, ""]]:
     x, amax = saved
+    # Beyond `amax` the output no longer follows x; `amax` itself is calibrated, not trained.
     return jnp.where(jnp.abs(x) <= amax, gradient, 0.0), jnp.zeros_like(amax)
 
 

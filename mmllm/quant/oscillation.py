@@ -47,6 +47,7 @@ def start(params: Params, scales: Params, planned: Mapping[str, Rule]) -> State:
     found = {}
     for path, (weight, scale) in tree.with_scales(params, scales, planned).items():
         code = _codes(weight, scale, planned[path])
+        # The mean starts at the code: from 0, a weight might be frozen at a code it never had.
         never = jnp.zeros(code.shape)
         found[path] = Oscillation(
             code.astype(jnp.int8), code.astype(jnp.int8) * 0, never, code, never > 0
@@ -79,6 +80,7 @@ def freeze(
         before, grid = state[path], grid_lib.GRIDS[planned[path].weights]
         code = _codes(weight, scale, planned[path])
         change = jnp.sign(code - before.code).astype(jnp.int8)
+        # A weight that walks on through several levels does not oscillate: only a turn counts.
         back = (change != 0) & (change == -before.direction)
         frequency = (1 - MOMENTUM) * before.frequency + MOMENTUM * back
         mean = (1 - MOMENTUM) * before.mean + MOMENTUM * code

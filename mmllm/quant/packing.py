@@ -25,10 +25,12 @@ def pack(codes: Int8[np.ndarray, "*b d"], bits: int) -> UInt8[np.ndarray, "*b p"
             f"codes must have a last axis that is a multiple of {each}, got {codes.shape}"
         )
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    # A code too large would lose its high bits and come back as another, without a word.
     if codes.size and not (low <= codes.min() and codes.max() <= high):
         raise ValueError(
             f"codes of {bits} bits must be {low} to {high}, got {codes.min()} to {codes.max()}"
         )
+    # As unsigned and masked: the sign bits of a code must not spill over its neighbours.
     parts = (codes.astype(np.int8).view(np.uint8) & ((1 << bits) - 1)).reshape(
         *codes.shape[:-1], codes.shape[-1] // each, each
     )

@@ -11,6 +11,7 @@ from mmllm.common.types import Array, Float
 from mmllm.quant import fake_quant
 from mmllm.quant.grid import Grid
 
+# A channel of zeros has a scale too: something divides by it.
 SMALLEST = 1e-8
 CANDIDATES = 128
 SPAN = 4.0  # candidates lie between 1 / SPAN and SPAN times the Gaussian scale
@@ -55,6 +56,7 @@ def mse_scale(weight: Float[Array, "*w o"], grid: Grid) -> Float[Array, "o"]:
     least = error(best)
     for step in range(CANDIDATES + REFINEMENTS):
         if step < CANDIDATES:
+            # Evenly spaced in the logarithm: what counts is the ratio of a scale to the weights.
             scale = SPAN ** (2 * step / (CANDIDATES - 1) - 1) * start
         else:
             scale = _fit(weight, levels(best))

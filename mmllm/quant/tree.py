@@ -39,6 +39,7 @@ def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
                 f"rule {rule.pattern!r} matches {path} of shape {value.shape}; only matrices are "
                 "quantized: put a float rule before it"
             )
+        # A row of codes is an output channel: it is the input width that must fill whole bytes.
         each = 1 if rule.weights == rules_lib.FLOAT else 8 // grid_lib.GRIDS[rule.weights].bits
         if value.shape[1 if is_table(path) else 0] % each:
             raise ValueError(
@@ -50,6 +51,7 @@ def plan(params: Params, rules: Sequence[Rule]) -> dict[str, Rule]:
     idle = [rule for rule in rules if not rule.is_float and rule not in decided.values()]
     if idle:
         raise ValueError(f"rule {idle[0].pattern!r} decides over no parameter; remove or mend it")
+    # Rules that round inputs alone are in use, too, but have no weights to plan.
     return {path: rule for path, rule in decided.items() if rule.weights != rules_lib.FLOAT}
 
 
@@ -101,6 +103,7 @@ def _scale_of(
         # The gradient passes below the floor too: a scale that fell there must get up again.
         floor = jax.lax.stop_gradient(jnp.maximum(scale, scale_lib.SMALLEST))
         return floor + (scale - jax.lax.stop_gradient(scale))
+    # Taken as a constant: a gradient through it would tie each weight to its whole channel.
     statistic = scale_lib.INITIAL[rule.scale](weight, grid_lib.GRIDS[rule.weights])
     return jax.lax.stop_gradient(statistic)
 
@@ -142,6 +145,7 @@ def quantize(params: Params, scales: Params, planned: Mapping[str, Rule]) -> dic
     coded = {}
     for path, (weight, scale) in with_scales(params, scales, planned).items():
         rule, scale = planned[path], np.asarray(scale)
+        # numpy rounds as `fake_quant.nearest` does: what ships are the codes that training saw.
         codes = grid_lib.quantize(np.asarray(weight), scale, grid_lib.GRIDS[rule.weights])
         coded[path] = Coded(np.ascontiguousarray(codes.T), scale, rule.weights)
     return coded

@@ -177,6 +177,7 @@ def beam(
     allowed = _allowed(vocab, banned)
     all_logits, cache = engine.prefill(prefix, prompts.ids)
     logits = np.repeat(all_logits[:, length - 1], width, axis=0)
+    # One prefill for all: beams part at the first token.
     cache = engine.take_rows(cache, np.zeros(width, np.int32))
     # All rows are the same at first: only one may speak, or the beam holds copies.
     score = np.full(width, -np.inf)
@@ -206,6 +207,7 @@ def beam(
         cache = engine.take_rows(cache, rows.astype(np.int32))
         position = np.full(width, prefix.shape[1] + length + count, np.int32)
         logits, cache = engine.decode_step(tokens.astype(np.int32), position, cache)
+    # No beam ended within the limit: the unfinished ones compete.
     if not finished:
         finished = _finish(alive, score, limit)
     return max(finished)[1]

@@ -66,6 +66,7 @@ def find_lines(image: Image.Image, window_aspect: float = 8.0) -> list[Line]:
     pixels = np.asarray(small.convert("RGB"))
     mask = ink(pixels)
     whole = (0, 0, *image.size)
+    # So much ink is no text on a ground: the border was not the ground, or it is a photograph.
     if ground(pixels)[1] > MAX_NOISE or mask.mean() > PANEL_FILL:
         return [Line(whole, (Segment(whole, ""),))] if image.width >= 2 * image.height else []
     found = list(_lines_of(pixels, mask, panels=2))
@@ -87,6 +88,8 @@ def find_lines(image: Image.Image, window_aspect: float = 8.0) -> list[Line]:
 
 def ground(pixels: UInt8[np.ndarray, "y x 3"]) -> tuple[Int16[np.ndarray, "3"], float]:
     """Median colour of the picture's outermost pixels, and how far they stray from it (sigma)."""
+    # Medians: text that touches the border must not count as ground. 1.4826 median deviations are
+    # one sigma of a Gaussian.
     frame = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.int16)
     colour = np.median(frame, axis=0).astype(np.int16)
     return colour, 1.4826 * float(np.median(np.abs(frame - colour[None]).max(axis=-1)))
@@ -96,6 +99,7 @@ def ink(pixels: UInt8[np.ndarray, "y x 3"]) -> Bool[np.ndarray, "y x"]:
     """Marks pixels that differ from the ground; single ones are dirt."""
     colour, noise = ground(pixels)
     distance = np.abs(pixels.astype(np.int16) - colour[None, None]).max(axis=-1)
+    # Not the one pixel furthest from the ground, which may be dirt: the two-thousandth.
     few = max(1, distance.size // 2000)
     peak = float(np.partition(distance.ravel(), -few)[-few])
     mask = distance > max(MIN_CONTRAST, 4 * noise, 0.25 * peak)
@@ -173,6 +177,7 @@ def _lines_of(
     for x0, y0, x1, y1 in _cut(mask, (0, 0, mask.shape[1], mask.shape[0]), MAX_DEPTH):
         local = mask[y0:y1, x0:x1]
         ruled = local.mean() > RIM_FILL and max(local.shape) > RULE_ASPECT * min(local.shape)
+        # A solid bar parts lines, but has nothing to read.
         if y1 - y0 < MIN_HEIGHT or ruled:
             continue
         rim = _rim(local)
@@ -215,6 +220,7 @@ def _cut(mask: Bool[np.ndarray, "y x"], box: Box, depth: int) -> Iterator[Box]:
     gutters = [gap for gap in _runs(~part.max(axis=0)) if gap[1] - gap[0] > COLUMN_GAP * height]
     if depth == 0 or (not gutters and len(bands) == 1):
         yield tight
+    # Columns before rows: a page of two columns is read down the first one.
     elif gutters:
         starts = [0, *(gap[1] for gap in gutters)]
         ends = [*(gap[0] for gap in gutters), x1 - x0]
@@ -230,6 +236,7 @@ def _bands(part: Bool[np.ndarray, "y x"]) -> list[tuple[int, int]]:
     bands = _runs(part.max(axis=1))
     while len(bands) > 1:
         heights = [bottom - top for top, bottom in bands]
+        # The smallest first: a dot joins its letters before they are taken for a part of a line.
         for i in np.argsort(heights, kind="stable"):
             near = [
                 j for j in (i - 1, i + 1) if 0 <= j < len(bands) and _belongs(bands[i], bands[j])

@@ -83,6 +83,7 @@ def regions_of(found: Sequence[lines_lib.Line], read: Sequence[Scored]) -> list[
         text = " ".join("".join(segment.joint + part.text for segment, part in joined).split())
         if not text:
             continue
+        # By characters: a segment of one letter must not count as much as a long one.
         weights = [len(part.text) for part in parts]
         score = float(np.average([part.score for part in parts], weights=weights))
         regions.append(TextRegion(text, line.box, score))
@@ -137,6 +138,7 @@ class MobileMultiModalLLM:
           ValueError: a damaged bundle, an unknown engine, one that the bundle has no file for, or
             a number of threads that cannot be.
         """
+        # Before every file is hashed, which takes longer than any other check.
         threads = registry.checked_threads(threads)
         folder = locate(name_or_path)
         manifest, config = bundle_lib.open_verified(folder)
@@ -180,6 +182,7 @@ class MobileMultiModalLLM:
     def stream_caption(self, image: Picture, language: str = "en") -> Iterator[str]:
         """Yields a caption piece by piece as it is decoded; joined they are `caption`'s answer."""
         prompts.checked_language(language, self.languages)
+        # Returned, not yielded from: what is wrong with the language shows at this call already.
         return self._stream(image, prompts.caption(self.tokenizer, language), CAPTION_TOKENS)
 
     def answer(self, image: Picture, question: str, *, beam: int = 1) -> str:
@@ -210,8 +213,8 @@ class MobileMultiModalLLM:
             raise ValueError(
                 f"images and questions must be as many, got {len(images)} and {len(questions)}"
             )
-        asked = [prompts.question(self.tokenizer, q, self.config.max_text) for q in questions]
-        return self._generate(images, asked, ANSWER_TOKENS, beam)
+        ids = [prompts.question(self.tokenizer, q, self.config.max_text) for q in questions]
+        return self._generate(images, ids, ANSWER_TOKENS, beam)
 
     def read_text(self, image: Picture) -> list[TextRegion]:
         """Reads the lines of text in a picture with a near-uniform background.
@@ -247,6 +250,7 @@ class MobileMultiModalLLM:
 
     def embed_images(self, images: Sequence[Picture]) -> Float32[np.ndarray, "b e"]:
         """Unit vectors of pictures."""
+        # Of no pictures there are no rows, where joining no parts would be an error.
         parts = [np.zeros((0, self.config.embed_dim), np.float32)]
         for start in range(0, len(images), MAX_ROWS):
             pixels = self.pixels(images[start : start + MAX_ROWS])
@@ -288,6 +292,7 @@ class MobileMultiModalLLM:
 
     def _prefixes(self, images: Sequence[Picture]) -> Float[np.ndarray, "b n d"]:
         """Image tokens; a picture that comes with several questions is encoded once."""
+        # The same path or the same object: to compare pixels, all would have to be opened first.
         keys = [str(image) if isinstance(image, str | Path) else id(image) for image in images]
         first = {key: keys.index(key) for key in keys}
         pixels = self.pixels([images[i] for i in first.values()])
@@ -296,7 +301,7 @@ class MobileMultiModalLLM:
         return encoded[[rows[key] for key in keys]]
 
     def _generate(
-        self, images: Sequence[Picture], asked: Sequence[Sequence[int]], limit: int, beam: int
+        self, images: Sequence[Picture], prompt_ids: Sequence[Sequence[int]], limit: int, beam: int
     ) -> list[Scored]:
         if not 1 <= beam <= decode.MAX_BEAM:
             raise ValueError(f"beam must be 1 to {decode.MAX_BEAM}, got {beam}")
@@ -304,7 +309,7 @@ class MobileMultiModalLLM:
         how = {"end": self.tokenizer.eos_id, "banned": self.banned, "limit": limit}
         for start in range(0, len(images), MAX_ROWS):
             prefix = self._prefixes(images[start : start + MAX_ROWS])
-            part = asked[start : start + MAX_ROWS]
+            part = prompt_ids[start : start + MAX_ROWS]
             if beam == 1:
                 padded = decode.pad_prompts(part, self.config.max_text)
                 answers += decode.greedy(self.engine, prefix, padded, **how)

@@ -24,6 +24,7 @@ def checked_text(argument: str, text: str) -> str:
     """
     if not isinstance(text, str):
         raise TypeError(f"{argument} must be a string, got {type(text).__name__}")
+    # First of all: what follows looks at every character.
     if len(text) > MAX_QUESTION:
         raise ValueError(
             f"{argument} must have at most {MAX_QUESTION} characters, got {len(text)}; shorten it"
@@ -32,6 +33,7 @@ def checked_text(argument: str, text: str) -> str:
     if not text:
         raise ValueError(f"{argument} must not be empty; write a few words")
     for character in text:
+        # Lone surrogates (Cs) are no UTF-8, which the tokenizer takes.
         if unicodedata.category(character) in ("Cc", "Cs"):
             raise ValueError(
                 f"{argument} must not contain control characters, "
@@ -58,10 +60,11 @@ def question(vocabulary: Vocabulary, text: str, max_text: int) -> list[int]:
       ValueError: see `checked_text`; or more tokens than leave room for an answer.
     """
     ids = prompts.question(vocabulary, checked_text("question", text))
-    most = max_text - MIN_ANSWER_ROOM
-    if len(ids) > most:
+    limit = max_text - MIN_ANSWER_ROOM
+    # Told without the two tokens around the text, which nobody typed.
+    if len(ids) > limit:
         raise ValueError(
-            f"question must have at most {most - 2} tokens, got {len(ids) - 2}; shorten it"
+            f"question must have at most {limit - 2} tokens, got {len(ids) - 2}; shorten it"
         )
     return ids
 

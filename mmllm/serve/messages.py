@@ -64,7 +64,7 @@ def detail(code: str, language: str = DEFAULT, params: Mapping[str, Any] | None 
     """
     params = params or {}
     sentences = [_formatted(language, code, None, params)]
-    if (wanted := variables(language, code, "more")) and wanted <= params.keys():
+    if (needed := variables(language, code, "more")) and needed <= params.keys():
         sentences.append(_formatted(language, code, "more", params))
     if "seconds" in params:
         sentences.append(_formatted(language, RETRY, None, params))

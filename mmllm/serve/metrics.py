@@ -18,10 +18,12 @@ import prometheus_client
 import psutil
 from prometheus_client import mmap_dict, multiprocess
 
+from mmllm.runtime.engines import registry
+
 TASKS = ("caption", "ocr", "vqa", "embed_image", "embed_text", "search", "index", "stream")
 QUEUES = (*TASKS, "decode", "page")  # what has a queue of its own; "page" decodes for "ocr"
 STAGES = ("decode", "queue", "engine", "total")
-ENGINES = ("litert", "jax")
+ENGINES = tuple(registry.ENGINES)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 CACHE_RESULTS = ("hit", "miss", "joined", "error")
 LIMITED_BY = ("key", "address")

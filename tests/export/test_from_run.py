@@ -56,7 +56,7 @@ def test_the_manifest_names_data_pretrained_parts_and_scores(workdir, tmp_path):
     assert manifest["pretrained"] == [pretrained.MINILM.manifest_entry()]
 
 
-def test_the_frozen_stem_joins_the_trained_parameters(workdir, tmp_path, monkeypatch):
+def test_the_frozen_backbone_joins_the_trained_parameters(workdir, tmp_path, monkeypatch):
     model = dataclasses.replace(
         tiny_run.CONFIG.model, backbone="efficientnet_lite0", image_side=224
     )
@@ -70,7 +70,7 @@ def test_the_frozen_stem_joins_the_trained_parameters(workdir, tmp_path, monkeyp
     assert loaded.manifest["pretrained"][0] == pretrained.EFFICIENTNET_LITE0.manifest_entry()
 
 
-def test_a_tuned_stem_takes_the_place_of_the_pretrained_blocks(workdir, tmp_path, monkeypatch):
+def test_tuned_blocks_take_the_place_of_the_pretrained_ones(workdir, tmp_path, monkeypatch):
     model = dataclasses.replace(
         tiny_run.CONFIG.model, backbone="efficientnet_lite0", image_side=224
     )

@@ -42,8 +42,8 @@ def test_grouped_query_attention_equals_the_naive_loops():
         return m.attend(query, pair, jnp.asarray(mask)[None, None])
 
     params = module.init(jax.random.key(1), x, method=forward)["params"]
-    got: Any = module.apply({"params": params}, x, method=forward)
-    np.testing.assert_allclose(got, naive(params, x, mask), atol=TOLERANCE)
+    found: Any = module.apply({"params": params}, x, method=forward)
+    np.testing.assert_allclose(found, naive(params, x, mask), atol=TOLERANCE)
 
 
 def test_rotation_makes_products_depend_on_distance_only():

@@ -98,8 +98,8 @@ def test_a_step_equals_the_last_row_of_the_whole_sequence(params, sequence):
     _, cache = apply(params, prefix, text[:, :-1])
     cache = grow(cache, TEXT - 1)
     position = jnp.array([PREFIX + TEXT - 1])
-    got, _ = apply(params, text[:, -1:], position, cache, method="step")
-    np.testing.assert_allclose(got[:, 0], expected[:, -1], atol=TOLERANCE)
+    found, _ = apply(params, text[:, -1:], position, cache, method="step")
+    np.testing.assert_allclose(found[:, 0], expected[:, -1], atol=TOLERANCE)
 
 
 def test_a_step_writes_one_row_of_the_cache_and_reads_none_after_it(params, sequence):

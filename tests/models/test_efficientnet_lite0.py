@@ -1,4 +1,4 @@
-"""The stem equals two other implementations of the same weights, with batch norms unfolded."""
+"""The backbone equals two other implementations of the same weights, with batch norms unfolded."""
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ def reference(weights: dict[str, np.ndarray], pixels: np.ndarray) -> dict[str, n
 
     x = (pixels.astype(np.float64) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     x = layer(x.transpose(0, 3, 1, 2), "_conv_stem", "_bn0", 2, 1, True)
-    index, taps = 0, {}
+    index, levels = 0, {}
     for stage, (count, stride) in enumerate(zip(REPEATS, STRIDES, strict=True)):
         for repeat in range(count):
             block, y = f"_blocks.{index}", x
@@ -71,8 +71,8 @@ def reference(weights: dict[str, np.ndarray], pixels: np.ndarray) -> dict[str, n
             y = layer(y, f"{block}._project_conv", f"{block}._bn2", 1, 1, False)
             x = x + y if repeat else y
             index += 1
-        taps[stage] = x.transpose(0, 2, 3, 1)
-    return {"14x14x112": taps[4], "7x7x320": taps[6]}
+        levels[stage] = x.transpose(0, 2, 3, 1)
+    return {"14x14x112": levels[4], "7x7x320": levels[6]}
 
 
 def onnx_session(weights: dict[str, np.ndarray]) -> onnxruntime.InferenceSession:
@@ -152,7 +152,7 @@ def expected(weights, pixels) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("depthwise", ["shift", "conv"])
-def test_both_taps_equal_a_naive_network_with_its_batch_norms_apart(
+def test_both_levels_equal_a_naive_network_with_its_batch_norms_apart(
     weights, pixels, expected, depthwise
 ):
     for level in LEVELS:
@@ -165,9 +165,7 @@ def test_both_taps_equal_a_naive_network_with_its_batch_norms_apart(
 def test_the_imagenet_weights_give_what_onnx_runtime_gives():
     folder = packages.PACKAGES[pretrained.EFFICIENTNET_LITE0.package].folder
     if not (paths.data_dir() / "packages" / folder).is_dir():
-        pytest.skip(
-            "the ImageNet weights are not in the data cache; any stem training fetches them"
-        )
+        pytest.skip("the ImageNet weights are not in the data cache; any training fetches them")
     weights = pretrained.efficientnet_lite0_weights()
     pixels = np.random.default_rng(2).uniform(0, 255, (1, 224, 224, 3)).astype(np.float32)
     mean, std = (
@@ -226,7 +224,7 @@ def test_the_parameter_count_is_the_published_one(weights):
     assert round(millions, 2) == PUBLISHED_MILLIONS
 
 
-def test_an_unknown_tap_and_a_missing_tensor_are_named(weights):
+def test_an_unknown_level_and_a_missing_tensor_are_named(weights):
     with pytest.raises(ValueError, match=r"level must be one of .*14x14x112.*got '9x9'"):
         efficientnet_lite0.convert_weights(weights, "9x9")
     with pytest.raises(ValueError, match=r"depthwise must be one of .*shift.*got 'fft'"):
@@ -237,7 +235,7 @@ def test_an_unknown_tap_and_a_missing_tensor_are_named(weights):
 
 
 @pytest.mark.slow
-def test_a_stem_cut_at_a_tap_and_joined_again_is_the_whole_stem():
+def test_a_backbone_cut_at_a_level_and_joined_again_is_the_whole():
     whole = efficientnet_lite0.EfficientNetLite0()
     frozen = efficientnet_lite0.EfficientNetLite0(level="14x14x112")
     trainable = efficientnet_lite0.EfficientNetLite0(entry="14x14x112")

@@ -36,7 +36,7 @@ def embed(params, text, real) -> Any:
     return apply(TOWER, params, text, jnp.asarray(real))
 
 
-def test_an_image_embedding_is_two_layers_over_the_mean_and_the_maximum_of_the_cells():
+def test_an_image_embedding_is_two_layers_over_the_mean_and_the_maximum_of_the_features():
     features = jax.random.normal(jax.random.key(0), (2, 3, 3, 5))
     module = heads.ImageEmbedding(CONFIG)
     params = jax.jit(module.init)(jax.random.key(2), features)["params"]
@@ -48,7 +48,7 @@ def test_an_image_embedding_is_two_layers_over_the_mean_and_the_maximum_of_the_c
     np.testing.assert_allclose(apply(module, params, features), expected, atol=TOLERANCE)
 
 
-def test_an_image_embedding_does_not_depend_on_where_a_cell_lies():
+def test_an_image_embedding_does_not_depend_on_where_a_feature_lies():
     features = jax.random.normal(jax.random.key(0), (1, 3, 3, 5))
     module = heads.ImageEmbedding(CONFIG)
     params = jax.jit(module.init)(jax.random.key(2), features)["params"]
@@ -56,16 +56,16 @@ def test_an_image_embedding_does_not_depend_on_where_a_cell_lies():
     np.testing.assert_allclose(apply(module, params, features), mirrored, atol=TOLERANCE)
 
 
-def test_the_gradient_of_a_maximum_goes_to_the_first_cell_that_has_it():
+def test_the_gradient_of_a_maximum_goes_to_the_first_place_that_has_it():
     features = jnp.array([[[[1.0, 5.0], [3.0, 5.0]], [[3.0, -1.0], [2.0, 0.0]]]])
     np.testing.assert_array_equal(heads.max_pool(features), [[3.0, 5.0]])
     expected = np.zeros(features.shape)
     expected[0, 0, 1, 0], expected[0, 0, 0, 1] = 7.0, -2.0
-    got = jax.grad(lambda x: jnp.sum(heads.max_pool(x) * jnp.array([[7.0, -2.0]])))(features)
-    np.testing.assert_array_equal(got, expected)
+    found = jax.grad(lambda x: jnp.sum(heads.max_pool(x) * jnp.array([[7.0, -2.0]])))(features)
+    np.testing.assert_array_equal(found, expected)
 
 
-def test_the_gradient_of_a_maximum_is_finite_however_its_cells_are_computed():
+def test_the_gradient_of_a_maximum_is_finite_however_its_features_are_computed():
     features = jax.random.normal(jax.random.key(0), (8, 3, 3, 64))
     scale, bias = jax.random.normal(jax.random.key(1), (2, 64))
 
@@ -103,9 +103,9 @@ def test_a_padded_token_changes_nothing(tower_params, text):
 
 
 def test_a_row_of_padding_alone_gives_zero_and_not_nan(tower_params, text):
-    got = embed(tower_params, text, np.array([[True] * 4, [False] * 4]))
-    np.testing.assert_array_equal(got[1], np.zeros(CONFIG.embed_dim))
-    assert np.isfinite(got).all()
+    found = embed(tower_params, text, np.array([[True] * 4, [False] * 4]))
+    np.testing.assert_array_equal(found[1], np.zeros(CONFIG.embed_dim))
+    assert np.isfinite(found).all()
 
 
 def test_word_order_reaches_the_text_embedding(tower_params, text):
@@ -118,7 +118,7 @@ def test_line_logits_are_one_dense_layer_with_a_class_more_than_the_charset():
     encoded = jax.random.normal(jax.random.key(0), (2, 3, CONFIG.width))
     module = heads.LineReader(CONFIG)
     params = jax.jit(module.init)(jax.random.key(1), encoded)["params"]
-    got = apply(module, params, encoded)
-    assert got.shape == (2, 3, CONFIG.charset_size + 1)
+    found = apply(module, params, encoded)
+    assert found.shape == (2, 3, CONFIG.charset_size + 1)
     kernel, bias = (np.asarray(params["project"][name]) for name in ("kernel", "bias"))
-    np.testing.assert_allclose(got, np.asarray(encoded) @ kernel + bias, atol=TOLERANCE)
+    np.testing.assert_allclose(found, np.asarray(encoded) @ kernel + bias, atol=TOLERANCE)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from configs import mobile, nano, tiny
-from mmllm.bundle import sizes
 from mmllm.common import config as config_lib
+from mmllm.common import mesh
 from mmllm.models import attention, build, heads, init_params
 from mmllm.quant.rules import Rule
 
@@ -147,7 +147,8 @@ def test_full_size_signatures_have_the_expected_shapes(module):
 def parameter_table(module) -> dict[str, list[int]]:
     config = config_lib.resolve(module.get_config()).model
     params = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
-    return {name: list(leaf.shape) for name, leaf in sizes.flatten(params)}
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {mesh.path_name(path): list(leaf.shape) for path, leaf in leaves}
 
 
 def test_golden_parameter_tree_of_nano():

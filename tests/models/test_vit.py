@@ -36,14 +36,14 @@ def line_params():
 def test_a_picture_is_cut_into_patches_row_by_row():
     # 4 x 4 pixels, each with its own number in all three channels.
     pixels = jnp.arange(16.0).reshape(1, 4, 4, 1).repeat(3, axis=-1)
-    got = vit.patches(pixels, 2)
-    assert got.shape == (1, 2, 2, 12)
-    np.testing.assert_array_equal(got[0, 0, 0], np.repeat([0, 1, 4, 5], 3))
-    np.testing.assert_array_equal(got[0, 0, 1], np.repeat([2, 3, 6, 7], 3))
-    np.testing.assert_array_equal(got[0, 1, 0], np.repeat([8, 9, 12, 13], 3))
+    found = vit.patches(pixels, 2)
+    assert found.shape == (1, 2, 2, 12)
+    np.testing.assert_array_equal(found[0, 0, 0], np.repeat([0, 1, 4, 5], 3))
+    np.testing.assert_array_equal(found[0, 0, 1], np.repeat([2, 3, 6, 7], 3))
+    np.testing.assert_array_equal(found[0, 1, 0], np.repeat([8, 9, 12, 13], 3))
 
 
-def test_four_cells_are_merged_in_reading_order():
+def test_four_features_are_merged_in_reading_order():
     features = jnp.arange(4.0).reshape(1, 2, 2, 1)
     np.testing.assert_array_equal(vit.merge_features(features, 2), [[[[0, 1, 2, 3]]]])
 
@@ -56,7 +56,7 @@ def test_an_odd_edge_is_filled_with_zeros():
 
 @hypothesis.settings(max_examples=15, deadline=None)
 @hypothesis.given(strategies.integers(1, 6), strategies.integers(1, 3))
-def test_merging_moves_cells_and_loses_none(grid, side):
+def test_merging_moves_features_and_loses_none(grid, side):
     features = np.arange(1.0, 2 * grid * grid + 1, dtype=np.float32).reshape(1, grid, grid, 2)
     merged = np.asarray(vit.merge_features(jnp.asarray(features), side))
     assert merged.shape == (1, -(-grid // side), -(-grid // side), side * side * 2)
@@ -70,22 +70,22 @@ def test_merging_moves_cells_and_loses_none(grid, side):
 
 def test_a_position_is_the_sum_of_its_row_and_its_column():
     params = {"row": jnp.array([[10.0], [20.0]]), "column": jnp.array([[1.0], [2.0], [3.0]])}
-    got = apply(vit.Positions(2, 3, 1), params, jnp.zeros((1, 6, 1)))
-    np.testing.assert_array_equal(got[0, :, 0], [11, 12, 13, 21, 22, 23])
+    found = apply(vit.Positions(2, 3, 1), params, jnp.zeros((1, 6, 1)))
+    np.testing.assert_array_equal(found[0, :, 0], [11, 12, 13, 21, 22, 23])
 
 
-def test_picture_tokens_are_merged_cells_projected_and_placed():
+def test_picture_tokens_are_merged_features_projected_and_placed():
     module = vit.PictureTokens(CONFIG)
     grid, channels = CONFIG.feature_grid, CONFIG.feature_channels
     features = jax.random.normal(jax.random.key(0), (2, grid, grid, channels))
     params = jax.jit(module.init)(jax.random.key(1), features)["params"]
-    got = apply(module, params, features)
-    assert got.shape == (2, CONFIG.grid**2, CONFIG.width)
+    found = apply(module, params, features)
+    assert found.shape == (2, CONFIG.grid**2, CONFIG.width)
     # The last token, by hand: the lower right four features.
     corner = np.asarray(features[1, -2:, -2:]).reshape(-1)
     expected = corner @ params["project"]["kernel"] + params["project"]["bias"]
     expected = expected + params["positions"]["row"][-1] + params["positions"]["column"][-1]
-    np.testing.assert_allclose(got[1, -1], expected, atol=TOLERANCE)
+    np.testing.assert_allclose(found[1, -1], expected, atol=TOLERANCE)
 
 
 def test_line_tokens_equal_a_loop_over_columns(line_params):
@@ -115,9 +115,9 @@ def test_a_stroke_reaches_its_own_column_and_the_two_beside_it(line_params):
 
 def test_a_line_is_brought_to_mean_zero_and_deviation_one_by_hand():
     # Ink 0 on ground 200: mean 150, variance 7500, and the ink, the rarer side, becomes bright.
-    got = vit.even_contrast(jnp.array([[[200.0, 200.0], [200.0, 0.0]]]))
+    found = vit.even_contrast(jnp.array([[[200.0, 200.0], [200.0, 0.0]]]))
     np.testing.assert_allclose(
-        got, np.array([[[-50, -50], [-50, 150]]]) / 7501**0.5, atol=TOLERANCE
+        found, np.array([[[-50, -50], [-50, 150]]]) / 7501**0.5, atol=TOLERANCE
     )
 
 
@@ -148,5 +148,5 @@ def test_the_encoder_itself_knows_no_order():
     x = jax.random.normal(jax.random.key(0), (1, 5, CONFIG.width))
     params = jax.jit(module.init)(jax.random.key(1), x)["params"]
     order = jnp.array([3, 1, 4, 0, 2])
-    got = apply(module, params, x[:, order])
-    np.testing.assert_allclose(got, apply(module, params, x)[:, order], atol=TOLERANCE)
+    found = apply(module, params, x[:, order])
+    np.testing.assert_allclose(found, apply(module, params, x)[:, order], atol=TOLERANCE)

@@ -5,7 +5,7 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def tapped(made):
+def compared(made):
     """What the tiny bundle measures, and the float file with its layers."""
     from mmllm.export.targets.litert import convert  # after the import hook
     from mmllm.parity import report, samples

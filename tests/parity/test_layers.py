@@ -15,7 +15,7 @@ from tests.parity.test_report import RIGHT
 
 @pytest.mark.export
 @pytest.mark.slow
-def test_a_layer_with_a_wrong_scale_is_named(made, tapped, monkeypatch):
+def test_a_layer_with_a_wrong_scale_is_named(made, compared, monkeypatch):
     path = "decoder/block_1/mlp/up/kernel"
     right = made.bundle.coded[path]
     wrong = Coded(right.codes, right.scale * np.float32(1.05), right.grid)
@@ -25,9 +25,9 @@ def test_a_layer_with_a_wrong_scale_is_named(made, tapped, monkeypatch):
         found = put(file, coded, folded)
         return found.replace(right.scale.tobytes(), wrong.scale.tobytes())
 
-    monkeypatch.setattr(convert, "convert", lambda found: tapped[1])
+    monkeypatch.setattr(convert, "convert", lambda found: compared[1])
     monkeypatch.setattr(codes, "put_codes", put_wrong)
-    model = samples.of_inputs(MobileMultiModalLLM.from_pretrained(made.folder, "jax"), tapped[2])
+    model = samples.of_inputs(MobileMultiModalLLM.from_pretrained(made.folder, "jax"), compared[2])
     rows = layers.layers(made.bundle, model, threads=1)
     assert {row.name for row in rows if not row.good} == {"decoder/block_1", "decoder/block_1.step"}
     with pytest.raises(ParityError, match="^layer decoder/block_1: LiteRT differs"):

@@ -68,8 +68,8 @@ def test_fewer_same_answers_are_allowed_where_jax_differs_from_itself():
 
 @pytest.mark.export
 @pytest.mark.slow
-def test_the_file_of_a_bundle_agrees_with_jax_and_the_report_is_written(made, tapped, tmp_path):
-    measured = tapped[0]
+def test_the_file_of_a_bundle_agrees_with_jax_and_the_report_is_written(made, compared, tmp_path):
+    measured = compared[0]
     report.check(measured)
     names = [row["name"] for row in measured["layers"]]
     assert {"encoder/block_0", "decoder/block_1.step", "line_tokens", "text_tower/project"} <= {

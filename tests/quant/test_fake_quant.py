@@ -45,8 +45,8 @@ def test_rounding_and_gradients_equal_a_naive_loop(name):
         lambda w, s: fake_quant.fake_quant(w, s, each), jnp.asarray(weight), jnp.asarray(scale)
     )
     expected = naive(weight, scale, each, gradient)
-    for got, wanted in zip((out, *pull(jnp.asarray(gradient))), expected, strict=True):
-        np.testing.assert_allclose(got, wanted, atol=TOLERANCE, rtol=TOLERANCE)
+    for found, target in zip((out, *pull(jnp.asarray(gradient))), expected, strict=True):
+        np.testing.assert_allclose(found, target, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_a_weight_on_the_outermost_level_gets_no_gradient_and_its_scale_that_level():
@@ -93,8 +93,8 @@ def naive_rows(x):
 def test_rows_are_rounded_each_on_its_own_range(shift):
     x = np.random.default_rng(0).standard_normal((6, 40)).astype(np.float32) + np.float32(shift)
     x *= np.geomspace(1e-3, 1e3, 6, dtype=np.float32)[:, None]
-    got = np.asarray(fake_quant.fake_quant_per_token(jnp.asarray(x)))
-    for row, expected in zip(got, x.astype(np.float64), strict=True):
+    found = np.asarray(fake_quant.fake_quant_per_token(jnp.asarray(x)))
+    for row, expected in zip(found, x.astype(np.float64), strict=True):
         step = (max(expected.max(), 0) - min(expected.min(), 0)) / 255
         # A tie may fall to the other side in float32.
         assert np.abs(row - naive_rows(expected)).max() <= step * (1 + ROWS_TOLERANCE)
@@ -119,8 +119,8 @@ def test_the_gradient_of_rows_passes_unchanged():
 def test_one_scale_for_a_tensor_rounds_and_clips():
     x = jnp.array([[-300.0, -1.4, 0.5, 1.5, 127.0]])
     amax = jnp.float32(127.0)
-    got = fake_quant.fake_quant_per_tensor(x, amax)
-    np.testing.assert_array_equal(got, [[-127.0, -1.0, 0.0, 2.0, 127.0]])
+    found = fake_quant.fake_quant_per_tensor(x, amax)
+    np.testing.assert_array_equal(found, [[-127.0, -1.0, 0.0, 2.0, 127.0]])
     pull = jax.grad(lambda *both: jnp.sum(fake_quant.fake_quant_per_tensor(*both)), argnums=(0, 1))
     by_x, by_amax = pull(x, amax)
     np.testing.assert_array_equal(by_x, [[0.0, 1.0, 1.0, 1.0, 1.0]])

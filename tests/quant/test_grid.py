@@ -21,8 +21,8 @@ def test_codes_are_those_worked_by_hand(name):
     ratio, codes = BY_HAND[name]
     for scale in (1.0, 0.25):
         weight = np.array(ratio, np.float32)[:, None] * scale
-        got = grid.quantize(weight, np.array([scale]), grid.GRIDS[name])
-        assert got[:, 0].tolist() == codes
+        found = grid.quantize(weight, np.array([scale]), grid.GRIDS[name])
+        assert found[:, 0].tolist() == codes
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_codes_are_those_worked_by_hand(name):
 def test_two_bits_have_these_levels(name, levels):
     each = grid.GRIDS[name]
     codes = np.arange(each.low, each.high + 1, dtype=np.int8)[:, None]
-    got = grid.dequantize(codes, np.array([2.0]), each)
-    assert got[:, 0].tolist() == [2.0 * level for level in levels]
+    found = grid.dequantize(codes, np.array([2.0]), each)
+    assert found[:, 0].tolist() == [2.0 * level for level in levels]
     assert each.top == levels[-1]
 
 

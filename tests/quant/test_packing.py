@@ -42,10 +42,10 @@ def test_unpacking_gives_back_what_was_packed(case):
 
 def test_every_byte_is_two_bit_codes_by_plain_arithmetic():
     packed = np.arange(256, dtype=np.uint8)
-    got = packing.unpack(packed[:, None], 2)
+    found = packing.unpack(packed[:, None], 2)
     for byte in range(256):
         digits = [byte // 4**place % 4 for place in range(4)]
-        assert got[byte].tolist() == [digit - 4 if digit > 1 else digit for digit in digits]
+        assert found[byte].tolist() == [digit - 4 if digit > 1 else digit for digit in digits]
 
 
 @pytest.mark.parametrize("bits", [0, 1, 3, 16])

@@ -112,8 +112,8 @@ def test_greedy_equals_one_row_at_a_time_without_a_cache(
     found = decode.greedy(engine, prefix(*range(len(prompts))), padded, end=END, limit=4)
     for picture, (prompt, answer) in enumerate(zip(prompts, found, strict=True)):
         assert answer.ids == naive_greedy(engine, picture, prompt, 4)
-        said = answer.ids if len(answer.ids) == 4 else [*answer.ids, END]
-        mean = probability(engine, picture, prompt, said) / len(said)
+        ids = answer.ids if len(answer.ids) == 4 else [*answer.ids, END]
+        mean = probability(engine, picture, prompt, ids) / len(ids)
         assert answer.score == pytest.approx(mean, abs=TOLERANCE)
 
 

@@ -47,9 +47,9 @@ def work(listener: socket.socket, mode: str, share: coordination.SharedState) ->
             continue
         with client:
             client.settimeout(WAIT_S)
-            said = client.recv(16)
-            beats &= said != b"hang"
-            if said == b"replace":
+            command = client.recv(16)
+            beats &= command != b"hang"
+            if command == b"replace":
                 share.ask_for_replacement()
             client.sendall(str(os.getpid()).encode())
     listener.close()

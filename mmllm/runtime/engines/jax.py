@@ -18,6 +18,7 @@ from mmllm import models
 from mmllm.bundle.files import Bundle
 from mmllm.runtime.engines.base import MAX_ROWS
 
+# Few, for each costs a compilation of every method; 1 for a single picture, which should be quick.
 BUCKETS = (1, 8, MAX_ROWS)
 # Compilations quicker than this are cheaper to repeat than to look up.
 MIN_CACHED_SECONDS = 0.1
@@ -30,6 +31,7 @@ def keep_compilations(folder: Path) -> None:
     """
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_CACHED_SECONDS)
+    # -1: of any size.
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
@@ -42,7 +44,7 @@ def bucket(rows: int) -> int:
     for size in BUCKETS:
         if 0 < rows <= size:
             return size
-    raise ValueError(f"rows must be 1 to {BUCKETS[-1]}, got {rows}; cut the batch into pieces")
+    raise ValueError(f"rows must be 1 to {BUCKETS[-1]}, got {rows}; cut the batch into parts")
 
 
 class JaxEngine:
@@ -61,6 +63,7 @@ class JaxEngine:
                 try:
                     return model.apply({"params": params}, *inputs, method=name)
                 except flax.errors.FlaxError as error:
+                    # Without Flax's link to its documentation.
                     reason = str(error).partition(" (http")[0]
                     raise ValueError(
                         f"model bundle {bundle.folder} does not fit its config: {reason}"
@@ -73,6 +76,7 @@ class JaxEngine:
         self._embed_text = method("embed_text")
         self._read_lines = method("read_lines")
         self._prefill = method("prefill")
+        # The cache (behind params, ids and position) is updated in place, not copied every token.
         self._decode_step = method("decode_step", donate_argnums=(3,))
         self._take_rows = jax.jit(
             lambda cache, rows: jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0), cache)

@@ -45,6 +45,7 @@ class LiteRtEngine:
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is no LiteRT model: {error}") from error
         self._runners: dict[str, Any] = {}
+        # As the file has them: another version of this package may have made it.
         self._lengths = sorted(int(n.rpartition("_")[2]) for n in names if n.startswith("prefill_"))
 
     def _run(self, name: str, **inputs: np.ndarray) -> Row:
@@ -95,6 +96,7 @@ class LiteRtEngine:
         self, prefix: Float[np.ndarray, "b n d"], ids: Int[np.ndarray, "b t"]
     ) -> tuple[Float[np.ndarray, "b t v"], list[Row]]:
         """Prompts -> logits at every position, and a cache."""
+        # Zeros behind a row's own tokens: no one reads those.
         logits = np.zeros((*ids.shape, self.config.vocab_size), np.float32)
         cache = []
         for row, fitted in enumerate(map(self._fitted, ids)):
@@ -126,6 +128,7 @@ class LiteRtEngine:
 
     def take_rows(self, cache: list[Row], rows: Int[np.ndarray, "b"]) -> list[Row]:
         """A cache with rows chosen from another."""
+        # Shared, not copied: a step returns new arrays and writes into none.
         return [cache[row] for row in rows]
 
 

@@ -183,21 +183,21 @@ def parse(request: ChatRequest, max_images: int) -> ParsedChat:
     Raises:
       problems.Problem: no user message, one that is far too long, no picture, or too many.
     """
-    said = [message for message in request.messages if isinstance(message, UserMessage)]
-    if not said:
+    messages = [message for message in request.messages if isinstance(message, UserMessage)]
+    if not messages:
         raise problems.Problem("invalid-field", field="messages", reason="no user message")
-    shown = [image for message in said for image in _images(message)]
+    shown = [image for message in messages for image in _images(message)]
     if len(shown) > max_images:
         raise problems.Problem("too-many-items", field="messages", limit=max_images)
     if not shown:
         raise problems.Problem(
             "invalid-field", field="messages", reason="no picture: add an image_url part"
         )
-    if len(_images(said[-1])) > 1:
+    if len(_images(messages[-1])) > 1:
         raise problems.Problem(
             "invalid-field", field="messages", reason="more than one picture in the last message"
         )
-    text, limit = _text(said[-1]), prompts.MAX_QUESTION
+    text, limit = _text(messages[-1]), prompts.MAX_QUESTION
     if len(text) > texts.MAX_WORK * limit:
         raise problems.Problem("text-too-long", field="messages", limit=limit)
     task, spoken = task_of(text)

@@ -55,8 +55,8 @@ async def metrics(request: Request) -> Response:
         raise problems.Problem("not-found")
     if token is not None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        wanted = token.get_secret_value().encode()
-        matches = hmac.compare_digest(given.strip(" ").encode(), wanted)
+        expected = token.get_secret_value().encode()
+        matches = hmac.compare_digest(given.strip(" ").encode(), expected)
         if not matches or scheme.lower() != "bearer":
             raise problems.Problem("unauthorized")
     body, media_type = await asyncio.to_thread(context.metrics.expose)

@@ -16,13 +16,13 @@ from mmllm.serve.engine import index as index_lib
 from mmllm.serve.guard import texts as texts_lib
 
 
-def language(bundle: bundles.Bundle, wanted: str) -> None:
+def language(bundle: bundles.Bundle, code: str) -> None:
     """Refuses a language that the model does not speak.
 
     Raises:
       Problem: "language-unknown", with those it speaks.
     """
-    if wanted not in bundle.languages:
+    if code not in bundle.languages:
         raise problems.Problem("language-unknown", field="language", languages=bundle.languages)
 
 

@@ -245,9 +245,9 @@ class Index:
             connection.executemany(
                 "INSERT OR IGNORE INTO about (key, value) VALUES (?, ?)", about.items()
             )
-            got = dict(connection.execute("SELECT key, value FROM about"))
-            if got != about:
-                raise sqlite3.DatabaseError(f"it was made for another model or version: {got}")
+            stored = dict(connection.execute("SELECT key, value FROM about"))
+            if stored != about:
+                raise sqlite3.DatabaseError(f"it was made for another model or version: {stored}")
             sizes = "SELECT count(*) FROM items WHERE length(vector) != ?"
             if connection.execute(sizes, (4 * self.width,)).fetchone() != (0,):
                 raise sqlite3.DatabaseError("it holds vectors of another width")

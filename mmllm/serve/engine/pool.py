@@ -270,8 +270,8 @@ class Pool:
     def _request_fallback(self, version: ModelVersion) -> None:
         """Fetches the other engine, now that the chosen one is given a rest."""
         # The breaker opens again after each failed probe; one load is enough.
-        wanted = version.fallback is None and version.loading is None
-        if wanted and len(version.bundle.engines) > 1 and not self._closed:
+        missing = version.fallback is None and version.loading is None
+        if missing and len(version.bundle.engines) > 1 and not self._closed:
             version.loading = asyncio.create_task(
                 self._load_fallback(version), name="load-fallback"
             )

@@ -269,15 +269,15 @@ class Service:
         does not.
         """
         with self._pool.serving() as model:
-            asked = None if question is None else checks.question(model.bundle, question)
+            checked = None if question is None else checks.question(model.bundle, question)
             checks.language(model.bundle, language)
             async with self._runner.deadline("stream", deadline_s) as deadline:
                 pixels, _ = await self._square("stream", image, model, deadline)
 
             def generate(engine: bundles.Model) -> Iterator[str]:
-                if asked is None:
+                if checked is None:
                     return engine.stream_caption(pixels, language)
-                return engine.stream_answer(pixels, asked)
+                return engine.stream_answer(pixels, checked)
 
             made = self._queues.stream(
                 generate,

@@ -191,8 +191,8 @@ class Connection(httptools_impl.HttpToolsProtocol):
         lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
         for name, value in self.headers:
             if name == b"connection":
-                kept = [part.strip() for part in value.split(b",")]
-                value = b", ".join(part for part in kept if part.lower() not in OFFERS)
+                parts = [part.strip() for part in value.split(b",")]
+                value = b", ".join(part for part in parts if part.lower() not in OFFERS)
             if name not in OFFERS:
                 lines.append(name + b": " + value)
         return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -31,7 +31,10 @@ _STRANGERS = re.compile(
     rb"|(\xef\xbb\xbf)?\s*(<\?xml|<svg|<!doctype svg)",
     re.DOTALL | re.IGNORECASE,
 )
-_ADDRESS = re.compile(r"\s*(?:[a-z][a-z0-9+.\-]*:|//|\\\\)", re.IGNORECASE)
+# Base64 may begin with "//" too: an address without a scheme has a sign that base64 lacks.
+_ADDRESS = re.compile(
+    r"\s*(?:[a-z][a-z0-9+.\-]*:|//[a-z0-9+/=\s]*[^a-z0-9+/=\s]|\\\\)", re.IGNORECASE
+)
 _DATA_URI = re.compile(r"\s*data:(?P<type>[^;,]*)(?:;[^;,]*)*?;\s*base64\s*,", re.IGNORECASE)
 _TYPES = {"": None, "application/octet-stream": None}
 _TYPES |= {"image/jpeg": "JPEG", "image/jpg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}

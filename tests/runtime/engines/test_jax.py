@@ -72,14 +72,14 @@ def test_lines_and_texts_go_the_same_way(engine, bundle):
 def test_decoding_with_the_cache_equals_prefill_of_the_whole(engine):
     prefix = engine.encode_image(pixels(3))
     prompts = decode.pad_prompts([[70], [71, 150, 160], [72, 151]], C.max_text)
-    said = np.array([[200, 210], [201, 211], [202, 212]], np.int32)
+    tokens = np.array([[200, 210], [201, 211], [202, 212]], np.int32)
     _, cache = engine.prefill(prefix, prompts.ids)
     for count in range(2):
         position = C.prefix_length + prompts.lengths + count
-        logits, cache = engine.decode_step(said[:, count], position.astype(np.int32), cache)
+        logits, cache = engine.decode_step(tokens[:, count], position.astype(np.int32), cache)
     for row in range(3):
         length = int(prompts.lengths[row])
-        whole = np.concatenate([prompts.ids[row, :length], said[row]])[None].astype(np.int32)
+        whole = np.concatenate([prompts.ids[row, :length], tokens[row]])[None].astype(np.int32)
         full, _ = engine.prefill(prefix[row : row + 1], whole)
         np.testing.assert_allclose(logits[row], full[0, -1], atol=1e-4, rtol=0)
 

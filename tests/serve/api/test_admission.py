@@ -209,5 +209,5 @@ def test_work_for_a_client_that_leaves_is_cancelled_and_has_ended(how: str):
             await task
         return [*steps, caught.type.__name__]
 
-    wanted = "ClientDisconnect" if how == "hangs up" else "CancelledError"
-    assert asyncio.run(run()) == ["cleaned", wanted]
+    expected = "ClientDisconnect" if how == "hangs up" else "CancelledError"
+    assert asyncio.run(run()) == ["cleaned", expected]

@@ -119,12 +119,12 @@ def test_who_hangs_up_is_not_worked_for(settings, picture_bytes: bytes):
             async def send(message: dict) -> None:
                 sent.append(message)
 
-            asked = asyncio.create_task(
+            call = asyncio.create_task(
                 app(web.scope("/v1/caption", "multipart/form-data; boundary=b"), receive, send)
             )
             await waiting.until(lambda: faults.calls.get("litert", 0) > before)
             left.set()
-            await asyncio.wait_for(asked, waiting.BOUND_S)
+            await asyncio.wait_for(call, waiting.BOUND_S)
             ended = seen.registry.get_sample_value("mmllm_requests_in_flight", {})
             return sent[0]["status"], sent, ended
         finally:

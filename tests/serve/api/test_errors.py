@@ -64,18 +64,18 @@ def test_the_methods_that_would_do_are_named():
     app.add_api_route("/v1/caption", lambda: None, methods=["POST"])
     app.add_api_route("/v1/caption", lambda: None, methods=["DELETE"])
     app.add_api_route("/v1/other", lambda: None, methods=["GET"])
-    asked = request()
-    asked.scope |= {"app": app, "method": "PUT"}
+    refused = request()
+    refused.scope |= {"app": app, "method": "PUT"}
     with pytest.raises(StopIteration) as stopped:
-        errors.answer(asked, starlette.exceptions.HTTPException(405)).send(None)
+        errors.answer(refused, starlette.exceptions.HTTPException(405)).send(None)
     assert stopped.value.value.headers["allow"] == "DELETE, POST"
 
 
 def test_the_audit_line_learns_the_code():
-    asked = request()
+    refused = request()
     with pytest.raises(StopIteration):
-        errors.answer(asked, problems.Problem("deadline")).send(None)
-    assert asked.scope["state"]["problem"] == "deadline"
+        errors.answer(refused, problems.Problem("deadline")).send(None)
+    assert refused.scope["state"]["problem"] == "deadline"
 
 
 def test_a_refusal_for_too_many_requests_tells_the_quota():

@@ -142,7 +142,7 @@ def read_json(body: bytes, schema=schemas.EmbedTextRequest):
 
 
 @pytest.mark.parametrize(
-    ("body", "wanted"),
+    ("body", "expected"),
     [
         (b'{"texts":[' + b"1," * 19_000 + b"1]}", "invalid-field"),
         (b'{"texts":[' + b'"a",' * 19_000 + b'"a"]}', "invalid-field"),
@@ -152,10 +152,10 @@ def read_json(body: bytes, schema=schemas.EmbedTextRequest):
     ],
     ids=["wrong items", "too many items", "too many values", "too many fields", "too many bytes"],
 )
-def test_json_of_too_much_is_refused_before_it_costs_much(body: bytes, wanted: str):
+def test_json_of_too_much_is_refused_before_it_costs_much(body: bytes, expected: str):
     with pytest.raises(problems.Problem) as caught:
         read_json(body)
-    assert caught.value.code == wanted
+    assert caught.value.code == expected
 
 
 def test_a_wrong_list_stops_at_its_first_wrong_item():
@@ -180,7 +180,7 @@ def test_a_form_without_a_boundary_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("body", "wanted"),
+    ("body", "expected"),
     [
         (b"", "bad-request"),
         (b"[]", "bad-request"),
@@ -198,8 +198,8 @@ def test_a_form_without_a_boundary_is_refused():
         (b'{"image": "a", "other": 1}', "invalid-field"),
     ],
 )
-def test_json_that_is_not_what_the_schema_says_is_refused(body: bytes, wanted: str):
-    assert code(body, "application/json")[0] == wanted
+def test_json_that_is_not_what_the_schema_says_is_refused(body: bytes, expected: str):
+    assert code(body, "application/json")[0] == expected
 
 
 def test_an_optional_picture_may_be_missing_in_both_media_types():

@@ -45,17 +45,17 @@ def joined(chunks: list) -> str:
 def test_a_question_a_caption_and_a_reading_come_by_what_is_asked(
     client: TestClient, nano: MobileMultiModalLLM, picture_bytes: bytes, page_bytes: bytes
 ):
-    def said(text: str, picture: bytes, **fields) -> str:
+    def answer_to(text: str, picture: bytes, **fields) -> str:
         answer = client.post(CHAT, json=asking(text, picture, **fields)).json()
         assert answer["choices"][0]["finish_reason"] == "stop"
         return answer["choices"][0]["message"]["content"]
 
-    assert said("is it red?", picture_bytes) == nano.answer(picture_bytes, "is it red?")
-    assert said("Describe this image.", picture_bytes) == nano.caption(picture_bytes)
-    assert said("Beschreibe das Bild", picture_bytes) == nano.caption(picture_bytes, "de")
-    assert said("", picture_bytes, language="fr") == nano.caption(picture_bytes, "fr")
+    assert answer_to("is it red?", picture_bytes) == nano.answer(picture_bytes, "is it red?")
+    assert answer_to("Describe this image.", picture_bytes) == nano.caption(picture_bytes)
+    assert answer_to("Beschreibe das Bild", picture_bytes) == nano.caption(picture_bytes, "de")
+    assert answer_to("", picture_bytes, language="fr") == nano.caption(picture_bytes, "fr")
     lines = nano.read_text(page_bytes)
-    assert said("Read the text.", page_bytes) == "\n".join(line.text for line in lines)
+    assert answer_to("Read the text.", page_bytes) == "\n".join(line.text for line in lines)
 
 
 @pytest.mark.parametrize("text", ["is it red?", "describe it", "read the text"])
@@ -120,10 +120,10 @@ def test_each_task_needs_its_scope(tmp_path: Path, picture_bytes: bytes):
     file.write_text(json.dumps({"keys": [entry]}))
     headers = {"Authorization": f"Bearer {key}"}
     with web.serving(tmp_path, api_keys_file=file) as client:
-        asked = client.post(CHAT, json=asking("is it red?", picture_bytes), headers=headers)
+        answered = client.post(CHAT, json=asking("is it red?", picture_bytes), headers=headers)
         described = client.post(CHAT, json=asking("describe it", picture_bytes), headers=headers)
         nobody = client.post(CHAT, json=asking("is it red?", picture_bytes))
-    assert (asked.status_code, described.status_code, nobody.status_code) == (200, 403, 401)
+    assert (answered.status_code, described.status_code, nobody.status_code) == (200, 403, 401)
     assert described.json()["error"]["type"] == "permission_error"
 
 

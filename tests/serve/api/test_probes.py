@@ -77,12 +77,12 @@ def test_probes_answer_while_every_engine_thread_hangs(tmp_path: Path, picture_b
     faults = engines.Faults()
     with web.serving(tmp_path, faults.maker, engine_threads=1) as client:
         faults.hanging.add("litert")
-        asked = threading.Thread(
+        thread = threading.Thread(
             target=client.post, args=("/v1/caption",), kwargs={"files": {"image": picture_bytes}}
         )
-        asked.start()
+        thread.start()
         try:
             assert client.get("/healthz/live").status_code == 200
         finally:
             faults.release.set()
-            asked.join(engines.BOUND_S)
+            thread.join(engines.BOUND_S)

@@ -30,13 +30,13 @@ def problem(response, status: int) -> dict:
 def test_a_caption_is_the_models_own(
     client: TestClient, nano: MobileMultiModalLLM, picture_bytes: bytes
 ):
-    wanted = nano.scored_captions([picture_bytes], "de")[0]
+    expected = nano.scored_captions([picture_bytes], "de")[0]
     form = client.post("/v1/caption", files={"image": picture_bytes}, data={"language": "de"})
     body = {"image": web.data_uri(picture_bytes), "language": "de"}
     for response in (form, client.post("/v1/caption", json=body)):
         answer = response.json()
-        assert (answer["caption"], answer["language"]) == (wanted.text, "de")
-        assert answer["score"] == pytest.approx(wanted.score, abs=SCORE_TOLERANCE)
+        assert (answer["caption"], answer["language"]) == (expected.text, "de")
+        assert answer["score"] == pytest.approx(expected.score, abs=SCORE_TOLERANCE)
         assert (answer["model"], answer["engine"], answer["degraded"]) == ("nano", "litert", False)
     assert answer["cached"]
     assert set(answer["timings"]) == {"decode_ms", "queue_ms", "engine_ms", "total_ms"}
@@ -46,10 +46,10 @@ def test_the_lines_of_a_page_have_boxes_in_the_page(
     client: TestClient, nano: MobileMultiModalLLM, page_bytes: bytes
 ):
     answer = client.post("/v1/ocr", files={"image": page_bytes}).json()
-    wanted = nano.read_text(page_bytes)
-    assert [line["text"] for line in answer["lines"]] == [line.text for line in wanted]
-    assert [tuple(line["box"]) for line in answer["lines"]] == [line.box for line in wanted]
-    assert answer["text"] == "\n".join(line.text for line in wanted)
+    expected = nano.read_text(page_bytes)
+    assert [line["text"] for line in answer["lines"]] == [line.text for line in expected]
+    assert [tuple(line["box"]) for line in answer["lines"]] == [line.box for line in expected]
+    assert answer["text"] == "\n".join(line.text for line in expected)
     assert (answer["width"], answer["height"]) == (240, 90)
 
 
@@ -79,10 +79,10 @@ def test_pictures_and_texts_are_embedded_in_one_space(
 def test_an_indexed_picture_is_found_by_itself_and_by_words_until_it_is_removed(
     client: TestClient, picture_bytes: bytes, page_bytes: bytes
 ):
-    kept = client.post(
+    added = client.post(
         "/v1/index/moon", files={"image": picture_bytes}, data={"metadata": '{"by": "me"}'}
     )
-    assert kept.json()["id"] == "moon"
+    assert added.json()["id"] == "moon"
     client.post("/v1/index/page", json={"image": web.data_uri(page_bytes), "metadata": {}})
     found = client.post("/v1/search", files={"image": picture_bytes}, data={"k": "1"}).json()
     assert [(hit["id"], hit["metadata"]) for hit in found["hits"]] == [("moon", {"by": "me"})]
@@ -168,9 +168,9 @@ def test_markup_in_a_request_comes_back_as_no_markup(client: TestClient, picture
 
 
 def test_errors_are_in_the_clients_language(client: TestClient):
-    said = client.post("/v1/caption", json={}, headers={"Accept-Language": "de-AT, en;q=0.5"})
-    assert said.headers["content-language"] == "de"
-    assert "Feld" in said.json()["detail"]
+    response = client.post("/v1/caption", json={}, headers={"Accept-Language": "de-AT, en;q=0.5"})
+    assert response.headers["content-language"] == "de"
+    assert "Feld" in response.json()["detail"]
 
 
 def test_a_reload_of_what_is_no_model_leaves_the_old_one_serving(

@@ -11,10 +11,12 @@ def test_a_field_that_is_not_in_the_schema_is_an_error():
 
 def test_metadata_is_json_in_a_form_and_an_object_in_json():
     form = {"context": {"form": True}}
-    wanted = {"author": "me"}
+    metadata = {"author": "me"}
     fields = schemas.IndexFields
-    assert fields.model_validate_strings({"metadata": '{"author":"me"}'}, **form).metadata == wanted
-    assert fields.model_validate({"metadata": wanted}).metadata == wanted
+    assert (
+        fields.model_validate_strings({"metadata": '{"author":"me"}'}, **form).metadata == metadata
+    )
+    assert fields.model_validate({"metadata": metadata}).metadata == metadata
     with pytest.raises(pydantic.ValidationError):
         fields.model_validate({"metadata": '{"author":"me"}'})
 
@@ -32,8 +34,8 @@ def test_metadata_has_no_characters_that_nobody_sees(sign: str):
     for wrong in ({"a": f"b{sign}c"}, {f"b{sign}c": "a"}):
         with pytest.raises(pydantic.ValidationError, match=f"U.{ord(sign):04X}"):
             schemas.IndexFields.model_validate({"metadata": wrong})
-    kept = {"a": "two\nlines, 👩\u200d🚀 and é"}
-    assert schemas.IndexFields.model_validate({"metadata": kept}).metadata == kept
+    metadata = {"a": "two\nlines, 👩\u200d🚀 and é"}
+    assert schemas.IndexFields.model_validate({"metadata": metadata}).metadata == metadata
 
 
 def test_the_form_and_the_json_of_a_task_have_the_same_fields():

@@ -369,14 +369,14 @@ def test_a_batch_that_is_cancelled_before_it_begins_tells_its_callers():
     async def test() -> None:
         engine = Engine()
         queue = make(engine)
-        asked = ask(queue, "a")
+        waiting_task = ask(queue, "a")
         async with asyncio.timeout(BOUND_S):
             while not queue._running:
                 await asyncio.sleep(0)
         for task in [*queue._running]:
             task.cancel()  # its first step has not been taken
         with pytest.raises(problems.Problem, match="draining"):
-            await asked
+            await waiting_task
         assert engine.batches == []
         await queue.close(1.0)
 

@@ -167,8 +167,8 @@ def test_pieces_come_in_order_and_are_counted(settings):
     async def test(made: queues.TaskQueues) -> None:
         counts: list[int] = []
         generate = lambda model: iter("abc")  # noqa: E731
-        got = [piece async for piece in made.stream(generate, soon(), counts.append)]
-        assert got == ["a", "b", "c"]
+        found = [piece async for piece in made.stream(generate, soon(), counts.append)]
+        assert found == ["a", "b", "c"]
         assert counts == [3]
 
     check(settings, test)

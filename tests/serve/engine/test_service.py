@@ -23,9 +23,9 @@ def test_every_task_answers_as_the_model_does(settings, nano, picture_bytes, pag
         answer = await made.vqa(picture_bytes, "what  colour is it?")
         assert answer.text == nano.answer(picture_bytes, "what colour is it?")
         reading = await made.ocr(page_bytes)
-        wanted = nano.read_text(page_bytes)
+        expected = nano.read_text(page_bytes)
         assert [(line.text, line.box) for line in reading.lines] == [
-            (r.text, r.box) for r in wanted
+            (r.text, r.box) for r in expected
         ]
         assert len(reading.lines) == 2
         assert (reading.width, reading.height) == (240, 90)
@@ -108,8 +108,8 @@ def test_what_a_caller_does_wrong_is_a_problem(settings, picture_bytes, call, co
 
 def test_pictures_are_found_by_words_and_by_pictures(settings, nano, picture_bytes, page_bytes):
     async def test(made: service.Service) -> None:
-        kept = await made.index_add("drawing", picture_bytes, {"title": "a drawing"})
-        assert kept.id == "drawing"
+        added = await made.index_add("drawing", picture_bytes, {"title": "a drawing"})
+        assert added.id == "drawing"
         await made.index_add("page", page_bytes, {})
         found = await made.search(image=picture_bytes, k=1)
         assert [(hit.id, hit.metadata) for hit in found.hits] == [
@@ -118,9 +118,9 @@ def test_pictures_are_found_by_words_and_by_pictures(settings, nano, picture_byt
         assert found.hits[0].score == pytest.approx(1.0, abs=CLOSE)
         by_words = await made.search(text="a drawing")
         assert [hit.id for hit in by_words.hits] != []
-        wanted = nano.similarity(picture_bytes, "a drawing")
+        expected = nano.similarity(picture_bytes, "a drawing")
         scores = {hit.id: hit.score for hit in by_words.hits}
-        assert scores["drawing"] == pytest.approx(wanted, abs=CLOSE)
+        assert scores["drawing"] == pytest.approx(expected, abs=CLOSE)
         assert made.info().index_items == 2
         await made.index_remove("page")
         assert made.info().index_items == 1
@@ -144,8 +144,8 @@ def test_an_index_that_cannot_be_opened_stops_nothing_else(make_settings, tmp_pa
 
 def test_streamed_pieces_join_to_the_answer(settings, nano, picture_bytes):
     async def test(made: service.Service) -> None:
-        pieces = [piece async for piece in made.stream(picture_bytes, language="de")]
-        assert "".join(pieces) == nano.caption(picture_bytes, "de")
+        parts = [piece async for piece in made.stream(picture_bytes, language="de")]
+        assert "".join(parts) == nano.caption(picture_bytes, "de")
         answer = [piece async for piece in made.stream(picture_bytes, question="what is it?")]
         assert "".join(answer) == nano.answer(picture_bytes, "what is it?")
         with pytest.raises(problems.Problem, match="not-an-image"):

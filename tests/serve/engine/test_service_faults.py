@@ -177,7 +177,7 @@ def test_a_reload_fails_nothing_that_waits(
         faults.hanging.add("litert")
         first = asyncio.create_task(made.caption(page_bytes))
         await until(lambda: faults.calls)
-        asked = [
+        requests = [
             asyncio.create_task(work)
             for work in (
                 made.caption(picture_bytes, language="fr"),
@@ -189,12 +189,12 @@ def test_a_reload_fails_nothing_that_waits(
         ]
         queues = made._queues._model
         tasks = ("caption", "vqa", "ocr", "embed_image", "embed_text")
-        await until(lambda: sum(queues[task].depth for task in tasks) == len(asked))
+        await until(lambda: sum(queues[task].depth for task in tasks) == len(requests))
         new = (await made.reload(model)).fingerprint
         later = asyncio.create_task(made.caption(picture_bytes))  # in one batch with the old
         await until(lambda: queues["caption"].depth >= 2)
         faults.release.set()
-        answers = await asyncio.gather(first, *asked)
+        answers = await asyncio.gather(first, *requests)
         assert {answer.made.fingerprint for answer in answers} == {old}
         assert (await later).made.fingerprint == new
         assert not made.info().degraded

@@ -68,7 +68,7 @@ def test_vectors_come_back_to_their_own_request(nano, picture_bytes, page_bytes,
     np.testing.assert_array_equal(parts[1], nano.embed_texts(["c"]))
 
 
-def test_strips_of_several_pages_come_back_to_their_own(nano, page_bytes, limits):
+def test_crops_of_several_pages_come_back_to_their_own(nano, page_bytes, limits):
     crops = tasks.page(page_bytes, limits, nano.config).crops
     parts = tasks.crops(nano, [crops[:1], [], crops])
     assert [len(part) for part in parts] == [1, 0, len(crops)]

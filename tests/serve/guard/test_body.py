@@ -186,7 +186,7 @@ def test_bodies_that_wait_share_the_memory_and_give_it_back():
                 end.set()
             await asyncio.gather(*waiting)
             await request(2)
-        assert [said[0]["status"] for said in answers[:2]] == [200, 200]
+        assert [response[0]["status"] for response in answers[:2]] == [200, 200]
         assert answers[2][-2]["status"] == 200
         assert limited._memory._taken_bytes == 0
 
@@ -215,10 +215,10 @@ def exchange(port: int, *parts: bytes) -> bytes:
                 client.sendall(part)
         except (BrokenPipeError, ConnectionResetError):
             pass  # it stopped reading, as it should
-        said = b""
+        response = b""
         while chunk := client.recv(65_536):
-            said += chunk
-        return said
+            response += chunk
+        return response
 
 
 HEAD = b"POST / HTTP/1.1\r\nHost: test\r\n"
@@ -243,6 +243,6 @@ HEAD = b"POST / HTTP/1.1\r\nHost: test\r\n"
 )
 def test_a_real_server_answers_and_closes(port, parts, status, monkeypatch):
     monkeypatch.setattr(body, "LINGER_S", 20.0 if len(parts) > 1 else 0.05)
-    said = exchange(port, *parts)
-    assert said.startswith(b"HTTP/1.1 " + status)
-    assert b"connection: close" in said
+    response = exchange(port, *parts)
+    assert response.startswith(b"HTTP/1.1 " + status)
+    assert b"connection: close" in response

@@ -112,8 +112,8 @@ def test_a_large_body_is_no_large_head():
     size = 10 * connection.HEAD_BYTES
     head = b"POST /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
     with serving(App(), LIMITS) as port:
-        got = everything(connect(port, head % size + b"z" * size))
-        assert got.startswith(b"HTTP/1.1 200 ")
+        response = everything(connect(port, head % size + b"z" * size))
+        assert response.startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_body_that_stops_frees_the_application():
@@ -183,7 +183,7 @@ class Seen(App):
 
 
 def flood(port: int, begun: bytes, more: bytes) -> tuple[bytes, int]:
-    """Sends `more` for as long as the server takes it; what it said, and how much it took."""
+    """Sends `more` for as long as the server takes it; what it answered, and how much it took."""
     client, sent = connect(port, begun), 0
     try:
         while sent < 50_000_000:
@@ -199,9 +199,9 @@ def flood(port: int, begun: bytes, more: bytes) -> tuple[bytes, int]:
 )
 def test_trailers_without_an_end_are_refused(more: bytes):
     with serving(App(), LIMITS) as port:
-        said, sent = flood(port, CHUNKED + b"1\r\nx\r\n0\r\nt: ", more)
+        response, sent = flood(port, CHUNKED + b"1\r\nx\r\n0\r\nt: ", more)
     assert sent < 10_000_000
-    assert said[:13] in (b"HTTP/1.1 400 ", b"")  # a reset may take the answer away
+    assert response[:13] in (b"HTTP/1.1 400 ", b"")  # a reset may take the answer away
 
 
 def test_a_chunk_extension_without_an_end_is_refused():
@@ -271,8 +271,8 @@ def test_a_tunnel_is_not_dug():
 def test_a_body_in_another_coding_is_refused(coding: bytes):
     head = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: " + coding + b"\r\n\r\n"
     with serving(App(), LIMITS) as port:
-        said = everything(connect(port, head + b"1\r\nx\r\n0\r\n\r\n"))
-    assert said.startswith(b"HTTP/1.1 400 ")
+        response = everything(connect(port, head + b"1\r\nx\r\n0\r\n\r\n"))
+    assert response.startswith(b"HTTP/1.1 400 ")
 
 
 def test_empty_lines_hold_no_connection():
@@ -291,9 +291,9 @@ def test_one_address_has_a_share_of_the_connections():
         first.close()
         again = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
         for _ in range(100):  # until the server has seen the first one leave
-            if (said := everything(connect(port, again))).startswith(b"HTTP/1.1 200 "):
+            if (response := everything(connect(port, again))).startswith(b"HTTP/1.1 200 "):
                 break
-        assert said.startswith(b"HTTP/1.1 200 ")
+        assert response.startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_trusted_proxy_may_have_all_connections():

@@ -38,13 +38,13 @@ def large(passes: int, side: int) -> bytes:
 
 
 def test_the_larger_a_picture_the_fewer_passes_it_may_have():
-    usual, most = containers.USUAL_PASSES, containers.MAX_PASSES
+    usual, limit = containers.USUAL_PASSES, containers.MAX_PASSES
     assert not containers.too_complex(large(usual, 7_000))  # what encoders make passes always
     assert not containers.too_complex(large(usual, 5_000))
     assert containers.too_complex(large(usual + 1, 5_000))
     assert not containers.too_complex(large(usual + 1, 4_800))
-    assert containers.too_complex(large(most, 1_733))
-    assert not containers.too_complex(large(most, 1_732))
+    assert containers.too_complex(large(limit, 1_733))
+    assert not containers.too_complex(large(limit, 1_732))
 
 
 @pytest.mark.parametrize(

@@ -29,15 +29,15 @@ def write(path: Path, *entries: dict) -> Path:
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The secrets that argon2 was asked about."""
-    asked: list[str] = []
+    verified: list[str] = []
     matches = keys._matches
 
     def counted(hashed: str, secret: str) -> bool:
-        asked.append(secret)
+        verified.append(secret)
         return matches(hashed, secret)
 
     monkeypatch.setattr(keys, "_matches", counted)
-    return asked
+    return verified
 
 
 def find(ring: keys.KeyRing, *given: str, at_once: bool = False) -> list[str | None]:

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -175,6 +175,8 @@ def test_a_data_uri_or_base64_gives_its_bytes(text):
         " \n\thttp://localhost:6379/",
         "file:///etc/passwd",
         "//example.org/cat.png",
+        "//localhost:6379/",
+        "//[::1]/cat",
         "\\\\server\\share\\cat.png",
         "C:\\cat.png",
         "gopher://x",
@@ -233,6 +235,7 @@ def test_base64_of_too_many_bytes_is_refused_at_the_byte():
 
 
 @given(st.binary(min_size=1, max_size=500))
+@example(base64.b64decode("//A="))
 def test_any_bytes_come_back_from_base64(data):
     text = base64.b64encode(data).decode()
     assert pictures.from_data_uri(text, LIMITS) == data

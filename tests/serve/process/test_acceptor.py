@@ -32,9 +32,9 @@ def listener() -> Iterator[socket.socket]:
 async def greeting(listener: socket.socket) -> bytes:
     async with asyncio.timeout(WAIT_S):
         reader, writer = await asyncio.open_connection(*listener.getsockname())
-        said = await reader.read()
+        reply = await reader.read()
         writer.close()
-        return said
+        return reply
 
 
 def test_who_is_ahead_leaves_a_burst_to_the_other(listener):
@@ -44,25 +44,25 @@ def test_who_is_ahead_leaves_a_burst_to_the_other(listener):
             acceptor.Acceptor(listener, lambda: Greeter(b"first"), lambda: True),
             acceptor.Acceptor(other, lambda: Greeter(b"second")),
         ]
-        said = await asyncio.gather(*(greeting(listener) for _ in range(20)))
+        reply = await asyncio.gather(*(greeting(listener) for _ in range(20)))
         for one in both:
             one.close()
             await one.wait_closed()
         other.close()
-        return said
+        return reply
 
-    said = asyncio.run(run())
-    assert len(said) == 20
-    assert said.count(b"second") > said.count(b"first")
+    reply = asyncio.run(run())
+    assert len(reply) == 20
+    assert reply.count(b"second") > reply.count(b"first")
 
 
 def test_who_is_ahead_takes_what_no_other_takes(listener):
     async def run() -> bytes:
         one = acceptor.Acceptor(listener, lambda: Greeter(b"first"), lambda: True)
-        said = await greeting(listener)
+        reply = await greeting(listener)
         one.close()
         await one.wait_closed()
-        return said
+        return reply
 
     assert asyncio.run(run()) == b"first"
 
@@ -72,13 +72,13 @@ def test_after_the_end_connections_wait_for_another_process(listener):
         first = acceptor.Acceptor(listener, lambda: Greeter(b"first"))
         first.close()
         await first.wait_closed()
-        asked = asyncio.create_task(greeting(listener))
+        waiting_client = asyncio.create_task(greeting(listener))
         await asyncio.sleep(0)
         second = acceptor.Acceptor(listener, lambda: Greeter(b"second"))
-        said = await asked
+        reply = await waiting_client
         second.close()
         await second.wait_closed()
-        return said
+        return reply
 
     assert asyncio.run(run()) == b"second"
 
@@ -91,11 +91,11 @@ def test_who_closes_takes_all_that_wait(listener):
         one.close()
         listener.close()
         await one.wait_closed()
-        said = []
+        reply = []
         for client in clients:
             with client:
-                said.append(await asyncio.to_thread(client.recv, 16))
-        return said
+                reply.append(await asyncio.to_thread(client.recv, 16))
+        return reply
 
     assert asyncio.run(run()) == [b"here"] * 20
 
@@ -122,10 +122,10 @@ def test_a_full_system_is_asked_again_after_a_pause(listener, monkeypatch, caplo
 
     async def run() -> bytes:
         one = acceptor.Acceptor(full, lambda: Greeter(b"here"))  # type: ignore[arg-type]
-        said = await greeting(listener)
+        reply = await greeting(listener)
         one.close()
         await one.wait_closed()
-        return said
+        return reply
 
     assert asyncio.run(run()) == b"here"
     assert full.refused == 1

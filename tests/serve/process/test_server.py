@@ -242,12 +242,12 @@ def test_a_worker_over_its_memory_serves_until_its_replacement_does():
     # Health gives up a process that is over its memory after drain_s.
     with running("--workers", "2", MMLLM_MAX_RSS_MB="64", MMLLM_DRAIN_S="40") as service:
         assert service.process.stderr is not None
-        said = ""
+        stderr = ""
         # Three times: the new workers ask as well.
-        while said.count("asks to be replaced") < 3 and "ended with" not in said:
-            said += service.process.stderr.readline()
+        while stderr.count("asks to be replaced") < 3 and "ended with" not in stderr:
+            stderr += service.process.stderr.readline()
             assert service.get("/v1/models")[0] == 200
-        assert "ended with" not in said
+        assert "ended with" not in stderr
         service.process.send_signal(signal.SIGTERM)
         assert service.end() == coordination.EXIT_OK
 

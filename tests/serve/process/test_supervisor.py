@@ -39,10 +39,10 @@ class Toy:
         return until(lambda: next(iter({self.ask()} - set(known)), None))
 
     def end(self, *numbers: int) -> tuple[int, str]:
-        """Exit code and what was reported; `said` is what workers printed."""
+        """Exit code and what was reported; `stdout` is what workers printed."""
         for number in numbers:
             self.process.send_signal(number)
-        self.said, reported = self.process.communicate(timeout=WAIT_S)
+        self.stdout, reported = self.process.communicate(timeout=WAIT_S)
         return self.process.returncode, reported
 
 
@@ -114,20 +114,20 @@ def test_a_worker_that_asks_serves_until_its_replacement_does():
         until(lambda: not is_alive(first))
         assert toy.ask() == second
         code, reported = toy.end(signal.SIGTERM)
-        assert (code, toy.said) == (coordination.EXIT_OK, "relieved\n")
+        assert (code, toy.stdout) == (coordination.EXIT_OK, "relieved\n")
         assert reported == f"mmllm: worker {first} asks to be replaced\n"
 
 
 def test_workers_that_ask_together_are_all_replaced():
     with running(2) as toy:
         first = toy.ask()
-        second, asked = toy.someone_else(first), set()
-        until(lambda: asked.add(toy.ask(b"replace")) or asked >= {first, second})
+        second, pids = toy.someone_else(first), set()
+        until(lambda: pids.add(toy.ask(b"replace")) or pids >= {first, second})
         until(lambda: not is_alive(first) and not is_alive(second))
         assert toy.ask() not in (first, second)
         assert toy.end(signal.SIGTERM)[0] == coordination.EXIT_OK
-        assert toy.said.count("relieved\n") >= 2
-        assert "alone" not in toy.said.split("\n")[:2]
+        assert toy.stdout.count("relieved\n") >= 2
+        assert "alone" not in toy.stdout.split("\n")[:2]
 
 
 def test_no_room_for_another_process_ends_no_service_that_runs():

@@ -64,6 +64,7 @@ def of_file(file: bytes) -> dict[str, Any]:
             zeros[len(scale)] = 8 * len(scale)
     count("scales", "FLOAT32", sum(scales.values()), 4 * sum(scales.values()))
     count("zero points", "INT64", sum(zeros.values()) // 8, sum(zeros.values()))
+    # Whatever has not been counted: operations, shapes, names, alignment.
     count("graph", "-", 0, len(file) - sum(size for _, size in totals.values()))
     rows = [
         {"part": part, "type": kind, "weights": numbers, "bytes": size}
@@ -78,6 +79,7 @@ def of_file(file: bytes) -> dict[str, Any]:
 
 def _part(reading: flatbuffer.Reading, kind: str) -> str:
     """What a constant is for: its tensor class where it has a name, its purpose otherwise."""
+    # Only packed weights have names in the file; those of older files are of schema 2.
     named = CLASSES.get(legacy.path((reading.tensor.name or b"").decode()).split("/")[0])
     if named:
         return named

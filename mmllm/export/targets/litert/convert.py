@@ -14,6 +14,7 @@ def convert(found: Mapping[str, Signature]) -> bytes:
     Raises:
       ModuleNotFoundError: TensorFlow is missing; the message says what to install.
     """
+    # Before the import, which reads it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import tensorflow as tf
@@ -40,5 +41,6 @@ def convert(found: Mapping[str, Signature]) -> bytes:
         tf.saved_model.save(module, folder, signatures=concrete)
         lite: Any = tf.lite  # its names come late
         converter = lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(concrete))
+        # Builtins alone: others would need a TensorFlow runtime on the device.
         converter.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS]
         return converter.convert()

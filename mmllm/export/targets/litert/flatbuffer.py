@@ -150,9 +150,10 @@ def forget(model: Any) -> None:
     Tensors without a constant share the first buffer, which is empty in every file.
     """
     for graph in model.subgraphs:
-        kept = {int(index) for index in (*graph.inputs, *graph.outputs)}
+        # The names by which signatures are called.
+        named = {int(index) for index in (*graph.inputs, *graph.outputs)}
         for index, tensor in enumerate(graph.tensors):
-            if index not in kept:
+            if index not in named:
                 tensor.name = None
     places, buffers = {0: 0}, model.buffers[:1]
     for index, buffer in enumerate(model.buffers[1:], 1):
@@ -187,6 +188,8 @@ def quantize(
     quantization.scale = scale.astype(np.float32)
     quantization.zeroPoint = np.zeros(len(scale), np.int64)
     kind = {2: schema.TensorType.INT2, 4: schema.TensorType.INT4, 8: schema.TensorType.INT8}[bits]
+    # Every signature has a tensor of its own on the one buffer: one left as it is would read the
+    # codes as floats.
     model.buffers[buffer].data = packed
     for graph in model.subgraphs:
         for tensor in graph.tensors:
@@ -203,7 +206,7 @@ def halve(model: Any, kinds: Sequence[str]) -> None:
     """
     schema = _schema()
     # A constant that another operation reads as well must stay as it is.
-    kept = {r.tensor.buffer for r in readings(model) if r.kind not in kinds or r.place != 1}
+    shared = {r.tensor.buffer for r in readings(model) if r.kind not in kinds or r.place != 1}
     code = _code(model, schema.BuiltinOperator.DEQUANTIZE)
     widened: dict[tuple[int, int], int] = {}
     for graph_number, graph in enumerate(model.subgraphs):
@@ -213,7 +216,7 @@ def halve(model: Any, kinds: Sequence[str]) -> None:
                 continue
             index = int(operator.inputs[1])
             weight = graph.tensors[index]
-            if weight.type != schema.TensorType.FLOAT32 or weight.buffer in kept:
+            if weight.type != schema.TensorType.FLOAT32 or weight.buffer in shared:
                 continue
             key = graph_number, index
             if key not in widened:
@@ -228,6 +231,7 @@ def halve(model: Any, kinds: Sequence[str]) -> None:
                 cast.inputs = np.array([index], np.int32)
                 cast.outputs = np.array([widened[key]], np.int32)
                 added.append(cast)
+            # The schema's array is a view of the file's bytes, which cannot be written to.
             operator.inputs = np.array(operator.inputs, np.int32)
             operator.inputs[1] = widened[key]
         # An operation may read only what stands before it.

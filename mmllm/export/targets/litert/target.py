@@ -12,6 +12,7 @@ from mmllm.export import signatures
 from mmllm.export.targets.litert import budget as budget_lib
 from mmllm.export.targets.litert import codes, convert
 from mmllm.quant import grid as grid_lib
+from mmllm.quant import rules as rules_lib
 
 
 def export(folder: Path, bundle: Bundle) -> Path:
@@ -60,3 +61,10 @@ def _refuse(bundle: Bundle) -> None:
     for path, each in bundle.coded.items():
         if grid_lib.GRIDS[each.grid].offset:
             raise ValueError(f"{path} lies on grid {each.grid}, which LiteRT cannot express")
+        # Its FULLY_CONNECTED rounds what meets a coded weight: JAX, which would not, would differ.
+        if rules_lib.inputs_of(path, bundle.rules) == rules_lib.FLOAT:
+            raise ValueError(
+                f"inputs of {path} must be int8 for LiteRT, which rounds the inputs of every coded "
+                "weight, got 'float': train with a rule that rounds them, or leave its weights "
+                "float"
+            )

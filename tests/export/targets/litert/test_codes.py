@@ -73,12 +73,12 @@ def test_a_float_weight_that_changed_is_found(made: Made):
     folded = codes.folds(CONFIG, made.bundle.params)
     some = {path: each for path, each in made.bundle.coded.items() if path != UP}
     model = flatbuffer.read(codes.put_codes(made.converted, some, folded))
-    (kept,) = {
+    (half,) = {
         reading.tensor.buffer
         for reading in flatbuffer.weights(model, codes.HALVED)
         if flatbuffer.type_name(reading.tensor) == "FLOAT16"
     }
-    model.buffers[kept].data = np.zeros(len(model.buffers[kept].data), np.uint8)
+    model.buffers[half].data = np.zeros(len(model.buffers[half].data), np.uint8)
     with pytest.raises(ValueError, match="FLOAT16 weight of shape .* none of the bundle's"):
         codes.check(flatbuffer.write(model), some, made.bundle.params, folded)
 

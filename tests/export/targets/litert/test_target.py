@@ -126,6 +126,14 @@ def test_a_grid_with_an_offset_is_refused_before_the_conversion(made: Made, tmp_
         target.export(tmp_path, dataclasses.replace(made.bundle, coded={"a/kernel": seq}))
 
 
+def test_codes_whose_inputs_stay_float_are_refused(made: Made, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(convert, "convert", lambda found: pytest.fail("converted"))
+    path = "encoder/block_0/mlp/up/kernel"
+    rules = (Rule(path, "int2"), *made.bundle.rules)
+    with pytest.raises(ValueError, match=f"inputs of {path} must be int8 for LiteRT"):
+        target.export(tmp_path, dataclasses.replace(made.bundle, rules=rules))
+
+
 def test_static_ranges_are_refused(made: Made, tmp_path: Path):
     static = (Rule("embed/table", "int4", "int8_static"),)
     with pytest.raises(ValueError, match=r"must be float or int8 for LiteRT .* got 'int8_static'"):
