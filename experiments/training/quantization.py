@@ -45,6 +45,7 @@ from mmllm.train.run import Run, claim
 from mmllm.train.student import plan, start
 
 KIND = "quantization"
+SMOKED = ("int2", "float")  # rows of a smoke run that names none
 FIGURE = rows_lib.RESULTS.parent / "figures" / f"{KIND}.png"
 MEASURED = {
     tasks.Row("retrieval", "emoji", "style_out", seen_names=benchmark.SEEN_NAMES): (
@@ -166,7 +167,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help="of those that a row has (all)")
     args = parser.parse_args()
     if args.smoke:
-        chosen = [Row(name=name, config=ablations.config_of(name, 0)) for name in ("int2", "float")]
+        names = SMOKED if args.rows == list(ablation.ROWS) else args.rows
+        chosen = [Row(name=name, config=ablations.config_of(name, 0)) for name in names]
         runner.run(KIND, chosen, smoke, smoke=True)
         return
     if not sources.is_built("emoji"):

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmllm.runtime import decode, prompts
+from mmllm.data import prompts
+from mmllm.runtime import decode
 from mmllm.runtime import sample as sample_lib
 from mmllm.runtime.model import MobileMultiModalLLM
 
@@ -51,12 +52,15 @@ def shipped_sample() -> Inputs:
 
 
 def of_inputs(model: MobileMultiModalLLM, inputs: Inputs) -> Samples:
-    """Inputs as a model takes them, with a prompt for a caption in each of its languages."""
+    """Inputs as a model takes them, with a prompt for a caption in each of its languages.
+
+    A text longer than the model holds is cut: a small vocabulary spells one in many tokens.
+    """
     room, words = model.config.max_text, model.tokenizer
     return Samples(
         model.pixels(inputs.pictures).astype(np.float32),
         model.line_pixels(inputs.lines).astype(np.float32),
-        decode.pad_rows([prompts.embedding(words, text, room) for text in inputs.texts], room),
+        decode.pad_rows([prompts.embedding(words, text, room - 2) for text in inputs.texts], room),
         decode.pad_rows([prompts.caption(words, language) for language in model.languages], room),
     )
 

@@ -42,6 +42,7 @@ def train(run: Run) -> None:
       ValueError: a config that cannot work, or a folder of another run.
     """
     check(run)
+    prepare.check(run.config)
     run_lib.claim(run.workdir, run.config)
     prepare.claim(run.config, run.workdir, run.report)  # before anything is computed
     feature_cache.claim(run.config, prepare.cache_folder(run.config), run.workdir)

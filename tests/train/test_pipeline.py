@@ -57,6 +57,25 @@ def test_a_run_goes_through_all_phases_and_names_its_weights(tmp_path, monkeypat
     assert said == ["resumed from step 2"]  # nothing is left to do
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mix": {"emoji": 1.0}}, "batch.questions is .*, but no corpus of the mixture"),
+        ({"mix": {"swords": 1.0}}, "mix.swords is no corpus"),
+        ({"model": dataclasses.replace(tiny_corpora.CONFIG.model, vocab_size=500)}, "vocab_size"),
+    ],
+)
+def test_a_config_that_cannot_be_prepared_is_refused_before_a_folder_is_claimed(
+    change, words, tmp_path, monkeypatch
+):
+    tiny_corpora.install(tmp_path, monkeypatch)
+    prepare.make_vocabulary(tiny_corpora.CONFIG, lambda line: None)
+    config = dataclasses.replace(tiny_corpora.CONFIG, **change)
+    with pytest.raises(ValueError, match=words):
+        pipeline.train(Run(config=config, workdir=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()  # it may be mended, and run under the same name
+
+
 def test_a_start_with_other_weights_is_refused_before_a_folder_is_claimed(tmp_path, monkeypatch):
     monkeypatch.setenv("MMLLM_DATA", str(tmp_path))
     state = tiny_run.make(tmp_path / "runs" / "tiny")

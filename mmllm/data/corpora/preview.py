@@ -67,7 +67,8 @@ def words_about(example: dict[str, Any]) -> list[str]:
         others = [
             f"{code}: {by_language[code]}" for code in ("de", "fr", "es") if code in by_language
         ]
-        return [by_language["en"], f"{example['concept']} · {example['family']}", *others]
+        about = " · ".join(example[key] for key in ("concept", "family") if example.get(key))
+        return [by_language["en"], *([about] if about else []), *others]
     lines = [str(example[key]) for key in _TEXT_FEATURES if example.get(key)]
     if "questions" in example:
         pairs = zip(example["questions"], example["answers"], strict=True)

@@ -114,8 +114,8 @@ def cache_folder(config: Config) -> Path:
     return paths.data_dir() / "tables" / digest
 
 
-def make_vocabulary(config: Config, report: Report = print) -> vocabulary.Vocabulary:
-    """Opens the vocabulary of a config; where it is missing, trains it on the mixture's texts.
+def check(config: Config) -> None:
+    """Refuses what no preparation can work with; computes nothing.
 
     Raises:
       FileNotFoundError: a corpus that has not been built.
@@ -123,6 +123,18 @@ def make_vocabulary(config: Config, report: Report = print) -> vocabulary.Vocabu
     """
     registry.check(config)
     _check_built(config)
+    if vocabulary.exists(vocabulary_name(config)):
+        vocabulary.load(vocabulary_name(config), config.model.vocab_size)
+
+
+def make_vocabulary(config: Config, report: Report = print) -> vocabulary.Vocabulary:
+    """Opens the vocabulary of a config; where it is missing, trains it on the mixture's texts.
+
+    Raises:
+      FileNotFoundError: a corpus that has not been built.
+      ValueError: a batch that the mixture cannot fill, or a vocabulary of another size.
+    """
+    check(config)
     words, name = config.data.dictionary_words, vocabulary_name(config)
 
     def texts() -> Iterator[str]:

@@ -23,6 +23,8 @@ def test_captions_texts_and_questions_are_all_shown():
         "family": "noto",
     }
     assert preview.words_about(captioned) == ["a fox", "fox · noto", "fr: un renard"]
+    told = {"languages": ["en"], "captions": ["a fox"]}
+    assert preview.words_about(told) == ["a fox"]
     assert preview.words_about({"text": "Hello", "font": "Lato", "id": "1"}) == ["Hello", "Lato"]
     example = {"caption": "", "questions": ["what?", "where?"], "answers": ["a cat", "left"]}
     assert preview.words_about(example) == ["what? a cat", "where? left"]

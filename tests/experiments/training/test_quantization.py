@@ -26,6 +26,20 @@ def test_the_scores_are_those_that_the_table_shows():
     assert measured == dict(TASKS.values())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "smoked"),
+    [([], ["int2", "float"]), (["--rows", "ternary", "mixed"], ["ternary", "mixed"])],
+)
+def test_a_smoke_run_tries_the_rows_it_is_given(arguments, smoked, monkeypatch):
+    found = []
+    monkeypatch.setattr("sys.argv", ["quantization", "--smoke", *arguments])
+    monkeypatch.setattr(
+        quantization.runner, "run", lambda kind, rows, measure, *, smoke: found.extend(rows)
+    )
+    quantization.main()
+    assert [row.name for row in found] == smoked
+
+
 @pytest.mark.slow
 def test_a_smoke_run_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("MMLLM_DATA", str(tmp_path))
