@@ -11,8 +11,9 @@ from mmllm.common.config import Config
 from mmllm.data import sources
 from mmllm.data.lexicons import wordnet
 from mmllm.data.pipeline import TrainingArrays
-from mmllm.train import pipeline, run, teacher
+from mmllm.train import pipeline, run
 from mmllm.train.backbone import features
+from mmllm.train.text import teacher
 from tests import tiny_run, tiny_teacher
 
 COLOURS = "red green blue yellow black white orange purple grey brown".split()

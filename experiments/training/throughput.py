@@ -19,8 +19,8 @@ from experiments import runner
 from experiments.rows import Row
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import state, step
+from mmllm.train.text import prototypes as prototypes_lib
 
 CAPTIONS = 2100
 MATRIX = 2048

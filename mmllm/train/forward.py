@@ -13,7 +13,7 @@ from mmllm.common.config import Config
 from mmllm.common.types import Array, Float, Params
 from mmllm.models import layers
 from mmllm.models import mmllm as model_lib
-from mmllm.train import prototypes as prototypes_lib
+from mmllm.train.text import prototypes as prototypes_lib
 
 Outputs = dict[str, Array]
 """By name, each only where the batch has rows of its task:

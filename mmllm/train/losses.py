@@ -14,7 +14,7 @@ from mmllm.common.config import Config
 from mmllm.common.types import Array, Float, Int, Params
 from mmllm.models import mmllm as model_lib
 from mmllm.train import forward
-from mmllm.train import prototypes as prototypes_lib
+from mmllm.train.text import prototypes as prototypes_lib
 
 Parts = dict[str, Float[Array, ""]]
 

@@ -15,7 +15,7 @@ from mmllm.models import mmllm as model_lib
 from mmllm.quant import oscillation, tree
 from mmllm.quant.rules import Rule
 from mmllm.train import optimizer
-from mmllm.train import prototypes as prototypes_lib
+from mmllm.train.text import prototypes as prototypes_lib
 
 
 class TrainState(flax.struct.PyTreeNode):

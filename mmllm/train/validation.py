@@ -11,8 +11,8 @@ from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline
 from mmllm.train import fit, step
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train.state import TrainState
+from mmllm.train.text import prototypes as prototypes_lib
 
 SEED = 9_000  # of the batches: whatever a run's own seed, runs are compared on the same
 

@@ -11,9 +11,9 @@ from configs import nano
 from mmllm.common import config as config_lib
 from mmllm.data import synthetic
 from mmllm.quant import grid, scale
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import state as state_lib
 from mmllm.train.student import plan
+from mmllm.train.text import prototypes as prototypes_lib
 from tests import tiny_run
 
 INT8 = grid.GRIDS["int8"]

@@ -25,11 +25,11 @@ from mmllm.quant import rules as rules_lib
 from mmllm.quant import tree
 from mmllm.quant.rules import Rule
 from mmllm.train import checkpoint, draws, fit, losses, optimizer
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import step as step_lib
 from mmllm.train.run import Run
 from mmllm.train.state import TrainState
 from mmllm.train.student import plan, start
+from mmllm.train.text import prototypes as prototypes_lib
 
 PART = "text_tower"
 

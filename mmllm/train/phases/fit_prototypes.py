@@ -14,9 +14,9 @@ from mmllm.common.types import Array, Params
 from mmllm.data import pipeline, registry
 from mmllm.models import mmllm as model_lib
 from mmllm.train import draws, fit, losses, optimizer
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import step as step_lib
 from mmllm.train.state import TrainState
+from mmllm.train.text import prototypes as prototypes_lib
 
 
 def fit_prototypes(

@@ -18,7 +18,6 @@ from mmllm.common.types import Params
 from mmllm.data import pipeline
 from mmllm.quant.rules import Rule
 from mmllm.train import checkpoint, fit, optimizer, validation
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
@@ -27,6 +26,7 @@ from mmllm.train.phases import cache_features, prepare
 from mmllm.train.run import Run
 from mmllm.train.student import calibrate, monitor, plan
 from mmllm.train.student import start as start_lib
+from mmllm.train.text import prototypes as prototypes_lib
 
 
 def run(run: Run) -> None:

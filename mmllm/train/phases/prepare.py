@@ -19,11 +19,11 @@ from mmllm.common import paths
 from mmllm.common.config import Config
 from mmllm.data import pipeline, pretrained, registry, sources, tables, vocabulary
 from mmllm.data.tokenizer import Tokenizer
-from mmllm.train import prototype_texts, teacher
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train.backbone import feature_cache
 from mmllm.train.backbone.feature_cache import TRAIN, VAL
 from mmllm.train.run import Run
+from mmllm.train.text import prototype_texts, teacher
+from mmllm.train.text import prototypes as prototypes_lib
 
 TEXTS = "texts.npz"
 SENTENCES = "prototype_sentences.npy"  # a file of its own: only that can be memory-mapped

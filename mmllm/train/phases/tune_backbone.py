@@ -23,7 +23,6 @@ from mmllm.common.types import Array, Params
 from mmllm.data import registry
 from mmllm.models import mmllm as model_lib
 from mmllm.train import checkpoint, draws, fit, losses, optimizer
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import step as step_lib
 from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.backbone import feature_cache
@@ -34,6 +33,7 @@ from mmllm.train.phases import prepare
 from mmllm.train.run import Run
 from mmllm.train.state import TrainState
 from mmllm.train.student import start
+from mmllm.train.text import prototypes as prototypes_lib
 
 Report = fit.Report
 

@@ -22,7 +22,7 @@ from mmllm.models import mmllm as model_lib
 from mmllm.quant import rules as rules_lib
 from mmllm.quant import scale, tree
 from mmllm.train import forward
-from mmllm.train import prototypes as prototypes_lib
+from mmllm.train.text import prototypes as prototypes_lib
 
 
 def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) -> Params:

@@ -11,10 +11,10 @@ from mmllm.common import tensors
 from mmllm.data import synthetic
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import rules, tree
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
 from mmllm.train.phases import align_text
+from mmllm.train.text import prototypes as prototypes_lib
 from tests import tiny_run
 
 ALIGN = dataclasses.replace(

@@ -10,9 +10,9 @@ import pytest
 from configs import nano
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
+from mmllm.train.text import prototypes as prototypes_lib
 from tests import tiny_run
 
 # The second caption keeps a residual that would turn it.
