@@ -17,7 +17,7 @@ import numpy as np
 
 from mmllm.common import writers
 from mmllm.common.config import FitConfig
-from mmllm.train import checkpoint
+from mmllm.train import checkpoint, optimizer
 from mmllm.train.state import TrainState
 
 Report = Callable[[str], None]
@@ -54,7 +54,6 @@ class Loop:
       workdir: for checkpoints; None: an interrupted loop starts anew.
       keep: how many checkpoints.
       examples: in a step, for the rate in the progress line; 0: no rate is printed.
-      rate: learning rate by step, written down with the metrics.
       writes: whether the metrics go to `workdir`/metrics.jsonl.
       tensorboard: and to TensorBoard.
       observe: further metrics of a state, at each report.
@@ -67,7 +66,6 @@ class Loop:
     workdir: Path | None = None
     keep: int = 1
     examples: int = 0
-    rate: Callable[[int], Any] | None = None
     writes: bool = False
     tensorboard: bool = False
     observe: Callable[[TrainState], dict[str, float]] | None = None
@@ -301,6 +299,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         self._start = self._last = time.perf_counter()
+        self._rate = optimizer.learning_rate(self.loop.section)
         self._sums: dict[str, float] = {}
         self._count = 0
 
@@ -346,7 +345,7 @@ class Progress:
             self.report(f"{place}  {pace}  {time_left}  {printed}")
         else:
             self.report(f"{place}  {printed}  {time_left}")
-        if self.loop.rate:
-            means["learning_rate"] = float(np.asarray(self.loop.rate(step)))
+        if self.loop.writes:
+            means["learning_rate"] = float(np.asarray(self._rate(step)))
         self._last, self._sums, self._count = now, {}, 0
         return means

@@ -12,7 +12,6 @@ import optax
 
 from mmllm.common.config import Config
 from mmllm.common.types import Array, Float, Int, Params
-from mmllm.models import mmllm as model_lib
 from mmllm.train import forward
 from mmllm.train.text import prototypes as prototypes_lib
 
@@ -159,17 +158,3 @@ def total(
         parts["lines"] = line_loss(outputs["lines"], batch)
     weighted = (getattr(config.loss, name) * value for name, value in parts.items())
     return sum(weighted, jnp.float32(0)), parts
-
-
-def total_loss(
-    config: Config,
-    model: model_lib.Mmllm,
-    params: Params,
-    batch: Any,
-    prototype_sentences: Float[Array, "v w"],
-    key: jax.Array,
-) -> tuple[Float[Array, ""], Parts]:
-    """`total` of what the model makes of a batch."""
-    forward_key, prototype_key = jax.random.split(key)
-    outputs = forward.run(config, model, params, batch, prototype_sentences, forward_key)
-    return total(config, params["prototypes"], outputs, batch, prototype_sentences, prototype_key)

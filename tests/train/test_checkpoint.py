@@ -20,7 +20,6 @@ from mmllm.common import config as config_lib
 from mmllm.common import mesh as mesh_lib
 from mmllm.data import pipeline, synthetic
 from mmllm.train import checkpoint
-from mmllm.train import state as state_lib
 
 # The storage library drops its pending work when one write fails, and Python remarks on it.
 pytestmark = [
@@ -33,7 +32,7 @@ CONFIG = config_lib.resolve(tiny.get_config())
 
 @pytest.fixture
 def state():
-    return state_lib.init_state(CONFIG, synthetic.CAPTIONS)
+    return tiny_run.fresh_state(CONFIG)
 
 
 @pytest.fixture

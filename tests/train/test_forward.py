@@ -30,7 +30,7 @@ ASKING = 8  # stands for <ans> in the synthetic questions
 
 @pytest.fixture(scope="module")
 def params():
-    return state_lib.init_state(CONFIG, synthetic.CAPTIONS).params
+    return state_lib.init_params(CONFIG, synthetic.CAPTIONS)
 
 
 @pytest.fixture(scope="module")

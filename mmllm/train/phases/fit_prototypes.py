@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from mmllm.common.config import Config
 from mmllm.common.types import Array, Params
@@ -15,7 +16,7 @@ from mmllm.data import pipeline, registry
 from mmllm.models import mmllm as model_lib
 from mmllm.train import draws, fit, losses, optimizer
 from mmllm.train import step as step_lib
-from mmllm.train.state import TrainState
+from mmllm.train.state import TrainState, fresh
 from mmllm.train.text import prototypes as prototypes_lib
 
 
@@ -47,20 +48,19 @@ def fit_prototypes(
     ]
     prototypes = prototypes_lib.init(config, len(sentences), jax.random.key(config.seed))
     tx = optimizer.make(section)
-    state = TrainState(jnp.zeros((), jnp.int32), prototypes, tx.init(prototypes))
     held = jax.tree.map(jnp.asarray, dict(model_params))
     pictures = draws.named(named, section.pictures, config.seed)
     texts = draws.texts(arrays.texts, config.align.batch, config.seed + 3)
     batches = (picture | text for picture, text in zip(pictures, texts, strict=True))
     loop = fit.Loop(section=section, path="regain", name="prototypes")
-    advance = fit.jitted(make_step(config), held, sentences)
-    return jax.device_get(fit.fit(loop, state, advance, batches, report=report).state.params)
+    advance = fit.jitted(make_step(config, tx), held, sentences)
+    fitted = fit.fit(loop, fresh(prototypes, tx), advance, batches, report=report)
+    return jax.device_get(fitted.state.params)
 
 
-def make_step(config: Config) -> step_lib.Step:
+def make_step(config: Config, tx: optax.GradientTransformation) -> step_lib.Step:
     """A step: state x batch x (parameters of the model, sentences) -> state, metrics."""
     model, weight = model_lib.build(config.model), config.loss
-    tx = optimizer.make(config.regain)
 
     def step(
         state: TrainState, batch: Any, model_params: Params, sentences: jax.Array

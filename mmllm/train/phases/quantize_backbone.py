@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from mmllm.common import tensors
 from mmllm.common.config import Config
@@ -32,7 +33,7 @@ from mmllm.train.backbone import features as features_lib
 from mmllm.train.backbone.blocks import FROZEN_LEVEL
 from mmllm.train.phases import tune_backbone
 from mmllm.train.run import Run
-from mmllm.train.state import TrainState
+from mmllm.train.state import TrainState, fresh
 from mmllm.train.student import start
 
 Report = fit.Report
@@ -74,13 +75,12 @@ def check(config: Config) -> None:
         )
 
 
-def make_step(config: Config) -> step_lib.Step:
+def make_step(config: Config, tx: optax.GradientTransformation) -> step_lib.Step:
     """A step: state x frozen features x (float blocks, 1 / deviation of each channel) -> state.
 
     The state's parameters are {"model": {"backbone": blocks}, "scales"}.
     """
     blocks, rules = backbone_lib.trainable_blocks(), backbone_lib.coarse(config)
-    tx = optimizer.make(config.quant.reconstruction, config.quant.scale_rate)
 
     def step(state: TrainState, batch: Any, held: Any) -> tuple[TrainState, step_lib.Metrics]:
         features, (teacher, weight) = batch["features"].astype(jnp.float32), held
@@ -129,7 +129,6 @@ def reconstruct(
     model = {"backbone": jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), dict(blocks))}
     params = {"model": model, "scales": tree.init_scales({"backbone": backbone}, rules)}
     tx = optimizer.make(section, config.quant.scale_rate)
-    state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     # No labels, and each picture equally often: all corpora look alike to the blocks.
     sources = [
         draws.Named(views, np.zeros(len(views[0]), np.int32), np.ones(len(views[0])))
@@ -140,8 +139,9 @@ def reconstruct(
     loop = fit.Loop(
         section=section, path="quant.reconstruction", name="reconstruction", workdir=workdir
     )
-    advance = fit.jitted(make_step(config), held)
-    trained = jax.device_get(fit.fit(loop, state, advance, iterator, report=report).state.params)
+    advance = fit.jitted(make_step(config, tx), held)
+    fitted = fit.fit(loop, fresh(params, tx), advance, iterator, report=report)
+    trained = jax.device_get(fitted.state.params)
     return {"trainable": trained["model"]["backbone"], "scales": trained["scales"]}
 
 

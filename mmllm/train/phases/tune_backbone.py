@@ -16,9 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from mmllm.common import tensors
-from mmllm.common.config import Config, FitConfig
+from mmllm.common.config import Config
 from mmllm.common.types import Array, Params
 from mmllm.data import registry
 from mmllm.models import mmllm as model_lib
@@ -31,7 +32,7 @@ from mmllm.train.backbone.blocks import FROZEN_LEVEL, TUNED
 from mmllm.train.draws import Named
 from mmllm.train.phases import prepare
 from mmllm.train.run import Run
-from mmllm.train.state import TrainState
+from mmllm.train.state import TrainState, fresh
 from mmllm.train.student import start
 from mmllm.train.text import prototypes as prototypes_lib
 
@@ -139,13 +140,14 @@ def init_params(
     }
 
 
-def make_step(config: Config, section: FitConfig, *, from_frozen: bool) -> step_lib.Step:
+def make_step(
+    config: Config, tx: optax.GradientTransformation, *, from_frozen: bool
+) -> step_lib.Step:
     """A step on frozen features, or on features of the backbone as it is (`from_frozen` false).
 
     The loss is the cross entropy of each picture over the names of the prototypes.
     """
     model, blocks = model_lib.build(config.model), backbone_lib.trainable_blocks()
-    tx = optimizer.make(section)
 
     def step(
         state: TrainState, batch: Any, prototype_sentences: jax.Array
@@ -192,11 +194,11 @@ def train_head(
     section = config.tune.head
     # Copied, as the steps donate them; without the blocks, which weight decay would shrink.
     head = {name: jax.tree.map(jnp.array, params[name]) for name in params if name != "trainable"}
-    state = TrainState(jnp.zeros((), jnp.int32), head, optimizer.make(section).init(head))
-    advance = fit.jitted(make_step(config, section, from_frozen=False), prototype_sentences)
+    tx = optimizer.make(section)
+    advance = fit.jitted(make_step(config, tx, from_frozen=False), prototype_sentences)
     iterator = draws.named(features, config.tune.head_batch, config.seed)
     loop = fit.Loop(section=section, path="tune", name="head")
-    trained = fit.fit(loop, state, advance, iterator, report=report).state
+    trained = fit.fit(loop, fresh(head, tx), advance, iterator, report=report).state
     return {**trained.params, "trainable": params["trainable"]}
 
 
@@ -231,8 +233,9 @@ def tune(
     # First the embedding: with a random one, the gradients would spoil the pretrained blocks.
     if not checkpoint.latest_step(workdir / checkpoint.FOLDER):
         params = train_head(config, params, features, prototype_sentences, report)
-    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.make(section).init(params))
-    advance = fit.jitted(make_step(config, section, from_frozen=True), prototype_sentences)
+    tx = optimizer.make(section)
+    advance = fit.jitted(make_step(config, tx, from_frozen=True), prototype_sentences)
     iterator = draws.named(frozen, section.batch, config.seed + 1)
     loop = fit.Loop(section=section, path="tune", name="backbone", workdir=workdir)
-    return jax.device_get(fit.fit(loop, state, advance, iterator, report=report).state.params)
+    fitted = fit.fit(loop, fresh(params, tx), advance, iterator, report=report)
+    return jax.device_get(fitted.state.params)

@@ -28,7 +28,7 @@ def arrays():
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.device_get(state_lib.init_state(CONFIG, synthetic.CAPTIONS).params["model"])
+    return jax.device_get(state_lib.init_params(CONFIG, synthetic.CAPTIONS)["model"])
 
 
 @pytest.mark.slow
