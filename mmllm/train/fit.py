@@ -84,17 +84,18 @@ class Fitted(NamedTuple):
     finished: bool
 
 
-def jitted(step: Callable[..., Any], *held: Any, sharding: Any = None) -> Advance:
+def jitted(step: Callable[..., Any], *constants: Any, sharding: Any = None) -> Advance:
     """A pure step, compiled with its state donated, as `fit` calls it.
 
     Args:
-      step: state x batch x held -> state, metrics.
-      held: what every step is given besides; arguments, so that it is no part of the program.
+      step: state x batch x constants -> state, metrics.
+      constants: what every step is given besides; arguments, so that it is no part of the program.
       sharding: of the state.
     """
     options: dict[str, Any] = {} if sharding is None else {"out_shardings": (sharding, None)}
+    # Donated: else the state before and after a step would stand in memory at once.
     compiled = jax.jit(step, donate_argnums=0, **options)
-    return lambda number, state, batch: compiled(state, batch, *held)
+    return lambda number, state, batch: compiled(state, batch, *constants)
 
 
 def fit(
@@ -221,11 +222,13 @@ class _Steps:
     def _interrupted(self, number: int, last: int) -> KeyboardInterrupt:
         if self.checkpoints is None:
             return KeyboardInterrupt()  # nothing of this loop stands; the command says the rest
-        kept = self.checkpoints.latest_step
-        stands = f"the checkpoint of step {kept} stands, and" if kept else "no checkpoint yet, so"
+        newest = self.checkpoints.latest_step
+        stands = (
+            f"the checkpoint of step {newest} stands, and" if newest else "no checkpoint yet, so"
+        )
         return KeyboardInterrupt(
             f"{self.loop.prefix}interrupted at step {number}/{last}; {stands} the same command "
-            f"{'resumes there' if kept else 'starts anew'}"
+            f"{'resumes there' if newest else 'starts anew'}"
         )
 
 
@@ -268,25 +271,25 @@ class _Keeper:
         better = self._count(float(f"{total:.6g}"))
         # Without patience a run ends with its last state, and a copy of the best would only cost.
         if better and self._folder and self._validation and self._validation.patience:
-            self._checkpoints(lambda kept: self._save(kept, state, iterator))
+            self._checkpoints(lambda best: self._save(best, state, iterator))
 
     @staticmethod
-    def _save(kept: checkpoint.Checkpoints, state: TrainState, iterator: Any) -> None:
+    def _save(best: checkpoint.Checkpoints, state: TrainState, iterator: Any) -> None:
         # A run that was cut off has been here before: a later best one will come again.
-        if (kept.latest_step or 0) < int(state.step):
-            kept.save(state, iterator)
+        if (best.latest_step or 0) < int(state.step):
+            best.save(state, iterator)
 
     def best_state(self, state: TrainState, iterator: Any) -> TrainState:
         """The state that a run ends with whose patience is at its end."""
-        return self._checkpoints(lambda kept: kept.restore(state, iterator))
+        return self._checkpoints(lambda best: best.restore(state, iterator))
 
     def _checkpoints(self, use: Callable[[checkpoint.Checkpoints], Any]) -> Any:
         assert self._folder is not None, "patience needs a workdir"
-        kept = checkpoint.Checkpoints(self._folder, keep=1)
+        best = checkpoint.Checkpoints(self._folder, keep=1)
         try:
-            return use(kept)
+            return use(best)
         finally:
-            kept.close()
+            best.close()
 
 
 @dataclasses.dataclass

@@ -90,8 +90,10 @@ def tuned_blocks(config: Config, bundle: bundle_lib.Bundle) -> Params | None:
     untuned = backbone_lib.pretrained(config)
     frozen, blocks = backbone_lib.split(bundle.params["backbone"])
     expected = backbone_lib.split(untuned)[0] if config.tune.steps else untuned
-    held = frozen if config.tune.steps else bundle.params["backbone"]
-    apart = jax.tree.map(lambda a, b: bool(np.any(np.float16(a) != np.float16(b))), held, expected)
-    if any(jax.tree.leaves(apart)):
+    shipped = frozen if config.tune.steps else bundle.params["backbone"]
+    differs = jax.tree.map(
+        lambda a, b: bool(np.any(np.float16(a) != np.float16(b))), shipped, expected
+    )
+    if any(jax.tree.leaves(differs)):
         raise ValueError(f"the backbone of {bundle.folder} is not the one that the config tunes")
     return blocks if config.tune.steps else None

@@ -43,7 +43,7 @@ def of(
     iterator = pipeline.batches(dataclasses.replace(config, seed=SEED), arrays)
     # Drawn once and kept: at every validation the same pictures and texts, in the same rows.
     batches = [next(iterator) for _ in range(section.validation_batches)]
-    sentences = prototypes_lib.held(config, arrays.texts.prototype_sentences)
+    sentences = prototypes_lib.on_device(config, arrays.texts.prototype_sentences)
     evaluate = jax.jit(step.make_evaluation(config, planned))
 
     def losses(state: TrainState) -> dict[str, float]:

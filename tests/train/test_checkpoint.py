@@ -19,7 +19,8 @@ from configs import tiny
 from mmllm.common import config as config_lib
 from mmllm.common import mesh as mesh_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import checkpoint
+from mmllm.train import checkpoint, optimizer
+from mmllm.train import state as state_lib
 
 # The storage library drops its pending work when one write fails, and Python remarks on it.
 pytestmark = [
@@ -32,7 +33,8 @@ CONFIG = config_lib.resolve(tiny.get_config())
 
 @pytest.fixture
 def state():
-    return tiny_run.fresh_state(CONFIG)
+    params = state_lib.init_params(CONFIG, synthetic.CAPTIONS)
+    return state_lib.fresh(params, optimizer.make(CONFIG.train))
 
 
 @pytest.fixture

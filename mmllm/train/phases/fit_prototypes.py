@@ -48,12 +48,13 @@ def fit_prototypes(
     ]
     prototypes = prototypes_lib.init(config, len(sentences), jax.random.key(config.seed))
     tx = optimizer.make(section)
-    held = jax.tree.map(jnp.asarray, dict(model_params))
+    # On the device once, not copied there by every step.
+    frozen = jax.tree.map(jnp.asarray, dict(model_params))
     pictures = draws.named(named, section.pictures, config.seed)
     texts = draws.texts(arrays.texts, config.align.batch, config.seed + 3)
     batches = (picture | text for picture, text in zip(pictures, texts, strict=True))
     loop = fit.Loop(section=section, path="regain", name="prototypes")
-    advance = fit.jitted(make_step(config, tx), held, sentences)
+    advance = fit.jitted(make_step(config, tx), frozen, sentences)
     fitted = fit.fit(loop, fresh(prototypes, tx), advance, batches, report=report)
     return jax.device_get(fitted.state.params)
 
@@ -67,11 +68,11 @@ def make_step(config: Config, tx: optax.GradientTransformation) -> step_lib.Step
     ) -> tuple[TrainState, step_lib.Metrics]:
         key = jax.random.fold_in(jax.random.key(1), state.step + 1)
         dropout_key, prototype_key = jax.random.split(key)
-        features, held = batch["features"].astype(jnp.float32), {"params": model_params}
+        features, frozen = batch["features"].astype(jnp.float32), {"params": model_params}
         # Channels are dropped as in the run that shipped: prototypes must bear such embeddings.
         rngs = {"dropout": dropout_key}
-        seen: Any = model.apply(held, features, train=True, rngs=rngs, method="embed_features")
-        texts: Any = model.apply(held, batch["texts"], method="embed_text")
+        seen: Any = model.apply(frozen, features, train=True, rngs=rngs, method="embed_features")
+        texts: Any = model.apply(frozen, batch["texts"], method="embed_text")
         words = batch["text_teacher"].astype(jnp.float32)
 
         def loss_of(prototypes: Params) -> tuple[Array, step_lib.Metrics]:

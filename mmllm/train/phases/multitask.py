@@ -105,10 +105,10 @@ def train(
     with jax.set_mesh(mesh):
         state = jax.device_put(state, sharding)
         # On every device whole: batches are split over them, and each compares with all captions.
-        held = prototypes_lib.held(config, arrays.texts.prototype_sentences), teacher
-        held = jax.device_put(held, jax.sharding.NamedSharding(mesh, jax.P()))
+        constants = prototypes_lib.on_device(config, arrays.texts.prototype_sentences), teacher
+        constants = jax.device_put(constants, jax.sharding.NamedSharding(mesh, jax.P()))
         place = functools.partial(_place, mesh=mesh, data=section.mesh_data)
-        advance = _advance(config, tx, planned, held, sharding)
+        advance = _advance(config, tx, planned, constants, sharding)
         observe = _observed(planned, state.params) if planned.weights else None
         validates = validation.of(config, unseen, place, planned, teacher) if unseen else None
         loop = fit.Loop(
@@ -150,7 +150,7 @@ def _advance(
     config: Config,
     tx: optax.GradientTransformation,
     planned: plan.Plan,
-    held: tuple[Any, Any],
+    constants: tuple[Any, Any],
     sharding: Any,
 ) -> fit.Advance:
     """The jitted step of each number: a student's may round only at the end.
@@ -159,15 +159,15 @@ def _advance(
       config: the experiment.
       tx: the optimizer.
       planned: what a student rounds.
-      held: sentences of the prototypes, and the teacher or None.
+      constants: sentences of the prototypes, and the teacher or None.
       sharding: of the state.
     """
     step = step_lib.make_step(config, tx, planned)
-    rounds = fit.jitted(step, *held, sharding=sharding)
-    begins = 0 if held[1] is None else float_steps(config)
+    rounds = fit.jitted(step, *constants, sharding=sharding)
+    begins = 0 if constants[1] is None else float_steps(config)
     if not begins:  # a second program would only be compiled
         return rounds
-    floats = fit.jitted(step_lib.make_step(config, tx), *held, sharding=sharding)
+    floats = fit.jitted(step_lib.make_step(config, tx), *constants, sharding=sharding)
 
     def advance(number: int, state: state_lib.TrainState, batch: Any) -> Any:
         if number <= begins:

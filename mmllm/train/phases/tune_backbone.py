@@ -74,6 +74,7 @@ def keep(path: Path, blocks: Params) -> None:
     Raises:
       ValueError: other blocks are there.
     """
+    # Compared as shipped: a bundle gives them back in float16 alone.
     shipped = {"trainable": backbone_lib.half(blocks)}
     if not path.exists():
         tensors.write(path, shipped)
@@ -160,9 +161,9 @@ def make_step(
             features = batch["features"].astype(jnp.float32)
             if from_frozen:
                 features = jnp.asarray(blocks.apply({"params": params["trainable"]}, features))
-            held = {name: params[name] for name in ("feature_affine", "image_embedding")}
+            embedder = {name: params[name] for name in ("feature_affine", "image_embedding")}
             embedding: Any = model.apply(
-                {"params": held},
+                {"params": embedder},
                 features,
                 train=True,
                 rngs={"dropout": dropout_key},

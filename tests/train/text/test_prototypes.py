@@ -103,7 +103,7 @@ def test_600_000_captions_fit_in_memory():
     assert rows == 8_550
     assert round(rows * width * 4 / MB) == 13
     assert round(vectors.size * 4 / MB) == 9
-    held = prototypes_lib.held(config, np.zeros((3, width), np.float16))
+    held = prototypes_lib.on_device(config, np.zeros((3, width), np.float16))
     assert held.shape == (0, width)
 
 
@@ -130,7 +130,7 @@ def test_a_step_among_600_000_captions_runs_on_those_of_its_batch(tmp_path):
     state = state_lib.fresh(state_lib.init_params(config, CAPTIONS), tx)
     assert state.params["prototypes"]["residual"].shape == (1_000, config.model.embed_dim)
     batch = next(pipeline.batches(config, many(config, CAPTIONS, sentences)))
-    held = prototypes_lib.held(config, sentences)
+    held = prototypes_lib.on_device(config, sentences)
     largest = max(value.size for value in jax.tree.leaves(batch))
     assert largest < CAPTIONS
     step = jax.jit(step_lib.make_step(config, tx))
@@ -153,7 +153,7 @@ def test_a_sample_of_all_captions_gives_the_loss_of_all():
     losses = []
     for each in (config, sampled):
         batch = next(pipeline.batches(each, arrays))
-        held = prototypes_lib.held(each, arrays.texts.prototype_sentences)
+        held = prototypes_lib.on_device(each, arrays.texts.prototype_sentences)
         step = step_lib.make_step(each, optimizer.make(each.train))
         losses.append(jax.jit(step)(tiny_run.fresh_state(each), batch, held)[1])
     assert losses[0].keys() == losses[1].keys()
