@@ -11,8 +11,9 @@ from mmllm.common.config import Config
 from mmllm.data import sources
 from mmllm.data.lexicons import wordnet
 from mmllm.data.pipeline import TrainingArrays
-from mmllm.train import pipeline, run, teacher
+from mmllm.train import pipeline, run
 from mmllm.train.backbone import features
+from mmllm.train.text import teacher
 from tests import tiny_run, tiny_teacher
 
 COLOURS = "red green blue yellow black white orange purple grey brown".split()
@@ -68,6 +69,8 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dic
     monkeypatch.setenv("MMLLM_DATA", str(folder))
     monkeypatch.setattr(sources, "load", lambda name, split, images=True: corpora[name])
     monkeypatch.setattr(sources, "is_built", lambda name: True)
+    splits = {"splits": {"train": PICTURES, "val": PICTURES}}
+    monkeypatch.setattr(sources, "describe", lambda name: splits)
     monkeypatch.setattr(sources, "data_hash", lambda name: f"hash of {name}")
     monkeypatch.setattr(wordnet, "noun_glosses", lambda max_senses, categories: glosses)
     monkeypatch.setattr(teacher.SentenceTeacher, "load", tiny_teacher.Teacher)

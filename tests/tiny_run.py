@@ -10,7 +10,7 @@ import pytest
 from configs import tiny
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, sources, synthetic
-from mmllm.train import checkpoint
+from mmllm.train import checkpoint, optimizer
 from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
 from mmllm.train.phases import prepare
@@ -33,6 +33,12 @@ STUDENT = dataclasses.replace(
 )
 
 
+def fresh_state(config: config_lib.Config = CONFIG) -> state_lib.TrainState:
+    """What a float run on the generated arrays begins with."""
+    params = state_lib.init_params(config, synthetic.CAPTIONS)
+    return state_lib.fresh(params, optimizer.make(config.train))
+
+
 def make(
     workdir: Path, config: config_lib.Config = CONFIG, step: int | None = None
 ) -> state_lib.TrainState:
@@ -42,7 +48,7 @@ def make(
     """
     run_lib.claim(workdir, config)
     step = config.train.steps if step is None else step
-    state = state_lib.init_state(CONFIG, synthetic.CAPTIONS).replace(step=jnp.int32(step))
+    state = fresh_state(CONFIG).replace(step=jnp.int32(step))
     checkpoints = checkpoint.Checkpoints(workdir, keep=1)
     checkpoints.save(state, pipeline.batches(CONFIG, synthetic.training_arrays(CONFIG)))
     checkpoints.close()

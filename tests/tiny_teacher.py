@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 
-from mmllm.train import teacher
+from mmllm.train.text import teacher
 
 
 class Teacher(teacher.SentenceTeacher):

@@ -32,9 +32,10 @@ from mmllm.evaluate.metrics.estimate import mean
 from mmllm.export import from_run
 from mmllm.runtime import decode, prompts
 from mmllm.runtime import model as runtime
-from mmllm.train import checkpoint, prototype_texts, teacher
-from mmllm.train import prototypes as prototypes_lib
+from mmllm.train import checkpoint
 from mmllm.train.phases import prepare
+from mmllm.train.text import prototype_texts, teacher
+from mmllm.train.text import prototypes as prototypes_lib
 
 SHAPES = {"circle", "rectangle", "triangle"}
 NEGATIONS = {"not", "no"}

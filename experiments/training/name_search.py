@@ -28,13 +28,13 @@ from mmllm.data import images, registry, sources, splits
 from mmllm.evaluate import benchmark, tasks
 from mmllm.evaluate import corpus as corpus_lib
 from mmllm.models import mmllm as model_lib
-from mmllm.train import prototypes as prototypes_lib
-from mmllm.train import teacher
 from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.backbone import feature_cache
 from mmllm.train.backbone import features as features_lib
 from mmllm.train.draws import Named
 from mmllm.train.phases import prepare, tune_backbone
+from mmllm.train.text import prototypes as prototypes_lib
+from mmllm.train.text import teacher
 
 ARTISTS = ("google", "twitter", "microsoft", "joypixels", "mozilla")
 METRICS = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1")

@@ -60,7 +60,8 @@ MEASURED = {
 
 def quantized(config: Config, teacher: Params) -> Params:
     """The float model with the scales of least square error for its rules."""
-    scales = tree.init_scales(teacher["model"], plan.trained(config), config.quant.scale_start)
+    weights = plan.trained(config).weights
+    scales = tree.init_scales(teacher["model"], weights, config.quant.scale_start)
     return {"model": teacher["model"], "scales": scales}
 
 
@@ -155,7 +156,7 @@ def smoke(row: Row) -> dict[str, Any]:
         train=dataclasses.replace(config.train, steps=2, warmup_steps=1),
     )
     arrays = synthetic.training_arrays(config)
-    teacher = state_lib.init_state(config, synthetic.CAPTIONS).params
+    teacher = state_lib.init_params(config, synthetic.CAPTIONS)
     with tempfile.TemporaryDirectory() as folder:
         multitask.train(config, arrays, Path(folder) / "run", teacher=teacher)
     return {}

@@ -19,8 +19,8 @@ from experiments import runner
 from experiments.rows import Row
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import prototypes as prototypes_lib
-from mmllm.train import state, step
+from mmllm.train import optimizer, state, step
+from mmllm.train.text import prototypes as prototypes_lib
 
 CAPTIONS = 2100
 MATRIX = 2048
@@ -48,8 +48,9 @@ def measure(config: config_lib.Config, repeats: int) -> dict[str, float]:
     """Median step time, examples/s, GFLOP a step as XLA counts them, and the share of the peak."""
     batch = next(pipeline.batches(config, synthetic.training_arrays(config)))
     prototypes = np.zeros((CAPTIONS, prototypes_lib.TEACHER_WIDTH), np.float32)
-    fresh = state.init_state(config, CAPTIONS)
-    function = jax.jit(step.make_step(config))
+    tx = optimizer.make(config.train)
+    fresh = state.fresh(state.init_params(config, CAPTIONS), tx)
+    function = jax.jit(step.make_step(config, tx))
     compiled = function.lower(fresh, batch, prototypes).compile()
     cost: Any = compiled.cost_analysis()
     gflop = float(cost["flops"]) / 1e9

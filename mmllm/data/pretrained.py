@@ -1,7 +1,8 @@
 """Reads pretrained weights from their pinned packages, without PyTorch, and says whose they are.
 
-`models.efficientnet_lite0.convert_weights` takes the backbone, `train.teacher` the sentence
-embedder. Nothing but tensors is ever unpickled; both the file and the result are checksummed.
+`models.efficientnet_lite0.convert_weights` takes those of the backbone, `train.text.teacher`
+those of the sentence embedder. Nothing but tensors is ever unpickled; both the file and the result
+are checksummed.
 """
 
 import collections

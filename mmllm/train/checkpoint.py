@@ -40,6 +40,7 @@ class Checkpoints:
           OSError: the disk is full or cannot be written; earlier checkpoints stay as they are.
         """
         step = int(jax.device_get(state.step))
+        # A resumed run may end where its checkpoint stands already.
         if self.latest_step == step:
             return
         self._check_room(state, step)
@@ -69,6 +70,7 @@ class Checkpoints:
         Raises:
           ValueError: a checkpoint that cannot be read, or is of another model.
         """
+        # Data and state together: a batch seen twice, or skipped, is another run.
         try:
             loaded = self._saver.load_checkpointables(
                 self.latest_step, abstract_checkpointables={"state": state, "data": iterator}
@@ -112,9 +114,10 @@ def load_params(workdir: Path) -> Any:
         step = saver.latest.step
         # Shapes alone, without the devices it was saved on, which this machine may lack.
         shapes: Any = saver.metadata(step).metadata
-        wanted = jax.tree.map(lambda _: ocp.PLACEHOLDER, shapes)  # not read
-        wanted["params"] = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), shapes["params"])
-        return saver.load_checkpointables(step, {"state": wanted})["state"]["params"]
+        # The moments, twice the size of the parameters, are not read.
+        target = jax.tree.map(lambda _: ocp.PLACEHOLDER, shapes)
+        target["params"] = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), shapes["params"])
+        return saver.load_checkpointables(step, {"state": target})["state"]["params"]
 
 
 def first_line(error: BaseException) -> str:

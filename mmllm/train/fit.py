@@ -17,7 +17,7 @@ import numpy as np
 
 from mmllm.common import writers
 from mmllm.common.config import FitConfig
-from mmllm.train import checkpoint
+from mmllm.train import checkpoint, optimizer
 from mmllm.train.state import TrainState
 
 Report = Callable[[str], None]
@@ -55,7 +55,6 @@ class Loop:
       workdir: for checkpoints; None: an interrupted loop starts anew.
       keep: how many checkpoints.
       examples: in a step, for the rate in the progress line; 0: no rate is printed.
-      rate: learning rate by step, written down with the metrics.
       writes: whether the metrics go to `workdir`/metrics.jsonl.
       tensorboard: and to TensorBoard.
       observe: further metrics of a state, at each report.
@@ -69,7 +68,6 @@ class Loop:
     workdir: Path | None = None
     keep: int = 1
     examples: int = 0
-    rate: Callable[[int], Any] | None = None
     writes: bool = False
     tensorboard: bool = False
     observe: Callable[[TrainState], dict[str, float]] | None = None
@@ -88,17 +86,18 @@ class Fitted(NamedTuple):
     finished: bool
 
 
-def jitted(step: Callable[..., Any], *held: Any, sharding: Any = None) -> Advance:
+def jitted(step: Callable[..., Any], *constants: Any, sharding: Any = None) -> Advance:
     """A pure step, compiled with its state donated, as `fit` calls it.
 
     Args:
-      step: state x batch x held -> state, metrics.
-      held: what every step is given besides; arguments, so that it is no part of the program.
+      step: state x batch x constants -> state, metrics.
+      constants: what every step is given besides; arguments, so that it is no part of the program.
       sharding: of the state.
     """
     options: dict[str, Any] = {} if sharding is None else {"out_shardings": (sharding, None)}
+    # Donated: else the state before and after a step would stand in memory at once.
     compiled = jax.jit(step, donate_argnums=0, **options)
-    return lambda number, state, batch: compiled(state, batch, *held)
+    return lambda number, state, batch: compiled(state, batch, *constants)
 
 
 def fit(
@@ -225,11 +224,13 @@ class _Steps:
     def _interrupted(self, number: int, last: int) -> KeyboardInterrupt:
         if self.checkpoints is None:
             return KeyboardInterrupt()  # nothing of this loop stands; the command says the rest
-        kept = self.checkpoints.latest_step
-        stands = f"the checkpoint of step {kept} stands, and" if kept else "no checkpoint yet, so"
+        newest = self.checkpoints.latest_step
+        stands = (
+            f"the checkpoint of step {newest} stands, and" if newest else "no checkpoint yet, so"
+        )
         return KeyboardInterrupt(
             f"{self.loop.prefix}interrupted at step {number}/{last}; {stands} the same command "
-            f"{'resumes there' if kept else 'starts anew'}"
+            f"{'resumes there' if newest else 'starts anew'}"
         )
 
 
@@ -277,25 +278,25 @@ class _Keeper:
         better = self._count(float(f"{total:.6g}"))
         # Without patience a run ends with its last state, and a copy of the best would only cost.
         if better and self._folder and self._validation and self._validation.patience:
-            self._checkpoints(lambda kept: self._save(kept, state, iterator))
+            self._checkpoints(lambda best: self._save(best, state, iterator))
 
     @staticmethod
-    def _save(kept: checkpoint.Checkpoints, state: TrainState, iterator: Any) -> None:
+    def _save(best: checkpoint.Checkpoints, state: TrainState, iterator: Any) -> None:
         # A run that was cut off has been here before: a later best one will come again.
-        if (kept.latest_step or 0) < int(state.step):
-            kept.save(state, iterator)
+        if (best.latest_step or 0) < int(state.step):
+            best.save(state, iterator)
 
     def best_state(self, state: TrainState, iterator: Any) -> TrainState:
         """The state that a run ends with whose patience is at its end."""
-        return self._checkpoints(lambda kept: kept.restore(state, iterator))
+        return self._checkpoints(lambda best: best.restore(state, iterator))
 
     def _checkpoints(self, use: Callable[[checkpoint.Checkpoints], Any]) -> Any:
         assert self._folder is not None, "patience needs a workdir"
-        kept = checkpoint.Checkpoints(self._folder, keep=1)
+        best = checkpoint.Checkpoints(self._folder, keep=1)
         try:
-            return use(kept)
+            return use(best)
         finally:
-            kept.close()
+            best.close()
 
 
 @dataclasses.dataclass
@@ -308,6 +309,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         self._start = self._last = time.perf_counter()
+        self._rate = optimizer.learning_rate(self.loop.section)
         self._sums: dict[str, float] = {}
         self._count = 0
 
@@ -353,7 +355,7 @@ class Progress:
             self.report(f"{place}  {pace}  {time_left}  {printed}")
         else:
             self.report(f"{place}  {printed}  {time_left}")
-        if self.loop.rate:
-            means["learning_rate"] = float(np.asarray(self.loop.rate(step)))
+        if self.loop.writes:
+            means["learning_rate"] = float(np.asarray(self._rate(step)))
         self._last, self._sums, self._count = now, {}, 0
         return means

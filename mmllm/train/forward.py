@@ -13,7 +13,7 @@ from mmllm.common.config import Config
 from mmllm.common.types import Array, Float, Params
 from mmllm.models import layers
 from mmllm.models import mmllm as model_lib
-from mmllm.train import prototypes as prototypes_lib
+from mmllm.train.text import prototypes as prototypes_lib
 
 Outputs = dict[str, Array]
 """By name, each only where the batch has rows of its task:
@@ -52,6 +52,7 @@ def run(
     def said(prefix: jax.Array, kind: str) -> Float[Array, "t v"]:
         texts = batch[f"{kind}ids"], batch[f"{kind}start"]
         hidden = apply("decode_hidden", prefix, *texts)
+        # Logits at the targets alone: over all positions they would be the largest array of a step.
         at_targets = jnp.take(
             hidden.reshape(-1, hidden.shape[-1]), batch[f"{kind}position"], axis=0
         )
@@ -60,6 +61,7 @@ def run(
     # A task that the config leaves out has no key in the batch: no part of the model runs on
     # zero rows.
     outputs: Outputs = {}
+    # Joined below in the order of the labels in `losses.retrieval_losses`.
     embeddings = []
     if "features" in batch:
         features = batch["features"].astype(jnp.float32)

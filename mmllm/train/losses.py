@@ -12,9 +12,8 @@ import optax
 
 from mmllm.common.config import Config
 from mmllm.common.types import Array, Float, Int, Params
-from mmllm.models import mmllm as model_lib
 from mmllm.train import forward
-from mmllm.train import prototypes as prototypes_lib
+from mmllm.train.text import prototypes as prototypes_lib
 
 Parts = dict[str, Float[Array, ""]]
 
@@ -63,6 +62,7 @@ def prototype_loss(
       key: of that chance.
       place: of the captions among all, where they are a sample (`pipeline.sample_prototypes`).
     """
+    # For a caption, not for a picture: all pictures are compared with the same vectors.
     chance = jax.random.bernoulli(key, residual_keep, (prototype_sentences.shape[0],))
     vectors = prototypes_lib.apply(
         prototype_params, prototype_sentences, chance.astype(jnp.float32), place
@@ -137,9 +137,11 @@ def retrieval_losses(
 
 def line_loss(logits: Float[Array, "b n v"], batch: Any) -> Float[Array, ""]:
     """CTC loss per character of the text lines."""
+    # 0 is both the padding and the blank of CTC, which no character may be.
     ids = batch["line_ids"]
     padding = (ids == 0).astype(jnp.float32)
     loss = optax.ctc_loss(logits, jnp.zeros(logits.shape[:2]), ids, padding)
+    # Else long lines, whose sums are larger, would be all that counts.
     loss = loss / jnp.maximum(jnp.sum(1.0 - padding, axis=1), 1.0)
     return mean(loss, jnp.ones_like(loss))
 
@@ -159,17 +161,3 @@ def total(
         parts["lines"] = line_loss(outputs["lines"], batch)
     weighted = (getattr(config.loss, name) * value for name, value in parts.items())
     return sum(weighted, jnp.float32(0)), parts
-
-
-def total_loss(
-    config: Config,
-    model: model_lib.Mmllm,
-    params: Params,
-    batch: Any,
-    prototype_sentences: Float[Array, "v w"],
-    key: jax.Array,
-) -> tuple[Float[Array, ""], Parts]:
-    """`total` of what the model makes of a batch."""
-    forward_key, prototype_key = jax.random.split(key)
-    outputs = forward.run(config, model, params, batch, prototype_sentences, forward_key)
-    return total(config, params["prototypes"], outputs, batch, prototype_sentences, prototype_key)

@@ -17,7 +17,7 @@ from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline as data_pipeline
 from mmllm.data import vocabulary
-from mmllm.train import checkpoint, pipeline
+from mmllm.train import checkpoint, optimizer, pipeline
 from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
 from mmllm.train.backbone import blocks as backbone_lib
@@ -66,7 +66,8 @@ def regain(source: Path, config: Config, workdir: Path, report: run_lib.Report =
         tower = {"model": {align_text.PART: params[align_text.PART]}, "scales": {}}
         tensors.write(run.tower, tower)
     start = {"model": params, "prototypes": prototypes}
-    state = state_lib.init_state(config, len(arrays.texts.prototype_sentences), start)
+    joined = state_lib.init_params(config, len(arrays.texts.prototype_sentences), start)
+    state = state_lib.fresh(joined, optimizer.make(config.train))
     checkpoints = checkpoint.Checkpoints(workdir, keep=1)
     try:
         finished = state.replace(step=jnp.int32(config.train.steps))
@@ -89,8 +90,10 @@ def tuned_blocks(config: Config, bundle: bundle_lib.Bundle) -> Params | None:
     untuned = backbone_lib.pretrained(config)
     frozen, blocks = backbone_lib.split(bundle.params["backbone"])
     expected = backbone_lib.split(untuned)[0] if config.tune.steps else untuned
-    held = frozen if config.tune.steps else bundle.params["backbone"]
-    apart = jax.tree.map(lambda a, b: bool(np.any(np.float16(a) != np.float16(b))), held, expected)
-    if any(jax.tree.leaves(apart)):
+    shipped = frozen if config.tune.steps else bundle.params["backbone"]
+    differs = jax.tree.map(
+        lambda a, b: bool(np.any(np.float16(a) != np.float16(b))), shipped, expected
+    )
+    if any(jax.tree.leaves(differs)):
         raise ValueError(f"the backbone of {bundle.folder} is not the one that the config tunes")
     return blocks if config.tune.steps else None

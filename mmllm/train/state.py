@@ -7,6 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from mmllm.common import tensors
 from mmllm.common.config import Config
@@ -14,8 +15,7 @@ from mmllm.common.types import Params
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import oscillation, tree
 from mmllm.quant.rules import Rule
-from mmllm.train import optimizer
-from mmllm.train import prototypes as prototypes_lib
+from mmllm.train.text import prototypes as prototypes_lib
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -34,68 +34,70 @@ class TrainState(flax.struct.PyTreeNode):
     oscillation: Any = None
 
 
-def init_state(config: Config, prototype_count: int, start: Params | None = None) -> TrainState:
-    """Fresh state of a run.
+def fresh(params: Params, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first step of whatever trains `params`; the steps donate them."""
+    return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
+
+
+def init_params(config: Config, captions: int, start: Params | None = None) -> Params:
+    """{"model", "prototypes"}: what a float run begins with.
 
     Args:
       config: the experiment.
-      prototype_count: unique captions that pictures are compared with.
-      start: parameters to begin with instead of fresh ones, a part of `TrainState.params`.
+      captions: unique ones that pictures are compared with.
+      start: parameters to begin with instead of fresh ones, a part of the result.
 
     Raises:
       ValueError: `start` holds a parameter that the model lacks, or one of another shape.
     """
     model_key, prototype_key = jax.random.split(jax.random.key(config.seed))
-    model_params = dict(model_lib.init_params(config.model, model_key))
-    model_params.pop("backbone", None)  # Frozen: cached as features, joined again on export.
-    prototypes = prototypes_lib.init(config, prototype_count, prototype_key)
-    params = _replaced({"model": model_params, "prototypes": prototypes}, start or {})
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        opt_state=optimizer.make(config.train).init(params),
-    )
+    prototypes = prototypes_lib.init(config, captions, prototype_key)
+    model = dict(model_lib.init_params(config.model, model_key))
+    model.pop("backbone", None)  # Frozen: cached as features, joined again on export.
+    return _replaced({"model": model, "prototypes": prototypes}, start or {})
 
 
-def init_student(config: Config, planned: Mapping[str, Rule], teacher: Params) -> TrainState:
+def init_student(
+    config: Config,
+    weights: Mapping[str, Rule],
+    teacher: Params,
+    tx: optax.GradientTransformation,
+) -> TrainState:
     """State of a run that goes on from a float one on the grids of `config.quant`.
 
     Args:
       config: the experiment.
-      planned: the quantized weights, see `quant.tree.plan`.
+      weights: the quantized ones, see `student.plan.trained`.
       teacher: {"model", "prototypes"} of the float run.
+      tx: of `optimizer.make`.
 
     Raises:
       ValueError: a quantized weight that the teacher lacks.
     """
     # A copy: the first step gives its state away, and the teacher stays.
     model = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), dict(teacher["model"]))
-    lacking = sorted(set(planned) - {path for path, _ in tensors.flatten(model)})
-    if lacking:
-        raise ValueError(f"the teacher lacks the quantized weights {', '.join(lacking[:5])}")
-    params = {"model": model, "scales": tree.init_scales(model, planned, config.quant.scale_start)}
-    tx = optimizer.make(config.train, config.quant.scale_rate)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        opt_state=tx.init(params),
-        oscillation=_still(config, planned, params),
-    )
+    missing = sorted(set(weights) - {path for path, _ in tensors.flatten(model)})
+    if missing:
+        raise ValueError(f"the teacher lacks the quantized weights {', '.join(missing[:5])}")
+    params, oscillating = _on_grids(config, weights, model)
+    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), oscillating)
 
 
-def begin_rounding(config: Config, planned: Mapping[str, Rule], state: TrainState) -> TrainState:
+def begin_rounding(config: Config, weights: Mapping[str, Rule], state: TrainState) -> TrainState:
     """A student's state after its steps in float: scales that fit the weights as they now are."""
     # Those of the first step fit weights that have moved since.
-    scales = tree.init_scales(state.params["model"], planned, config.quant.scale_start)
-    params = {**state.params, "scales": scales}
-    return state.replace(params=params, oscillation=_still(config, planned, params))
+    params, oscillating = _on_grids(config, weights, state.params["model"])
+    return state.replace(params=params, oscillation=oscillating)
 
 
-def _still(config: Config, planned: Mapping[str, Rule], params: Params) -> oscillation.State | None:
-    """Nothing frozen yet; None for a run that freezes nothing."""
-    if config.quant.freeze_from == 1:
-        return None
-    return oscillation.start(params["model"], params["scales"], planned)
+def _on_grids(
+    config: Config, weights: Mapping[str, Rule], model: Params
+) -> tuple[Params, oscillation.State | None]:
+    """{"model", "scales"} of a student, and nothing frozen yet; None where nothing ever is."""
+    scales = tree.init_scales(model, weights, config.quant.scale_start)
+    freezes = config.quant.freeze_from < 1
+    oscillating = oscillation.start(model, scales, weights) if freezes else None
+    return {"model": model, "scales": scales}, oscillating
 
 
 def _replaced(params: Params, start: Params, path: str = "") -> Params:

@@ -1,7 +1,7 @@
-"""One pure training step: state x batch -> state, metrics; of a float model, or of a student."""
+"""One pure training step: state x batch -> state, metrics; of a float run or of a student."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,9 +12,7 @@ from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import oscillation, tree
-from mmllm.quant import rules as rules_lib
-from mmllm.quant.rules import Rule
-from mmllm.train import forward, losses, optimizer
+from mmllm.train import forward, losses
 from mmllm.train.state import TrainState
 from mmllm.train.student import distill, plan
 
@@ -41,87 +39,70 @@ def update(
     params = optax.apply_updates(state.params, updates)
     metrics = {f"loss/{name}": value for name, value in parts.items()}
     metrics |= {"loss/total": total, "gradient_norm": optax.tree.norm(grads)}
-    return TrainState(jnp.add(state.step, 1), params, opt_state), metrics
+    moved = state.replace(step=jnp.add(state.step, 1), params=params, opt_state=opt_state)
+    return moved, metrics
 
 
-def make_step(config: Config) -> Step:
-    """The step of a float run, to be jitted with its state donated: state, batch, sentences.
+def make_step(
+    config: Config, tx: optax.GradientTransformation, planned: plan.Plan = plan.FLOAT
+) -> Step:
+    """The step of a run, to be jitted with its state donated: state, batch, sentences, teacher.
+
+    Of a float run the teacher is None. A student's, {"model", "prototypes"}, gives it its
+    prototypes, and the losses of what the two disagree on. Weights are rounded on the way in, and
+    from `quant.freeze_from` of the steps on those that oscillate are frozen.
 
     The step's randomness is folded from the seed and the step number, so no key lives in the state
     and a resumed run continues exactly.
+
+    Args:
+      config: the experiment.
+      tx: of `optimizer.make`.
+      planned: what is rounded; nothing in a float run, nor in a student's steps before the share
+        that rounds.
     """
-    model = model_lib.build(config.model)
-    tx = optimizer.make(config.train)
-
-    def step(
-        state: TrainState, batch: Any, prototype_sentences: jax.Array
-    ) -> tuple[TrainState, Metrics]:
-        key = _key(config, state)
-
-        def loss_of(params: Any) -> tuple[jax.Array, Metrics]:
-            return losses.total_loss(config, model, params, batch, prototype_sentences, key)
-
-        return update(state, loss_of, tx)
-
-    return step
-
-
-def make_student_step(config: Config, *, rounds: bool = True) -> Step:
-    """The step of a quantized student: state, batch, sentences, teacher {"model", "prototypes"}.
-
-    Weights are rounded on the way in; the losses are those of the float run and what student and
-    teacher disagree on. The prototypes stay as they are. From `quant.freeze_from` of the steps on,
-    weights that oscillate are frozen. With `rounds` false it is a step in float, as those before
-    the share that rounds.
-    """
-    rules = rules_lib.parse(config.quant.rules) if rounds else ()
-    planned = plan.trained(config) if rounds else {}
-    student = model_lib.build(config.model, rules)
-    teacher_model = model_lib.build(config.model)
+    model, float_model = model_lib.build(config.model, planned.rules), model_lib.build(config.model)
     quant = config.quant
     distils = bool(quant.distill_logits or quant.distill_lines or quant.distill_embeddings)
-    tx = optimizer.make(config.train, quant.scale_rate)
 
     def step(
-        state: TrainState, batch: Any, prototype_sentences: jax.Array, teacher: Any
+        state: TrainState, batch: Any, sentences: jax.Array, teacher: Any = None
     ) -> tuple[TrainState, Metrics]:
-        forward_key, prototype_key = jax.random.split(_key(config, state))
-        # They are of the float run: what pictures and texts point at must not move once more.
-        prototypes = jax.lax.stop_gradient(teacher["prototypes"])
+        # The seed itself initialised the parameters; each use has a number of its own.
+        key = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+        forward_key, prototype_key = jax.random.split(key)
 
         def loss_of(params: Any) -> tuple[jax.Array, Metrics]:
-            held = {"model": _rounded(params, planned), "prototypes": prototypes}
-            outputs = forward.run(config, student, held, batch, prototype_sentences, forward_key)
+            params = rounded(params, planned, teacher)
+            outputs = forward.run(config, model, params, batch, sentences, forward_key)
             total, parts = losses.total(
-                config, prototypes, outputs, batch, prototype_sentences, prototype_key
+                config, params["prototypes"], outputs, batch, sentences, prototype_key
             )
-            if distils:
+            if teacher is not None and distils:
                 # The same key: both drop the same channels, so rounding is all that differs.
-                targets = forward.run(
-                    config, teacher_model, teacher, batch, prototype_sentences, forward_key
-                )
+                targets = forward.run(config, float_model, teacher, batch, sentences, forward_key)
                 apart, more = distill.losses_of(quant, outputs, targets, batch)
                 total, parts = total + apart, parts | more
             return total, parts
 
         moved, metrics = update(state, loss_of, tx)
-        if state.oscillation is None or not planned:
-            return moved.replace(oscillation=state.oscillation), metrics
+        if moved.oscillation is None or not planned.weights:
+            return moved, metrics
         # After the step: a weight is frozen where the optimizer has just moved it.
         params, active = moved.params, moved.step > quant.freeze_from * config.train.steps
-        found, model = oscillation.freeze(
-            state.oscillation, params["model"], params["scales"], planned, active
+        oscillating, weights = oscillation.freeze(
+            moved.oscillation, params["model"], params["scales"], planned.weights, active
         )
-        held = moved.replace(params={**params, "model": model}, oscillation=found)
-        return held, metrics | {"frozen": oscillation.frozen_share(found)}
+        moved = moved.replace(params={**params, "model": weights}, oscillation=oscillating)
+        return moved, metrics | {"frozen": oscillation.frozen_share(oscillating)}
 
     return step
 
 
 def make_evaluation(
-    config: Config, *, rounds: bool = False
-) -> Callable[[Params, Any, jax.Array], Metrics]:
-    """Losses without a step: {"model", "prototypes", maybe "scales"}, batch, sentences -> losses.
+    config: Config, planned: plan.Plan = plan.FLOAT
+) -> Callable[[Params, Any, jax.Array, Any], Metrics]:
+    """Losses without a step: parameters of a state, batch, sentences, teacher -> losses.
 
     Nothing is dropped and the key is fixed, so that two validations differ by the parameters alone.
     The captions may be others than those trained on: free residuals, which only training captions
@@ -132,29 +113,30 @@ def make_evaluation(
         model=dataclasses.replace(config.model, feature_dropout=0.0),
         loss=dataclasses.replace(config.loss, spoken_noise=0.0),
     )
-    planned = plan.trained(config) if rounds else {}
-    model = model_lib.build(still.model, rules_lib.parse(config.quant.rules) if rounds else ())
+    model = model_lib.build(still.model, planned.rules)
 
-    def evaluate(params: Params, batch: Any, prototype_sentences: jax.Array) -> Metrics:
-        held = {"model": _rounded(params, planned), "prototypes": params["prototypes"]}
+    def evaluate(params: Params, batch: Any, sentences: jax.Array, teacher: Any = None) -> Metrics:
+        params = rounded(params, planned, teacher)
         # Without residuals the vectors are the map of the sentences alone.
-        held["prototypes"] = {
-            name: value for name, value in held["prototypes"].items() if name != "residual"
-        }
-        key = jax.random.key(config.seed)
-        total, parts = losses.total_loss(still, model, held, batch, prototype_sentences, key)
+        mapped = {k: v for k, v in params["prototypes"].items() if k != "residual"}
+        params = {**params, "prototypes": mapped}
+        forward_key, prototype_key = jax.random.split(jax.random.key(config.seed))
+        outputs = forward.run(still, model, params, batch, sentences, forward_key)
+        total, parts = losses.total(
+            still, params["prototypes"], outputs, batch, sentences, prototype_key
+        )
         return {**parts, "total": total}
 
     return evaluate
 
 
-def _rounded(params: Any, planned: Mapping[str, Rule]) -> Params:
-    """The model's parameters on their grids; of a float run as they are."""
-    if not planned:
-        return params["model"]
-    return tree.fake_quantize(params["model"], params["scales"], planned)
+def rounded(params: Any, planned: plan.Plan, teacher: Any) -> Params:
+    """{"model", "prototypes"} as a step looks at them: weights on their grids; float as they are.
 
-
-def _key(config: Config, state: TrainState) -> jax.Array:
-    # The seed itself initialised the parameters; each use has a number of its own.
-    return jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+    The prototypes of a student are its teacher's, and stay.
+    """
+    if teacher is None:
+        return params
+    weights = tree.fake_quantize(params["model"], params["scales"], planned.weights)
+    # What pictures and texts point at must not move once more.
+    return {"model": weights, "prototypes": jax.lax.stop_gradient(teacher["prototypes"])}

@@ -83,7 +83,7 @@ def test_a_quantized_config_rounds_a_model_that_its_start_can_give(name):
     assert start_lib.named(config)[0] == start.name
     plan.whole(config)  # refuses a rule that decides over nothing
     assert plan.backbone(config)
-    assert plan.trained(config)
+    assert plan.trained(config).weights
 
 
 def test_no_config_adds_a_field_to_base():

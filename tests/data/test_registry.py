@@ -15,8 +15,9 @@ from mmllm.common import config as config_lib
 from mmllm.data import registry, sources, transforms
 from mmllm.data.corpora import build
 from mmllm.data.lexicons import wordnet
-from mmllm.train import pipeline, teacher
+from mmllm.train import pipeline
 from mmllm.train.run import Run
+from mmllm.train.text import teacher
 from tests import tiny_corpora, tiny_teacher
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,7 +19,7 @@ from configs import tiny
 from mmllm.common import config as config_lib
 from mmllm.common import mesh as mesh_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import checkpoint
+from mmllm.train import checkpoint, optimizer
 from mmllm.train import state as state_lib
 
 # The storage library drops its pending work when one write fails, and Python remarks on it.
@@ -33,7 +33,8 @@ CONFIG = config_lib.resolve(tiny.get_config())
 
 @pytest.fixture
 def state():
-    return state_lib.init_state(CONFIG, synthetic.CAPTIONS)
+    params = state_lib.init_params(CONFIG, synthetic.CAPTIONS)
+    return state_lib.fresh(params, optimizer.make(CONFIG.train))
 
 
 @pytest.fixture

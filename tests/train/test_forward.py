@@ -11,8 +11,8 @@ import pytest
 from mmllm.data import pipeline, synthetic
 from mmllm.models import mmllm as model_lib
 from mmllm.train import forward, losses
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import state as state_lib
+from mmllm.train.text import prototypes as prototypes_lib
 from tests import tiny_run
 
 # float32 sums in another order
@@ -30,7 +30,7 @@ ASKING = 8  # stands for <ans> in the synthetic questions
 
 @pytest.fixture(scope="module")
 def params():
-    return state_lib.init_state(CONFIG, synthetic.CAPTIONS).params
+    return state_lib.init_params(CONFIG, synthetic.CAPTIONS)
 
 
 @pytest.fixture(scope="module")

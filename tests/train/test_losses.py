@@ -10,7 +10,7 @@ import pytest
 
 from mmllm.data import pipeline, synthetic
 from mmllm.train import losses
-from mmllm.train import prototypes as prototypes_lib
+from mmllm.train.text import prototypes as prototypes_lib
 from tests import tiny_run
 
 # float32 sums in another order

@@ -12,9 +12,7 @@ import pytest
 from configs import nano
 from mmllm.common import config as config_lib
 from mmllm.common import mesh
-from mmllm.data import synthetic
 from mmllm.train import optimizer
-from mmllm.train import state as state_lib
 from tests import tiny_run
 
 TRAIN = dataclasses.replace(
@@ -37,9 +35,7 @@ def test_a_run_shorter_than_its_warm_up_still_has_a_schedule():
 
 
 def test_matrices_and_the_residual_decay_and_nothing_else():
-    shapes = jax.eval_shape(
-        lambda: state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS)
-    ).params
+    shapes = jax.eval_shape(lambda: tiny_run.fresh_state()).params
     decays = optimizer.decays(shapes)
     names: dict[bool, set[str]] = {True: set(), False: set()}
     for path, wanted in jax.tree_util.tree_leaves_with_path(decays):

@@ -15,6 +15,7 @@ import pytest
 
 from mmllm.data import pipeline, synthetic
 from mmllm.quant import oscillation, tree
+from mmllm.train import optimizer
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
 from mmllm.train.student import plan
@@ -25,6 +26,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_step.json"
 TOLERANCE = 1e-3
 CONFIG = tiny_run.CONFIG
 STUDENT = tiny_run.STUDENT
+TX = optimizer.make(STUDENT.train, STUDENT.quant.scale_rate)
 # Two sums of the same float32 numbers, compiled apart.
 ROUNDING = 1e-4
 DATA_LOSSES = ("caption", "name", "spoken", "vqa", "retrieval", "lines")
@@ -38,10 +40,10 @@ def run():
     arrays = synthetic.training_arrays(CONFIG)
     batch = next(pipeline.batches(CONFIG, arrays))
     teacher = np.asarray(arrays.texts.prototype_sentences, np.float32)
-    compiled = jax.jit(step_lib.make_step(CONFIG))
+    compiled = jax.jit(step_lib.make_step(CONFIG, optimizer.make(CONFIG.train)))
 
     def once(step=0):
-        state = state_lib.init_state(CONFIG, synthetic.CAPTIONS).replace(step=jnp.int32(step))
+        state = tiny_run.fresh_state().replace(step=jnp.int32(step))
         return jax.device_get(compiled(state, batch, teacher))
 
     return once
@@ -95,10 +97,10 @@ def test_every_parameter_gets_a_gradient(first):
 
 @pytest.fixture(scope="module")
 def lesson():
-    """What a student's step takes: the planned weights, a batch, the sentences and the teacher."""
+    """What a student's step takes: what is planned, a batch, the sentences and the teacher."""
     arrays = synthetic.training_arrays(CONFIG)
     batch = next(pipeline.batches(CONFIG, arrays))
-    teacher = jax.device_get(state_lib.init_state(CONFIG, synthetic.CAPTIONS).params)
+    teacher = jax.device_get(state_lib.init_params(CONFIG, synthetic.CAPTIONS))
     sentences = np.asarray(arrays.texts.prototype_sentences, np.float32)
     return plan.trained(STUDENT), batch, sentences, teacher
 
@@ -107,8 +109,8 @@ def lesson():
 def taught(lesson):
     """A student before, and after two steps; the first has a rate of 0."""
     planned, batch, sentences, teacher = lesson
-    before = jax.device_get(state_lib.init_student(STUDENT, planned, teacher))
-    step = jax.jit(step_lib.make_student_step(STUDENT))
+    before = jax.device_get(state_lib.init_student(STUDENT, planned.weights, teacher, TX))
+    step = jax.jit(step_lib.make_step(STUDENT, TX, planned))
     state, first = step(before, batch, sentences, teacher)
     state, second = step(state, batch, sentences, teacher)
     return before, jax.device_get(state), first, second
@@ -135,8 +137,8 @@ def test_a_student_s_total_adds_what_it_and_its_teacher_disagree_on(taught):
 @pytest.mark.slow
 def test_a_student_that_rounds_nothing_has_its_teacher_s_losses_and_no_lesson(lesson, first):
     _, batch, sentences, teacher = lesson
-    state = state_lib.init_student(STUDENT, {}, teacher)
-    step = step_lib.make_student_step(STUDENT, rounds=False)
+    state = state_lib.init_student(STUDENT, {}, teacher, TX)
+    step = step_lib.make_step(STUDENT, TX)
 
     @jax.jit
     def losses_of(*inputs):  # no update, so no gradient is compiled
@@ -152,8 +154,8 @@ def test_a_student_that_rounds_nothing_has_its_teacher_s_losses_and_no_lesson(le
 def test_a_student_without_lessons_does_not_ask_its_teacher(lesson):
     planned, batch, sentences, teacher = lesson
     quant = dataclasses.replace(STUDENT.quant, **dict.fromkeys(LESSONS, 0.0))
-    step = step_lib.make_student_step(dataclasses.replace(STUDENT, quant=quant))
-    state = state_lib.init_student(STUDENT, planned, teacher)
+    step = step_lib.make_step(dataclasses.replace(STUDENT, quant=quant), TX, planned)
+    state = state_lib.init_student(STUDENT, planned.weights, teacher, TX)
     prototypes_alone = {"prototypes": teacher["prototypes"]}
     _, metrics = jax.eval_shape(step, state, batch, jnp.asarray(sentences), prototypes_alone)
     assert not {f"loss/{name}" for name in LESSONS} & set(metrics)
@@ -168,13 +170,15 @@ def test_weights_that_oscillate_are_frozen_from_the_named_share_of_steps_on(less
         train=dataclasses.replace(STUDENT.train, steps=4, warmup_steps=1, learning_rate=0.1),
         quant=dataclasses.replace(STUDENT.quant, freeze_from=0.5),
     )
-    step = jax.jit(step_lib.make_student_step(config))
-    state = state_lib.init_student(config, planned, teacher)
+    tx = optimizer.make(config.train, config.quant.scale_rate)
+    step = jax.jit(step_lib.make_step(config, tx, planned))
+    state = state_lib.init_student(config, planned.weights, teacher, tx)
     shares, codes = [], []
     for _ in range(4):
         state, metrics = step(state, batch, sentences, teacher)
         shares.append(float(metrics["frozen"]))
-        codes.append(tree.quantize(state.params["model"], state.params["scales"], planned))
+        held = state.params["model"], state.params["scales"]
+        codes.append(tree.quantize(*held, planned.weights))
     assert shares == [0.0, 0.0, 1.0, 1.0]
     assert max(tree.flip_rates(codes[1], codes[2]).values()) > 0
     assert max(tree.flip_rates(codes[2], codes[3]).values()) == 0
@@ -197,8 +201,8 @@ def test_a_step_works_without_a_task(asked):
     arrays = synthetic.training_arrays(config)
     batch = next(pipeline.batches(config, arrays))
     sentences = np.asarray(arrays.texts.prototype_sentences, np.float32)
-    state = state_lib.init_state(config, synthetic.CAPTIONS)
-    moved, metrics = jax.jit(step_lib.make_step(config))(state, batch, sentences)
+    state, tx = tiny_run.fresh_state(config), optimizer.make(config.train)
+    moved, metrics = jax.jit(step_lib.make_step(config, tx))(state, batch, sentences)
     assert np.isfinite(metrics["loss/total"])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(moved.params))
 
@@ -216,8 +220,9 @@ def test_a_step_works_without_a_corpus_of_names():
         for name, each in arrays.captioned.items()
     }
     batch = next(pipeline.batches(config, dataclasses.replace(arrays, captioned=unnamed)))
-    state = state_lib.init_state(config, 0)
+    tx = optimizer.make(config.train)
+    state = state_lib.fresh(state_lib.init_params(config, 0), tx)
     sentences = np.zeros((0, synthetic.TEACHER_WIDTH), np.float32)
-    _, metrics = jax.jit(step_lib.make_step(config))(state, batch, sentences)
+    _, metrics = jax.jit(step_lib.make_step(config, tx))(state, batch, sentences)
     assert np.isfinite(metrics["loss/total"])
     assert "loss/retrieval" not in metrics

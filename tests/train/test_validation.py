@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from mmllm.data import synthetic
-from mmllm.train import state as state_lib
 from mmllm.train import validation
 from tests import tiny_run
 
@@ -21,12 +20,12 @@ UNSEEN = synthetic.training_arrays(CONFIG, seed=1)
 
 @pytest.fixture(scope="module")
 def state():
-    return state_lib.init_state(CONFIG, synthetic.CAPTIONS)
+    return tiny_run.fresh_state(CONFIG)
 
 
 @pytest.fixture(scope="module")
 def watch():
-    return validation.of(CONFIG, UNSEEN, None, jax.device_put)
+    return validation.of(CONFIG, UNSEEN, jax.device_put)
 
 
 def test_every_loss_is_measured_and_depends_on_the_parameters_alone(state, watch):
@@ -52,4 +51,4 @@ def test_free_residuals_of_training_captions_take_no_part(state, watch):
 
 
 def test_a_config_that_asks_for_none_has_none():
-    assert validation.of(tiny_run.CONFIG, UNSEEN, None, jax.device_put) is None
+    assert validation.of(tiny_run.CONFIG, UNSEEN, jax.device_put) is None

@@ -80,6 +80,7 @@ def _views_key(config: Config, corpus: str, split: str) -> dict[str, Any]:
     """What the pixels of a corpus' views depend on."""
     spec = registry.spec(corpus)
     return {
+        # Code has no hash that survives a reformatting: whoever changes a view raises this.
         "transforms": transforms.TRANSFORMS_VERSION,
         "corpus": [corpus, split, sources.data_hash(corpus), limit_of(config, split)],
         "views": [start.data_seed(config), spec.seed, spec.augmentation],
@@ -119,6 +120,7 @@ def claim(config: Config, tables: Path, workdir: Path) -> None:
     Raises:
       ValueError: the run began with other features.
     """
+    # Names, not bytes: a folder's name stands for all that can change its features.
     note = workdir / NOTE
     names = [folder(config, tables, corpus).name for corpus in registry.pictured(config)]
     if not note.exists():
@@ -179,6 +181,7 @@ def write(path: Path, batches: Batches, function: features_lib.Function, report:
 
 
 def _digest(values: dict[str, Any]) -> str:
+    # Sorted: the same values must give the same folder, in whatever order they were put together.
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

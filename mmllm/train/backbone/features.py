@@ -49,6 +49,7 @@ def _batched(function: Callable[[jax.Array], Any]) -> Function:
 
     @jax.jit
     def run(inputs: jax.Array) -> jax.Array:
+        # Half the room on the disk; a step computes in float32 again.
         return function(inputs.astype(jnp.float32)).astype(jnp.float16)
 
     def apply(inputs: np.ndarray) -> np.ndarray:
@@ -88,6 +89,7 @@ def view_batches(
         pending = []
         for start in range(0, len(source), BATCH):
             pending.append(pool.submit(draw, start))
+            # The oldest first: rows stay in order, whichever thread is done first.
             if len(pending) > AHEAD:
                 yield pending.pop(0).result()
         for future in pending:
@@ -104,6 +106,7 @@ def channel_statistics(features: np.ndarray, pictures: int) -> dict[str, np.ndar
     """Scale and bias that give the channels mean 0 and deviation 1 over the first `pictures`."""
     plain = np.asarray(features[:pictures], np.float32)
     plain = plain.reshape(-1, plain.shape[-1])
+    # A channel that is 0 on all of them must not become infinite.
     scale = 1.0 / (plain.std(axis=0) + 1e-3)
     bias = -plain.mean(axis=0) * scale
     return {"scale": scale.astype(np.float32), "bias": bias.astype(np.float32)}

@@ -8,28 +8,26 @@ frozen, the token embeddings included, since the decoder shares them. The tower 
 is aligned on its grids, together with its scales.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from mmllm.common import tensors
 from mmllm.common.config import Config
 from mmllm.common.types import Array, Params
 from mmllm.data import pipeline
 from mmllm.models import mmllm as model_lib
-from mmllm.quant import rules as rules_lib
 from mmllm.quant import tree
-from mmllm.quant.rules import Rule
 from mmllm.train import checkpoint, draws, fit, losses, optimizer
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import step as step_lib
 from mmllm.train.run import Run
-from mmllm.train.state import TrainState
+from mmllm.train.state import TrainState, fresh
 from mmllm.train.student import plan, start
+from mmllm.train.text import prototypes as prototypes_lib
 
 PART = "text_tower"
 
@@ -41,7 +39,7 @@ def run(run: Run) -> None:
     if not config.align.steps or not run.trained or run.tower.exists():
         return
     params = checkpoint.load_params(run.workdir)
-    planned: Mapping[str, Rule] = {}
+    planned = plan.FLOAT
     if config.quant.start:  # the prototypes are the teacher's
         params = {**start.load(start.folder(config)), **params}
         planned = plan.trained(config)
@@ -54,19 +52,18 @@ def align(
     arrays: pipeline.TrainingArrays,
     path: Path,
     report: fit.Report = print,
-    planned: Mapping[str, Rule] | None = None,
+    planned: plan.Plan = plan.FLOAT,
 ) -> Params:
     """Trains the tower for `config.align.steps` and writes it to `path`, unless it is there.
 
     Args:
       config: the experiment.
-      params: {"model", "prototypes"} of the finished run; of a quantized one its "scales" too, and
-      the
-        prototypes of its teacher.
+      params: {"model", "prototypes"} of the finished run; of a quantized one its "scales" too,
+        and the prototypes of its teacher.
       arrays: of the run; only `texts` is read.
       path: safetensors file for the tower.
       report: takes the progress lines.
-      planned: the quantized weights, see `student.plan.trained`.
+      planned: what is rounded, see `student.plan.trained`.
 
     Returns:
       {"model", "scales"}, each with the tower alone.
@@ -87,18 +84,21 @@ def align(
         },
     )
     tx = optimizer.make(config.align, config.quant.scale_rate)
-    state = TrainState(jnp.zeros((), jnp.int32), tower, tx.init(tower))
-    step = make_step(config, params, arrays.texts.prototype_sentences, planned or {})
+    step = make_step(config, tx, params, arrays.texts.prototype_sentences, planned)
     iterator = draws.texts(arrays.texts, config.align.batch, config.seed + 3)
     loop = fit.Loop(section=config.align, path="align", name="text")
-    fitted = fit.fit(loop, state, fit.jitted(step), iterator, report=report)
+    fitted = fit.fit(loop, fresh(tower, tx), fit.jitted(step), iterator, report=report)
     tower = jax.device_get(fitted.state.params)
     tensors.write(path, tower)
     return tower
 
 
 def make_step(
-    config: Config, params: Params, prototype_sentences: np.ndarray, planned: Mapping[str, Rule]
+    config: Config,
+    tx: optax.GradientTransformation,
+    params: Params,
+    prototype_sentences: np.ndarray,
+    planned: plan.Plan,
 ) -> step_lib.Step:
     """A step: state x batch -> state, metrics; the state's parameters are the tower alone.
 
@@ -106,14 +106,12 @@ def make_step(
     sentences.
     """
     # A tower that is on its grids rounds its inputs as well.
-    model = model_lib.build(config.model, rules_lib.parse(config.quant.rules))
-    section = config.align
-    tx = optimizer.make(section, config.quant.scale_rate)
+    model = model_lib.build(config.model, planned.rules)
     sentences = jnp.asarray(prototype_sentences, jnp.float32)
     vectors = prototypes_lib.vectors(params["prototypes"], sentences)
     # Quantized tokens are shared with the decoder: the tower must fit their codes, not the floats.
-    inside = {path: rule for path, rule in planned.items() if path.startswith(f"{PART}/")}
-    shared = {path: rule for path, rule in planned.items() if path.startswith("embed/")}
+    tower_weights = {path: r for path, r in planned.weights.items() if path.startswith(f"{PART}/")}
+    shared = {path: rule for path, rule in planned.weights.items() if path.startswith("embed/")}
     embed: Any = {"embed": jax.tree.map(jnp.asarray, params["model"]["embed"])}
     embed = tree.fake_quantize(embed, params.get("scales", {}), shared)
 
@@ -123,11 +121,12 @@ def make_step(
         mapped = prototypes_lib.apply(params["prototypes"], words, method="words")
 
         def loss_of(tower: Params) -> tuple[Array, step_lib.Metrics]:
-            held = {**embed, **tree.fake_quantize(tower["model"], tower["scales"], inside)}
-            texts: Any = model.apply({"params": held}, batch["texts"], method="embed_text")
+            rounded = tree.fake_quantize(tower["model"], tower["scales"], tower_weights)
+            inputs = {"params": {**embed, **rounded}}
+            texts: Any = model.apply(inputs, batch["texts"], method="embed_text")
             captions, nouns = losses.text_distances(texts, vectors, mapped, batch)
             parts = {"captions": captions, "words": nouns}
-            return captions + section.word_weight * nouns, parts
+            return captions + config.align.word_weight * nouns, parts
 
         return step_lib.update(state, loss_of, tx)
 

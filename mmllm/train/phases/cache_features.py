@@ -30,6 +30,7 @@ def run(run: Run) -> None:
         writer.write(corpus, feature_cache.TRAIN)
         if run.validates:
             writer.write(corpus, feature_cache.VAL)
+    # Only now: the arrays map files that must all be there.
     run.arrays = prepare.open_arrays(config, tables)
     if run.validates:
         run.validation = prepare.open_arrays(config, tables, feature_cache.VAL)

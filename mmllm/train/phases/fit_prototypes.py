@@ -8,15 +8,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from mmllm.common.config import Config
 from mmllm.common.types import Array, Params
 from mmllm.data import pipeline, registry
 from mmllm.models import mmllm as model_lib
 from mmllm.train import draws, fit, losses, optimizer
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import step as step_lib
-from mmllm.train.state import TrainState
+from mmllm.train.state import TrainState, fresh
+from mmllm.train.text import prototypes as prototypes_lib
 
 
 def fit_prototypes(
@@ -47,31 +48,31 @@ def fit_prototypes(
     ]
     prototypes = prototypes_lib.init(config, len(sentences), jax.random.key(config.seed))
     tx = optimizer.make(section)
-    state = TrainState(jnp.zeros((), jnp.int32), prototypes, tx.init(prototypes))
-    held = jax.tree.map(jnp.asarray, dict(model_params))
+    # On the device once, not copied there by every step.
+    frozen = jax.tree.map(jnp.asarray, dict(model_params))
     pictures = draws.named(named, section.pictures, config.seed)
     texts = draws.texts(arrays.texts, config.align.batch, config.seed + 3)
     batches = (picture | text for picture, text in zip(pictures, texts, strict=True))
     loop = fit.Loop(section=section, path="regain", name="prototypes")
-    advance = fit.jitted(make_step(config), held, sentences)
-    return jax.device_get(fit.fit(loop, state, advance, batches, report=report).state.params)
+    advance = fit.jitted(make_step(config, tx), frozen, sentences)
+    fitted = fit.fit(loop, fresh(prototypes, tx), advance, batches, report=report)
+    return jax.device_get(fitted.state.params)
 
 
-def make_step(config: Config) -> step_lib.Step:
+def make_step(config: Config, tx: optax.GradientTransformation) -> step_lib.Step:
     """A step: state x batch x (parameters of the model, sentences) -> state, metrics."""
     model, weight = model_lib.build(config.model), config.loss
-    tx = optimizer.make(config.regain)
 
     def step(
         state: TrainState, batch: Any, model_params: Params, sentences: jax.Array
     ) -> tuple[TrainState, step_lib.Metrics]:
         key = jax.random.fold_in(jax.random.key(1), state.step + 1)
         dropout_key, prototype_key = jax.random.split(key)
-        features, held = batch["features"].astype(jnp.float32), {"params": model_params}
+        features, frozen = batch["features"].astype(jnp.float32), {"params": model_params}
         # Channels are dropped as in the run that shipped: prototypes must bear such embeddings.
         rngs = {"dropout": dropout_key}
-        seen: Any = model.apply(held, features, train=True, rngs=rngs, method="embed_features")
-        texts: Any = model.apply(held, batch["texts"], method="embed_text")
+        seen: Any = model.apply(frozen, features, train=True, rngs=rngs, method="embed_features")
+        texts: Any = model.apply(frozen, batch["texts"], method="embed_text")
         words = batch["text_teacher"].astype(jnp.float32)
 
         def loss_of(prototypes: Params) -> tuple[Array, step_lib.Metrics]:

@@ -6,19 +6,17 @@ folder.
 """
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import optax
 
 from mmllm.common import mesh as mesh_lib
 from mmllm.common.config import Config
 from mmllm.common.types import Params
 from mmllm.data import pipeline
-from mmllm.quant.rules import Rule
 from mmllm.train import checkpoint, fit, optimizer, validation
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
@@ -27,6 +25,7 @@ from mmllm.train.phases import cache_features, prepare
 from mmllm.train.run import Run
 from mmllm.train.student import calibrate, monitor, plan
 from mmllm.train.student import start as start_lib
+from mmllm.train.text import prototypes as prototypes_lib
 
 
 def run(run: Run) -> None:
@@ -80,7 +79,7 @@ def train(
       config: the experiment.
       arrays: what `cache_features` left.
       workdir: holds checkpoints, metrics.jsonl and config.json.
-      start: parameters to begin with, see `state.init_state`.
+      start: parameters to begin with, see `state.init_params`.
       teacher: {"model", "prototypes"} of a float run; the run is then that of its student.
       unseen: arrays of the "val" splits, for `train.validate_every`.
       stop_at: stop early after this step, with a checkpoint (a slice of a longer run).
@@ -98,43 +97,48 @@ def train(
     """
     run_lib.claim(workdir, config)
     section = config.train
+    planned, tx, state = _begin(config, len(arrays.texts.prototype_sentences), start, teacher)
+    iterator = pipeline.batches(config, arrays)
     # One device or many: the same code, on a mesh of one by one.
     mesh = mesh_lib.make_mesh(section.mesh_data, section.mesh_model)
-    captions = len(arrays.texts.prototype_sentences)
-    sentences = prototypes_lib.held(config, arrays.texts.prototype_sentences)
-    planned = plan.trained(config) if teacher is not None else {}
+    sharding = mesh_lib.state_sharding(mesh, state)
     with jax.set_mesh(mesh):
-        if teacher is None:
-            state = state_lib.init_state(config, captions, start)
-        else:
-            state = state_lib.init_student(config, planned, teacher)
-        observe = _observed(planned, state.params) if planned else None
-        sharding = mesh_lib.state_sharding(mesh, state)
         state = jax.device_put(state, sharding)
         # On every device whole: batches are split over them, and each compares with all captions.
-        held = (sentences,) if teacher is None else (sentences, teacher)
-        held = jax.device_put(held, jax.sharding.NamedSharding(mesh, jax.P()))
+        constants = prototypes_lib.on_device(config, arrays.texts.prototype_sentences), teacher
+        constants = jax.device_put(constants, jax.sharding.NamedSharding(mesh, jax.P()))
         place = functools.partial(_place, mesh=mesh, data=section.mesh_data)
+        advance = _advance(config, tx, planned, constants, sharding)
+        observe = _observed(planned, state.params) if planned.weights else None
+        validates = validation.of(config, unseen, place, planned, teacher) if unseen else None
         loop = fit.Loop(
             section=section,
             path="train",
             workdir=workdir,
             keep=section.keep_checkpoints,
             examples=config.batch.total,
-            rate=optimizer.learning_rate(section),
             writes=True,
             tensorboard=tensorboard,
             observe=observe,
-            validation=validation.of(config, unseen, teacher, place) if unseen else None,
+            validation=validates,
         )
-        advance = _advance(config, planned, held, sharding, student=teacher is not None)
-        iterator = pipeline.batches(config, arrays)
         fitted = fit.fit(
             loop, state, advance, iterator, place=place, report=report, stop_at=stop_at
         )
         if fitted.finished and int(fitted.state.step) < section.steps:
             return _ended_early(fitted.state, iterator, workdir, config)
         return fitted.state
+
+
+def _begin(
+    config: Config, captions: int, start: Params | None, teacher: Params | None
+) -> tuple[plan.Plan, optax.GradientTransformation, state_lib.TrainState]:
+    """What is rounded, the optimizer and the first state: all that sets a student apart."""
+    if teacher is None:
+        tx = optimizer.make(config.train)
+        return plan.FLOAT, tx, state_lib.fresh(state_lib.init_params(config, captions, start), tx)
+    planned, tx = plan.trained(config), optimizer.make(config.train, config.quant.scale_rate)
+    return planned, tx, state_lib.init_student(config, planned.weights, teacher, tx)
 
 
 def float_steps(config: Config) -> int:
@@ -144,35 +148,41 @@ def float_steps(config: Config) -> int:
 
 def _advance(
     config: Config,
-    planned: Mapping[str, Rule],
-    held: tuple[Any, ...],
+    tx: optax.GradientTransformation,
+    planned: plan.Plan,
+    constants: tuple[Any, Any],
     sharding: Any,
-    *,
-    student: bool,
 ) -> fit.Advance:
-    """The jitted step of each number: float, or the student's, which may round only at the end."""
-    if not student:
-        return fit.jitted(step_lib.make_step(config), *held, sharding=sharding)
-    rounds = fit.jitted(step_lib.make_student_step(config), *held, sharding=sharding)
-    begins = float_steps(config)
+    """The jitted step of each number: a student's may round only at the end.
+
+    Args:
+      config: the experiment.
+      tx: the optimizer.
+      planned: what a student rounds.
+      constants: sentences of the prototypes, and the teacher or None.
+      sharding: of the state.
+    """
+    step = step_lib.make_step(config, tx, planned)
+    rounds = fit.jitted(step, *constants, sharding=sharding)
+    begins = 0 if constants[1] is None else float_steps(config)
     if not begins:  # a second program would only be compiled
         return rounds
-    whole = step_lib.make_student_step(config, rounds=False)
-    floats = fit.jitted(whole, *held, sharding=sharding)
+    floats = fit.jitted(step_lib.make_step(config, tx), *constants, sharding=sharding)
 
     def advance(number: int, state: state_lib.TrainState, batch: Any) -> Any:
         if number <= begins:
             return floats(number, state, batch)
         if number == begins + 1:  # also where a run resumes at just this step
-            state = jax.device_put(state_lib.begin_rounding(config, planned, state), sharding)
+            state = state_lib.begin_rounding(config, planned.weights, state)
+            state = jax.device_put(state, sharding)
         return rounds(number, state, batch)
 
     return advance
 
 
-def _observed(planned: Mapping[str, Rule], params: Params) -> Any:
+def _observed(planned: plan.Plan, params: Params) -> Any:
     """State -> flips of codes and drift of scales; from the first state on, whatever is resumed."""
-    watch = monitor.Monitor(planned, params)
+    watch = monitor.Monitor(planned.weights, params)
     return lambda state: watch.look(jax.device_get(state.params))
 
 

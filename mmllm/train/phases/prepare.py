@@ -19,11 +19,11 @@ from mmllm.common import paths
 from mmllm.common.config import Config
 from mmllm.data import pipeline, pretrained, registry, sources, tables, vocabulary
 from mmllm.data.tokenizer import Tokenizer
-from mmllm.train import prototype_texts, teacher
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train.backbone import feature_cache
 from mmllm.train.backbone.feature_cache import TRAIN, VAL
 from mmllm.train.run import Run
+from mmllm.train.text import prototype_texts, teacher
+from mmllm.train.text import prototypes as prototypes_lib
 
 TEXTS = "texts.npz"
 SENTENCES = "prototype_sentences.npy"  # a file of its own: only that can be memory-mapped
@@ -40,6 +40,8 @@ Report = Callable[[str], None]
 
 def run(run: Run) -> None:
     """Leaves `run.tables`; in it, for a run that validates, a folder with those of "val"."""
+    if run.validates:
+        _check_validation(run.config)  # before the slow work: the remedy may be a flag
     run.tables = prepare(run.config, run.report)
     if run.validates:
         prepare_validation(run.config, run.tables, run.report)
@@ -67,9 +69,6 @@ def prepare_validation(config: Config, tables_folder: Path, report: Report = pri
 
     Their captions are others than those trained on, and so are prototypes of their own; the words
     of the dictionary are the same.
-
-    Raises:
-      ValueError: a corpus without a "val" split.
     """
     folder = _folder_of(config, tables_folder, VAL)
     folder.mkdir(exist_ok=True)
@@ -192,6 +191,25 @@ def _check_built(config: Config) -> None:
     if missing:
         raise FileNotFoundError(
             f"corpora not built: {', '.join(missing)}; run: mmllm data build {' '.join(missing)}"
+        )
+
+
+def _check_validation(config: Config) -> None:
+    """Checks that every corpus of the mixture has pictures which no step sees.
+
+    Raises:
+      FileNotFoundError: a corpus that has not been built.
+      ValueError: a corpus without a "val" split.
+    """
+    _check_built(config)
+    without = [
+        name for name in registry.mixture(config) if VAL not in sources.describe(name)["splits"]
+    ]
+    if without:
+        raise ValueError(
+            f"no split {VAL!r} in {', '.join(without)}, which train.validate_every="
+            f"{config.train.validate_every} asks for; train without validation "
+            "(--config.train.validate_every=0), or give the corpora that split"
         )
 
 

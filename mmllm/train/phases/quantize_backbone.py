@@ -5,9 +5,9 @@ learned scales beside the tuned ones. It stands before `cache_features`, because
 trains on are the features of its rounded backbone. Skipped with `quant.reconstruction.steps` 0:
 then such weights are only rounded (PTQ).
 
-The same blocks in float teach: the loss is how far the rounded features lie from the float ones,
-channel by channel in units of the channel's deviation. No label takes part, so what the float run
-has learned to read in the features stays readable.
+The same blocks in float are the teacher: the loss is how far the rounded features lie from the
+float ones, channel by channel in units of the channel's deviation. No label takes part, so what the
+float run has learned to read in the features stays readable.
 
 Source: BRECQ (Li et al., 2021), with the last blocks together as the one unit.
 """
@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from mmllm.common import tensors
 from mmllm.common.config import Config
@@ -32,7 +33,7 @@ from mmllm.train.backbone import features as features_lib
 from mmllm.train.backbone.blocks import FROZEN_LEVEL
 from mmllm.train.phases import tune_backbone
 from mmllm.train.run import Run
-from mmllm.train.state import TrainState
+from mmllm.train.state import TrainState, fresh
 from mmllm.train.student import start
 
 Report = fit.Report
@@ -74,24 +75,23 @@ def check(config: Config) -> None:
         )
 
 
-def make_step(config: Config) -> step_lib.Step:
+def make_step(config: Config, tx: optax.GradientTransformation) -> step_lib.Step:
     """A step: state x frozen features x (float blocks, 1 / deviation of each channel) -> state.
 
     The state's parameters are {"model": {"backbone": blocks}, "scales"}.
     """
     blocks, rules = backbone_lib.trainable_blocks(), backbone_lib.coarse(config)
-    tx = optimizer.make(config.quant.reconstruction, config.quant.scale_rate)
 
-    def step(state: TrainState, batch: Any, held: Any) -> tuple[TrainState, step_lib.Metrics]:
-        features, (teacher, weight) = batch["features"].astype(jnp.float32), held
+    def step(state: TrainState, batch: Any, target_of: Any) -> tuple[TrainState, step_lib.Metrics]:
+        features, (teacher, weight) = batch["features"].astype(jnp.float32), target_of
         target = jnp.asarray(blocks.apply({"params": teacher}, features))
 
         def loss_of(params: Params) -> tuple[Array, step_lib.Metrics]:
             rounded: Any = tree.fake_quantize(params["model"], params["scales"], rules)
             prediction = jnp.asarray(blocks.apply({"params": rounded["backbone"]}, features))
             # Without weights a few loud channels would be all that counts.
-            apart = (prediction - target) * weight[None, None, None]
-            return jnp.mean(jnp.square(apart)), {}
+            error = (prediction - target) * weight[None, None, None]
+            return jnp.mean(jnp.square(error)), {}
 
         return step_lib.update(state, loss_of, tx)
 
@@ -125,28 +125,29 @@ def reconstruct(
     check(config)
     section, seed = config.quant.reconstruction, start.data_seed(config)
     blocks, rules = backbone_lib.split(backbone)[1], backbone_lib.coarse(config)
-    # Copied: the first step gives its state away, and the same blocks teach.
+    # Copied: the first step gives its state away, and the same blocks are the teacher.
     model = {"backbone": jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), dict(blocks))}
     params = {"model": model, "scales": tree.init_scales({"backbone": backbone}, rules)}
     tx = optimizer.make(section, config.quant.scale_rate)
-    state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     # No labels, and each picture equally often: all corpora look alike to the blocks.
     sources = [
         draws.Named(views, np.zeros(len(views[0]), np.int32), np.ones(len(views[0])))
         for views in frozen
     ]
-    held = jax.device_put((dict(blocks), channel_weights(config, backbone, sources)))
+    target_of = jax.device_put((dict(blocks), channel_weights(config, backbone, sources)))
     iterator = draws.named(sources, section.batch, seed + 5)
     loop = fit.Loop(
         section=section, path="quant.reconstruction", name="reconstruction", workdir=workdir
     )
-    advance = fit.jitted(make_step(config), held)
-    trained = jax.device_get(fit.fit(loop, state, advance, iterator, report=report).state.params)
+    advance = fit.jitted(make_step(config, tx), target_of)
+    fitted = fit.fit(loop, fresh(params, tx), advance, iterator, report=report)
+    trained = jax.device_get(fitted.state.params)
     return {"trainable": trained["model"]["backbone"], "scales": trained["scales"]}
 
 
 def channel_weights(config: Config, backbone: Params, sources: Sequence[draws.Named]) -> np.ndarray:
     """1 / deviation of each channel of the float features, (channels,): all count alike."""
+    # The deviation of one batch is near enough: it only balances the channels.
     first = draws.named(sources, features_lib.BATCH, start.data_seed(config) + 4)
     function = features_lib.part_function(backbone, level=config.model.level, entry=FROZEN_LEVEL)
     pictures = config.train.statistics_pictures

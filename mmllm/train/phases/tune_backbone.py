@@ -16,14 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from mmllm.common import tensors
-from mmllm.common.config import Config, FitConfig
+from mmllm.common.config import Config
 from mmllm.common.types import Array, Params
 from mmllm.data import registry
 from mmllm.models import mmllm as model_lib
 from mmllm.train import checkpoint, draws, fit, losses, optimizer
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import step as step_lib
 from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.backbone import feature_cache
@@ -32,8 +32,9 @@ from mmllm.train.backbone.blocks import FROZEN_LEVEL, TUNED
 from mmllm.train.draws import Named
 from mmllm.train.phases import prepare
 from mmllm.train.run import Run
-from mmllm.train.state import TrainState
+from mmllm.train.state import TrainState, fresh
 from mmllm.train.student import start
+from mmllm.train.text import prototypes as prototypes_lib
 
 Report = fit.Report
 
@@ -73,6 +74,7 @@ def keep(path: Path, blocks: Params) -> None:
     Raises:
       ValueError: other blocks are there.
     """
+    # Compared as shipped: a bundle gives them back in float16 alone.
     shipped = {"trainable": backbone_lib.half(blocks)}
     if not path.exists():
         tensors.write(path, shipped)
@@ -139,13 +141,14 @@ def init_params(
     }
 
 
-def make_step(config: Config, section: FitConfig, *, from_frozen: bool) -> step_lib.Step:
+def make_step(
+    config: Config, tx: optax.GradientTransformation, *, from_frozen: bool
+) -> step_lib.Step:
     """A step on frozen features, or on features of the backbone as it is (`from_frozen` false).
 
     The loss is the cross entropy of each picture over the names of the prototypes.
     """
     model, blocks = model_lib.build(config.model), backbone_lib.trainable_blocks()
-    tx = optimizer.make(section)
 
     def step(
         state: TrainState, batch: Any, prototype_sentences: jax.Array
@@ -158,9 +161,9 @@ def make_step(config: Config, section: FitConfig, *, from_frozen: bool) -> step_
             features = batch["features"].astype(jnp.float32)
             if from_frozen:
                 features = jnp.asarray(blocks.apply({"params": params["trainable"]}, features))
-            held = {name: params[name] for name in ("feature_affine", "image_embedding")}
+            embedder = {name: params[name] for name in ("feature_affine", "image_embedding")}
             embedding: Any = model.apply(
-                {"params": held},
+                {"params": embedder},
                 features,
                 train=True,
                 rngs={"dropout": dropout_key},
@@ -192,11 +195,11 @@ def train_head(
     section = config.tune.head
     # Copied, as the steps donate them; without the blocks, which weight decay would shrink.
     head = {name: jax.tree.map(jnp.array, params[name]) for name in params if name != "trainable"}
-    state = TrainState(jnp.zeros((), jnp.int32), head, optimizer.make(section).init(head))
-    advance = fit.jitted(make_step(config, section, from_frozen=False), prototype_sentences)
+    tx = optimizer.make(section)
+    advance = fit.jitted(make_step(config, tx, from_frozen=False), prototype_sentences)
     iterator = draws.named(features, config.tune.head_batch, config.seed)
     loop = fit.Loop(section=section, path="tune", rate_field="head_learning_rate", name="head")
-    trained = fit.fit(loop, state, advance, iterator, report=report).state
+    trained = fit.fit(loop, fresh(head, tx), advance, iterator, report=report).state
     return {**trained.params, "trainable": params["trainable"]}
 
 
@@ -231,8 +234,9 @@ def tune(
     # First the embedding: with a random one, the gradients would spoil the pretrained blocks.
     if not checkpoint.latest_step(workdir / checkpoint.FOLDER):
         params = train_head(config, params, features, prototype_sentences, report)
-    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.make(section).init(params))
-    advance = fit.jitted(make_step(config, section, from_frozen=True), prototype_sentences)
+    tx = optimizer.make(section)
+    advance = fit.jitted(make_step(config, tx, from_frozen=True), prototype_sentences)
     iterator = draws.named(frozen, section.batch, config.seed + 1)
     loop = fit.Loop(section=section, path="tune", name="backbone", workdir=workdir)
-    return jax.device_get(fit.fit(loop, state, advance, iterator, report=report).state.params)
+    fitted = fit.fit(loop, fresh(params, tx), advance, iterator, report=report)
+    return jax.device_get(fitted.state.params)

@@ -1,1 +1,1 @@
-"""What a quantized run has that a float one lacks: a plan, a start, lessons, ranges, a monitor."""
+"""What a quantized run has beside a float one: plan, start, distillation, ranges and monitor."""

@@ -22,7 +22,7 @@ from mmllm.models import mmllm as model_lib
 from mmllm.quant import rules as rules_lib
 from mmllm.quant import scale, tree
 from mmllm.train import forward
-from mmllm.train import prototypes as prototypes_lib
+from mmllm.train.text import prototypes as prototypes_lib
 
 
 def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) -> Params:
@@ -51,14 +51,14 @@ def calibrated(config: Config, params: Params, arrays: pipeline.TrainingArrays) 
             seen.setdefault(path, []).append(rng.choice(values, min(section.sample, values.size)))
         return run(*arguments, **named)
 
-    prototype_sentences = jnp.asarray(prototypes_lib.held(config, arrays.texts.prototype_sentences))
-    held = jax.tree.map(jnp.asarray, dict(params))
+    sentences = jnp.asarray(prototypes_lib.on_device(config, arrays.texts.prototype_sentences))
+    floats = jax.tree.map(jnp.asarray, dict(params))
     batches = pipeline.batches(config, arrays)
     # Run without jit: the interception needs values, and few batches are enough.
     for number in range(section.batches):
         batch = jax.tree.map(jnp.asarray, next(batches))
         with nn.intercept_methods(tap):
-            forward.run(config, model, held, batch, prototype_sentences, jax.random.key(number))
+            forward.run(config, model, floats, batch, sentences, jax.random.key(number))
     flat = dict(tensors.flatten(params["model"]))
     for path, inputs in tree.inputs(params["model"], rules).items():
         if inputs == rules_lib.INT8_STATIC:

@@ -20,9 +20,9 @@ def divergence(
 
     Source: Distilling the Knowledge in a Neural Network (Hinton et al., 2015), section 2.
     """
-    wanted = jax.nn.log_softmax(teacher / temperature)
-    got = jax.nn.log_softmax(student / temperature)
-    return temperature**2 * jnp.sum(jnp.exp(wanted) * (wanted - got), axis=-1)
+    target = jax.nn.log_softmax(teacher / temperature)
+    prediction = jax.nn.log_softmax(student / temperature)
+    return temperature**2 * jnp.sum(jnp.exp(target) * (target - prediction), axis=-1)
 
 
 def losses_of(

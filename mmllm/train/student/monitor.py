@@ -24,8 +24,8 @@ class Monitor:
         self._last: dict[str, Coded] = {}
 
     def _means(self, params: Params) -> dict[str, float]:
-        held = tree.with_scales(params["model"], params["scales"], self._planned)
-        return {path: float(np.mean(scale)) for path, (_, scale) in held.items()}
+        scaled = tree.with_scales(params["model"], params["scales"], self._planned)
+        return {path: float(np.mean(scale)) for path, (_, scale) in scaled.items()}
 
     def look(self, params: Params) -> dict[str, float]:
         """Statistics of a training state's parameters.

@@ -1,7 +1,8 @@
 """Which weights of a model are quantized, and by which rule; a model is traced once."""
 
 import functools
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 
@@ -12,6 +13,21 @@ from mmllm.quant import scale, tree
 from mmllm.quant.rules import Rule
 
 BACKBONE = "backbone/"
+
+
+class Plan(NamedTuple):
+    """What a run rounds.
+
+    Attributes:
+      weights: the quantized weights that it trains, by path.
+      rules: by which its layers round their inputs.
+    """
+
+    weights: Mapping[str, Rule]
+    rules: tuple[Rule, ...]
+
+
+FLOAT = Plan({}, ())  # rounds nothing
 
 
 def whole(config: Config) -> dict[str, Rule]:
@@ -29,10 +45,11 @@ def whole(config: Config) -> dict[str, Rule]:
     return dict(_planned(config.model, config.quant.rules)) if config.quant.rules else {}
 
 
-def trained(config: Config) -> dict[str, Rule]:
-    """The part that a run trains: all but the backbone's, which no step touches."""
+def trained(config: Config) -> Plan:
+    """The part that a run trains: all but the backbone's weights, which no step touches."""
     found = whole(config).items()
-    return {path: rule for path, rule in found if not path.startswith(BACKBONE)}
+    weights = {path: rule for path, rule in found if not path.startswith(BACKBONE)}
+    return Plan(weights, rules_lib.parse(config.quant.rules))
 
 
 def backbone(config: Config) -> dict[str, Rule]:
@@ -44,6 +61,7 @@ def backbone(config: Config) -> dict[str, Rule]:
 def _planned(model: ModelConfig, rules: tuple[str, ...]) -> dict[str, Rule]:
     shapes, parsed = _shapes(model), rules_lib.parse(rules)
     for path, inputs in tree.inputs(shapes, parsed).items():
+        # Nobody could measure their range: the backbone runs before anything is calibrated.
         if path.startswith(BACKBONE) and inputs == rules_lib.INT8_STATIC:
             raise ValueError(
                 f"quant.rules must not round the inputs of {path} as int8_static: the backbone's "

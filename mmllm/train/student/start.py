@@ -78,10 +78,10 @@ def check(config: Config, workdir: Path) -> None:
         )
     if begun.align.steps and not (workdir / run_lib.TOWER).is_file():
         raise FileNotFoundError(f"no {run_lib.TOWER} in {workdir}; finish the run first")
-    name, wanted = named(config)
-    if wanted and (found := fingerprint(load(workdir))) != wanted:
+    name, expected = named(config)
+    if expected and (found := fingerprint(load(workdir))) != expected:
         raise ValueError(
-            f"the run in {workdir} has the fingerprint {found}, quant.start asks for {wanted}; "
+            f"the run in {workdir} has the fingerprint {found}, quant.start asks for {expected}; "
             f"--config.quant.start={name} takes the run as it is"
         )
 

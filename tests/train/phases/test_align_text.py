@@ -11,10 +11,11 @@ from mmllm.common import tensors
 from mmllm.data import synthetic
 from mmllm.models import mmllm as model_lib
 from mmllm.quant import rules, tree
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
 from mmllm.train.phases import align_text
+from mmllm.train.student import plan
+from mmllm.train.text import prototypes as prototypes_lib
 from tests import tiny_run
 
 ALIGN = dataclasses.replace(
@@ -29,7 +30,7 @@ RULES = (r"text_tower/block_.*kernel int2", r"embed/table int4")
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.device_get(state_lib.init_state(CONFIG, synthetic.CAPTIONS).params)
+    return jax.device_get(state_lib.init_params(CONFIG, synthetic.CAPTIONS))
 
 
 def test_aligning_brings_captions_to_the_bank_and_is_done_once(params, tmp_path):
@@ -54,7 +55,7 @@ def test_the_tower_of_a_quantized_run_is_aligned_on_its_grids(params, tmp_path):
     student = params | {"scales": tree.init_scales(params["model"], planned)}
     student = jax.tree.map(jnp.asarray, student)
     path, said = tmp_path / run_lib.TOWER, []
-    align_text.align(CONFIG, student, ARRAYS, path, said.append, planned)
+    align_text.align(CONFIG, student, ARRAYS, path, said.append, plan.Plan(planned, ()))
     distance = float(said[-1].split("captions ")[1].split()[0])
     joined = run_lib.joined(jax.device_get(student), path)
 

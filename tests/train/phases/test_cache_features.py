@@ -9,12 +9,12 @@ import pytest
 
 from mmllm.data import pipeline, pretrained, registry, sources, transforms
 from mmllm.quant import grid
-from mmllm.train import teacher
 from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.backbone import feature_cache
 from mmllm.train.backbone import features as features_lib
 from mmllm.train.phases import cache_features, prepare
 from mmllm.train.student import start
+from mmllm.train.text import teacher
 from tests import tiny_backbone, tiny_corpora
 from tests.tiny_corpora import CONFIG
 

@@ -9,9 +9,9 @@ import pytest
 
 from mmllm.data import synthetic
 from mmllm.models import mmllm as model_lib
-from mmllm.train import prototypes as prototypes_lib
 from mmllm.train import state as state_lib
 from mmllm.train.phases import fit_prototypes
+from mmllm.train.text import prototypes as prototypes_lib
 from tests import tiny_run
 
 CONFIG = tiny_run.CONFIG
@@ -28,7 +28,7 @@ def arrays():
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.device_get(state_lib.init_state(CONFIG, synthetic.CAPTIONS).params["model"])
+    return jax.device_get(state_lib.init_params(CONFIG, synthetic.CAPTIONS)["model"])
 
 
 @pytest.mark.slow

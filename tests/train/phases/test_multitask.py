@@ -10,7 +10,7 @@ import pytest
 from configs import tiny
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import checkpoint, fit, validation
+from mmllm.train import checkpoint, fit, optimizer, validation
 from mmllm.train import run as run_lib
 from mmllm.train import state as state_lib
 from mmllm.train.phases import multitask
@@ -156,7 +156,7 @@ STUDENT = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def teacher():
-    return jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS).params)
+    return jax.device_get(state_lib.init_params(tiny_run.CONFIG, synthetic.CAPTIONS))
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_a_taught_run_logs_what_it_learned_and_how_far_codes_and_scales_moved(ta
 
 @pytest.mark.slow
 def test_a_taught_run_leaves_its_teacher_as_it_is_and_keeps_no_bank(taught, teacher):
-    fresh = state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS).params
+    fresh = state_lib.init_params(tiny_run.CONFIG, synthetic.CAPTIONS)
     jax.tree.map(np.testing.assert_array_equal, teacher, dict(fresh))
     kept = checkpoint.load_params(taught[1])
     assert set(kept) == {"model", "scales"}
@@ -217,7 +217,8 @@ def test_a_student_rounds_in_the_last_share_of_its_steps_and_resumes_where_that_
     first, *_, last = metrics_of(tmp_path / "whole")
     assert first["loss/distill_logits"] == pytest.approx(0.0, abs=1e-6)
     assert last["loss/distill_logits"] > 1e-4
-    untouched = state_lib.init_student(config, plan.trained(config), teacher)
+    tx = optimizer.make(config.train, config.quant.scale_rate)
+    untouched = state_lib.init_student(config, plan.trained(config).weights, teacher, tx)
     jax.tree.map(np.testing.assert_array_equal, before, dict(untouched.params["scales"]))
     after = jax.device_get(whole.params["scales"])
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), before, after)))

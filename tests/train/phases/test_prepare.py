@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmllm.data import pipeline, registry, sources, vocabulary
 from mmllm.train.phases import prepare as prepare_lib
+from mmllm.train.run import Run
 from tests import tiny_corpora
 from tests.tiny_corpora import CONFIG, PICTURES
 
@@ -116,6 +118,20 @@ def test_missing_corpora_are_named_with_the_command_that_builds_them(corpora, mo
     monkeypatch.setattr(sources, "is_built", lambda name: name not in ("stamps", "easy_vqa"))
     with pytest.raises(FileNotFoundError, match="run: mmllm data build stamps easy_vqa"):
         prepare()
+
+
+def test_a_corpus_that_cannot_be_validated_on_is_named_with_the_remedy(corpora, monkeypatch):
+    """Before anything is computed; a run without validation needs no such split."""
+    described = {"emoji": {"train": 3}}
+    monkeypatch.setattr(
+        sources, "describe", lambda name: {"splits": described.get(name, {"train": 2, "val": 2})}
+    )
+    train = dataclasses.replace(CONFIG.train, validate_every=5)
+    with pytest.raises(ValueError, match=r"'val' in emoji, .*--config\.train\.validate_every=0"):
+        tiny_corpora.prepared(dataclasses.replace(CONFIG, train=train))
+    run = Run(config=CONFIG, workdir=Path("nowhere"), report=lambda line: None)
+    prepare_lib.run(run)
+    assert run.tables is not None
 
 
 def test_a_run_is_bound_to_its_cache(corpora, monkeypatch, tmp_path):

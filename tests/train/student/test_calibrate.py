@@ -41,7 +41,7 @@ def arrays():
 
 @pytest.fixture(scope="module")
 def teacher():
-    return jax.device_get(state_lib.init_state(tiny_run.CONFIG, synthetic.CAPTIONS).params)
+    return jax.device_get(state_lib.init_params(tiny_run.CONFIG, synthetic.CAPTIONS))
 
 
 def flat(params):
@@ -76,8 +76,8 @@ def test_a_bundle_keeps_the_ranges_and_runs(teacher, arrays, tmp_path, monkeypat
     tiny_run.pretend_built(monkeypatch)
     tiny_bundle.train_tokenizer(tmp_path / prepare.TOKENIZER)
     start = calibrate.calibrated(STATIC, teacher, arrays)
-    planned = plan.trained(STATIC)
-    scales = tree.init_scales(start["model"], planned, STATIC.quant.scale_start)
+    weights = plan.trained(STATIC).weights
+    scales = tree.init_scales(start["model"], weights, STATIC.quant.scale_start)
     params = {"model": start["model"], "scales": scales}
     made = from_run.write(STATIC, params, tmp_path, tmp_path / "bundle")
     ids = np.array([[9, 20, 21, 3]], np.int32)

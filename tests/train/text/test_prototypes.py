@@ -10,9 +10,10 @@ import pytest
 from configs import nano
 from mmllm.common import config as config_lib
 from mmllm.data import pipeline, synthetic
-from mmllm.train import prototypes as prototypes_lib
+from mmllm.train import optimizer
 from mmllm.train import state as state_lib
 from mmllm.train import step as step_lib
+from mmllm.train.text import prototypes as prototypes_lib
 from tests import tiny_run
 
 # The second caption keeps a residual that would turn it.
@@ -114,7 +115,7 @@ def test_600_000_captions_fit_in_memory():
     assert rows == 8_550
     assert round(rows * width * 4 / MB) == 13
     assert round(vectors.size * 4 / MB) == 9
-    held = prototypes_lib.held(config, np.zeros((3, width), np.float16))
+    held = prototypes_lib.on_device(config, np.zeros((3, width), np.float16))
     assert held.shape == (0, width)
 
 
@@ -137,13 +138,14 @@ def test_a_step_among_600_000_captions_runs_on_those_of_its_batch(tmp_path):
     # A sparse file, but for a few rows: mapped as a real one is.
     sentences = np.lib.format.open_memmap(path, "w+", np.float16, shape)
     sentences[:: CAPTIONS // 50] = 0.05
-    state = state_lib.init_state(config, CAPTIONS)
+    tx = optimizer.make(config.train)
+    state = state_lib.fresh(state_lib.init_params(config, CAPTIONS), tx)
     assert state.params["prototypes"]["residual"].shape == (1_000, config.model.embed_dim)
     batch = next(pipeline.batches(config, many(config, CAPTIONS, sentences)))
-    held = prototypes_lib.held(config, sentences)
+    held = prototypes_lib.on_device(config, sentences)
     largest = max(value.size for value in jax.tree.leaves(batch))
     assert largest < CAPTIONS
-    step = jax.jit(step_lib.make_step(config))
+    step = jax.jit(step_lib.make_step(config, tx))
     moved, metrics = step(state, batch, held)
     assert int(moved.step) == 1
     assert np.isfinite(metrics["loss/total"])
@@ -163,9 +165,9 @@ def test_a_sample_of_all_captions_gives_the_loss_of_all():
     losses = []
     for each in (config, sampled):
         batch = next(pipeline.batches(each, arrays))
-        held = prototypes_lib.held(each, arrays.texts.prototype_sentences)
-        state = state_lib.init_state(each, synthetic.CAPTIONS)
-        losses.append(jax.jit(step_lib.make_step(each))(state, batch, held)[1])
+        held = prototypes_lib.on_device(each, arrays.texts.prototype_sentences)
+        step = step_lib.make_step(each, optimizer.make(each.train))
+        losses.append(jax.jit(step)(tiny_run.fresh_state(each), batch, held)[1])
     assert losses[0].keys() == losses[1].keys()
     for name, value in losses[0].items():
         assert float(losses[1][name]) == pytest.approx(float(value), rel=1e-4), name

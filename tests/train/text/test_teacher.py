@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from mmllm.common import paths
 from mmllm.data import packages, pretrained
-from mmllm.train import teacher
+from mmllm.train.text import teacher
 
 # float32 against float64 through six random layers
 TOLERANCE = 1e-5

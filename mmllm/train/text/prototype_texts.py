@@ -11,7 +11,7 @@ import numpy as np
 
 from mmllm.data import tables
 from mmllm.data.lexicons import wordnet
-from mmllm.train import teacher
+from mmllm.train.text import teacher
 
 
 def dictionary(words: int) -> list[tuple[str, str]]:

@@ -114,8 +114,9 @@ def vectors(
     return apply(params, teacher, jnp.ones(teacher.shape[0]), place)
 
 
-def held(config: Config, sentences: np.ndarray) -> np.ndarray:
+def on_device(config: Config, sentences: np.ndarray) -> np.ndarray:
     """The sentence embeddings that stay on the device: all, or none where batches carry theirs."""
+    # Else they would fill the device for nothing: no step compares with all of them.
     count = 0 if config.prototypes.negatives else len(sentences)
     return np.asarray(sentences[:count], np.float32)
 

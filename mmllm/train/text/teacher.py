@@ -126,6 +126,7 @@ class SentenceTeacher:
         self._params = params
         self.width: int = params["norm"]["scale"].shape[0]
         self._tokenizer = tokenizer
+        # Whatever the published file pads to: each batch is padded to its own longest row.
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._encode = jax.jit(encode)

@@ -4,7 +4,7 @@ import numpy as np
 
 from mmllm.data import tables
 from mmllm.data.lexicons import wordnet
-from mmllm.train import prototype_texts
+from mmllm.train.text import prototype_texts
 from tests import tiny_teacher
 
 
