@@ -156,6 +156,12 @@ def pictured(config: Config) -> tuple[str, ...]:
     return tuple(name for name in mixture(config) if set(CORPORA[name].tasks) != {"line"})
 
 
+def captioned(config: Config) -> tuple[str, ...]:
+    """The corpora with captions, be they names or not, in registry order."""
+    having = {*of(config, "caption"), *of(config, "name")}
+    return tuple(name for name in mixture(config) if name in having)
+
+
 def views(config: Config, name: str) -> int:
     """Augmented views that a config caches of each picture, besides the plain one."""
     return config.data.views.get(name, spec(name).views)
@@ -185,7 +191,7 @@ def check(config: Config) -> None:
         tasks = {task for task in CORPORA[name].tasks if task != "name"}
         given = {
             asked: counts(config, task, getattr(config.batch, asked)).get(name, 0)
-            for asked, task in ASKED.items()
+            for asked, task in BATCH_TASKS.items()
             if task in tasks and getattr(config.batch, asked)
         }
         named = "name" in CORPORA[name].tasks and config.batch.names

@@ -23,6 +23,7 @@ from mmllm.train import state as state_lib
 from mmllm.train.backbone import blocks as backbone_lib
 from mmllm.train.phases import align_text, cache_features, fit_prototypes, prepare
 from mmllm.train.run import Run
+from mmllm.train.text import vocabulary as vocabulary_lib
 
 
 def regain(source: Path, config: Config, workdir: Path, report: run_lib.Report = print) -> Path:
@@ -51,7 +52,7 @@ def regain(source: Path, config: Config, workdir: Path, report: run_lib.Report =
     if checkpoint.latest_step(workdir / checkpoint.FOLDER) == config.train.steps:
         return workdir
     # Before anything is tokenised: the model's ids are those of the vocabulary it shipped with.
-    vocabulary.install(prepare.vocabulary_name(config), bundle.tokenizer_path)
+    vocabulary.install(vocabulary_lib.name_of(config), bundle.tokenizer_path)
     prepare.claim(config, workdir, report)
     run = Run(config=config, workdir=workdir, report=report, tuned=tuned_blocks(config, bundle))
     pipeline.prepare_only(run)

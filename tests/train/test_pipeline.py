@@ -12,6 +12,7 @@ from mmllm.train import run as run_lib
 from mmllm.train.phases import prepare
 from mmllm.train.run import Run
 from mmllm.train.student import start
+from mmllm.train.text import vocabulary as vocabulary_lib
 from tests import tiny_corpora, tiny_run
 
 
@@ -69,7 +70,7 @@ def test_a_config_that_cannot_be_prepared_is_refused_before_a_folder_is_claimed(
     change, words, tmp_path, monkeypatch
 ):
     tiny_corpora.install(tmp_path, monkeypatch)
-    prepare.make_vocabulary(tiny_corpora.CONFIG, lambda line: None)
+    vocabulary_lib.make(tiny_corpora.CONFIG, lambda line: None)
     config = dataclasses.replace(tiny_corpora.CONFIG, **change)
     with pytest.raises(ValueError, match=words):
         pipeline.train(Run(config=config, workdir=tmp_path / "run"))

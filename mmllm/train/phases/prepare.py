@@ -8,7 +8,7 @@ an interrupted preparation goes on where it stopped.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mmllm.train.backbone.feature_cache import TRAIN, VAL
 from mmllm.train.run import Run
 from mmllm.train.text import prototype_texts, teacher
 from mmllm.train.text import prototypes as prototypes_lib
+from mmllm.train.text import vocabulary as vocabulary_lib
 
 TEXTS = "texts.npz"
 SENTENCES = "prototype_sentences.npy"  # a file of its own: only that can be memory-mapped
@@ -34,7 +35,6 @@ TABLES_VERSION = 1
 # Fields of `cfg.data` that change no table: how batches are drawn, what the features are, and the
 # name of the vocabulary, whose bytes count instead.
 APART = ("row_tokens", "name_tokens", "answer_tokens", "views", "vocabulary")
-VOCABULARY_LINES = 20_000  # of each corpus of text lines: more would only repeat the same letters
 Report = Callable[[str], None]
 
 
@@ -54,7 +54,7 @@ def prepare(config: Config, report: Report = print) -> Path:
       FileNotFoundError: a corpus that has not been built.
       ValueError: a batch that the mixture cannot fill, or a vocabulary of another size.
     """
-    tokenizer = make_vocabulary(config, report).tokenizer
+    tokenizer = vocabulary_lib.make(config, report).tokenizer
     folder = cache_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     builder = _Builder(config, folder, report)
@@ -72,7 +72,7 @@ def prepare_validation(config: Config, tables_folder: Path, report: Report = pri
     """
     folder = _folder_of(config, tables_folder, VAL)
     folder.mkdir(exist_ok=True)
-    tokenizer = make_vocabulary(config, report).tokenizer
+    tokenizer = vocabulary_lib.make(config, report).tokenizer
     builder = _Builder(config, folder, report, VAL, words_of=tables_folder)
     builder.captions(tokenizer)
     builder.questions(tokenizer)
@@ -94,7 +94,7 @@ def cache_folder(config: Config) -> Path:
     """
     _check_built(config)
     model, data = config.model, config_lib.to_dict(config.data)
-    known = vocabulary.load(vocabulary_name(config), model.vocab_size)
+    known = vocabulary.load(vocabulary_lib.name_of(config), model.vocab_size)
     key = {
         "version": TABLES_VERSION,
         "data": {name: value for name, value in data.items() if name not in APART},
@@ -122,68 +122,8 @@ def check(config: Config) -> None:
     """
     registry.check(config)
     _check_built(config)
-    if vocabulary.exists(vocabulary_name(config)):
-        vocabulary.load(vocabulary_name(config), config.model.vocab_size)
-
-
-def make_vocabulary(config: Config, report: Report = print) -> vocabulary.Vocabulary:
-    """Opens the vocabulary of a config; where it is missing, trains it on the mixture's texts.
-
-    Raises:
-      FileNotFoundError: a corpus that has not been built.
-      ValueError: a batch that the mixture cannot fill, or a vocabulary of another size.
-    """
-    check(config)
-    words, name = config.data.dictionary_words, vocabulary_name(config)
-
-    def texts() -> Iterator[str]:
-        report(f"training the vocabulary {name!r}")
-        return _texts_of(config, prototype_texts.dictionary(words))
-
-    trained_on = {
-        "corpora": {name: sources.data_hash(name) for name in registry.mixture(config)},
-        "lines": VOCABULARY_LINES,
-        "dictionary_words": words,
-        "limit": config.data.limit,
-    }
-    size = config.model.vocab_size
-    opened = vocabulary.load_or_train(name, size, texts, trained_on)
-    known = opened.trained_on  # empty of a bundle's
-    if other := [key for key, value in trained_on.items() if known and known.get(key) != value]:
-        report(f"vocabulary {name!r}: trained on other {', '.join(other)}, used as it is")
-    return opened
-
-
-def vocabulary_name(config: Config) -> str:
-    """The vocabulary of a config; a smoke run, which sees few texts, has one of its own."""
-    limit = config.data.limit
-    return config.data.vocabulary if limit is None else f"{config.data.vocabulary}-limit{limit}"
-
-
-def _texts_of(config: Config, words: list[tuple[str, str]]) -> Iterator[str]:
-    """All texts of the training splits, and the dictionary."""
-
-    def elements(task: str) -> Iterator[Any]:
-        for corpus in registry.of(config, task):
-            yield from feature_cache.elements(config, corpus)
-
-    def lines() -> Iterator[str]:
-        for corpus in registry.of(config, "line"):
-            source = feature_cache.elements(config, corpus)
-            yield from (source[i]["text"] for i in range(min(VOCABULARY_LINES, len(source))))
-
-    captioned = (
-        element
-        for corpus in _captioned(config)
-        for element in feature_cache.elements(config, corpus)
-    )
-    return tables.vocabulary_texts(captioned, elements("question"), lines(), words)
-
-
-def _captioned(config: Config) -> tuple[str, ...]:
-    """The corpora with captions, be they names or not, in registry order."""
-    having = {*registry.of(config, "caption"), *registry.of(config, "name")}
-    return tuple(name for name in registry.mixture(config) if name in having)
+    if vocabulary.exists(vocabulary_lib.name_of(config)):
+        vocabulary.load(vocabulary_lib.name_of(config), config.model.vocab_size)
 
 
 def _check_built(config: Config) -> None:
@@ -231,9 +171,18 @@ class _Builder:
         """The split of a corpus."""
         return feature_cache.elements(self.config, corpus, self._split, images=images)
 
+    def _nothing(self, corpus: str, what: str) -> ValueError:
+        return ValueError(
+            f"corpus {corpus!r} has no {what} of at most data.decoder_tokens "
+            f"({self.config.data.decoder_tokens}) tokens in split {self._split!r}; raise it, or "
+            "leave the corpus out of mix"
+        )
+
     def captions(self, tokenizer: Tokenizer) -> None:
         """The captions of each corpus, and the texts made from those that are names."""
-        files = {name: self.folder / f"{name}_captions.npz" for name in _captioned(self.config)}
+        files = {
+            name: self.folder / f"{name}_captions.npz" for name in registry.captioned(self.config)
+        }
         # The prototypes are joined from all corpora, so one missing file needs every table anew.
         texts = (self.folder / TEXTS, self.folder / SENTENCES)
         if all(path.exists() for path in (*files.values(), *texts)):
@@ -243,11 +192,7 @@ class _Builder:
             table = tables.caption_table(self.elements(corpus), tokenizer, self.config.data)
             left_out = int(np.sum(table.weight == 0))
             if left_out == len(table.weight):
-                raise ValueError(
-                    f"corpus {corpus!r} has no caption of at most data.decoder_tokens "
-                    f"({self.config.data.decoder_tokens}) tokens in split {self._split!r} of "
-                    f"{left_out} pictures; raise it, or leave the corpus out of mix"
-                )
+                raise self._nothing(corpus, "caption")
             if left_out:
                 self.report(f"{corpus}: {left_out} pictures whose caption is too long left out")
             _save(path, ids=table.ids, first=table.first, weight=table.weight)
@@ -304,11 +249,7 @@ class _Builder:
                 continue
             table = tables.question_table(self.elements(corpus), tokenizer, self.config.data)
             if not len(table.answer):
-                raise ValueError(
-                    f"corpus {corpus!r} has no question of at most data.decoder_tokens "
-                    f"({self.config.data.decoder_tokens}) tokens in split {self._split!r}; raise "
-                    "it, or leave the corpus out of mix"
-                )
+                raise self._nothing(corpus, "question")
             if table.left_out:
                 self.report(
                     f"{corpus}: {table.left_out} questions longer than data.decoder_tokens left out"
@@ -323,10 +264,7 @@ class _Builder:
                 continue
             source = self.elements(corpus, images=True)
             if not len(source):
-                raise ValueError(
-                    f"corpus {corpus!r} has no text line in split {self._split!r}; leave it out of "
-                    "mix"
-                )
+                raise self._nothing(corpus, "text line")
             self.report(f"{corpus}: packing {len(source)} text lines")
             model, length = self.config.model, self.config.data.line_chars
             # One by one: all lines as decoded pictures would not fit in memory.
@@ -383,7 +321,7 @@ def open_arrays(config: Config, tables_folder: Path, split: str = TRAIN) -> pipe
         return pipeline.Lines(pixels, np.load(folder / f"{corpus}_ids.npy"))
 
     return pipeline.TrainingArrays(
-        captioned={name: captioned(name) for name in _captioned(config)},
+        captioned={name: captioned(name) for name in registry.captioned(config)},
         questioned={name: questioned(name) for name in registry.of(config, "question")},
         lines={name: lines(name) for name in registry.of(config, "line")},
         texts=pipeline.Texts(**texts, prototype_sentences=sentences(folder)),
@@ -397,7 +335,7 @@ def claim(config: Config, workdir: Path, report: Report = print) -> None:
       FileNotFoundError: a corpus that has not been built.
       ValueError: the run began with other tables.
     """
-    make_vocabulary(config, report)  # the tables' name depends on it
+    vocabulary_lib.make(config, report)  # the tables' name depends on it
     note, name = workdir / NOTE, cache_folder(config).name
     if not note.exists():
         with paths.written_whole(note) as partial:
@@ -411,6 +349,6 @@ def claim(config: Config, workdir: Path, report: Report = print) -> None:
 
 def keep_files(config: Config, workdir: Path) -> None:
     """Copies what export needs beside the checkpoints to a run's folder: the vocabulary."""
-    known = vocabulary.load(vocabulary_name(config), config.model.vocab_size)
+    known = vocabulary.load(vocabulary_lib.name_of(config), config.model.vocab_size)
     with paths.written_whole(workdir / TOKENIZER) as partial:
         shutil.copyfile(known.path, partial)

@@ -10,6 +10,7 @@ import pytest
 from mmllm.data import pipeline, registry, sources, vocabulary
 from mmllm.train.phases import prepare as prepare_lib
 from mmllm.train.run import Run
+from mmllm.train.text import vocabulary as vocabulary_lib
 from tests import tiny_corpora
 from tests.tiny_corpora import CONFIG, PICTURES
 
@@ -48,7 +49,7 @@ def test_a_caption_too_long_is_left_out_and_said(corpora):
 
 
 def test_the_folder_is_named_by_what_changes_the_tables_and_nothing_else(corpora, monkeypatch):
-    prepare_lib.make_vocabulary(CONFIG, lambda line: None)
+    vocabulary_lib.make(CONFIG, lambda line: None)
     folder = prepare_lib.cache_folder(CONFIG)
 
     def folder_with(**sections):
@@ -141,13 +142,6 @@ def test_a_run_is_bound_to_its_cache(corpora, monkeypatch, tmp_path):
     monkeypatch.setattr(sources, "data_hash", lambda name: f"new hash of {name}")
     with pytest.raises(ValueError, match=r"holds a run on the cache \w+, the corpora now give \w+"):
         prepare_lib.claim(CONFIG, tmp_path)
-
-
-def test_a_smoke_run_leaves_the_vocabulary_of_real_runs_alone(corpora):
-    few = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, limit=3))
-    prepare_lib.make_vocabulary(few, lambda line: None)
-    assert vocabulary.exists("tiny-limit3")
-    assert not vocabulary.exists("tiny")
 
 
 def test_the_tasks_and_the_order_of_corpora_are_part_of_the_key(corpora, monkeypatch):
