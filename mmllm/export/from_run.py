@@ -74,6 +74,8 @@ def save(
         if not tower.is_file():
             raise FileNotFoundError(f"no aligned text tower at {tower}: finish the training first")
         trained = run_lib.joined(trained, tower)
+    # A run that patience ended holds its best state under the number of the last step.
+    step = run_lib.summary(workdir).get("best_step", step)
     return write(config, trained, workdir, folder, scores, step=step)
 
 
@@ -132,15 +134,18 @@ def write(
         rules=rules.parse(config.quant.rules),
         # MiniLM leaves no weights in a bundle, but it taught the text tower.
         pretrained=[*origins, pretrained.MINILM.manifest_entry()],
-        provenance=_provenance(config, step),
+        provenance=_provenance(config, step, run_lib.summary(workdir)),
     )
 
 
-def _provenance(config: config_lib.Config, step: int | None) -> dict[str, Any]:
+def _provenance(
+    config: config_lib.Config, step: int | None, summary: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a bundle's parameters come from: source, training config, checkpoint and float start."""
     training = config_lib.to_dict(config)
     return {
-        **provenance.source_state(),
+        # Of the code that trained, where the run wrote it down.
+        **summary.get("source", provenance.source_state()),
         "step": step,
         "seed": config.seed,
         "training": training,

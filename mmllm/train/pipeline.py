@@ -10,6 +10,7 @@ multitask, `align` in align_text; from there on the way leads down, to `fit` and
 `step` to `losses`.
 """
 
+from mmllm.common import provenance
 from mmllm.data import synthetic
 from mmllm.train import run as run_lib
 from mmllm.train.backbone import feature_cache
@@ -80,5 +81,9 @@ def finish(run: Run) -> None:
     """Writes down which weights a finished run has: what `quant.start` may ask for."""
     if run.trained:
         params = run_lib.finished_params(run.workdir)
-        known = {"step": run.config.train.steps, "fingerprint": start.fingerprint(params)}
+        known = {
+            "step": run.config.train.steps,
+            "fingerprint": start.fingerprint(params),
+            "source": provenance.source_state(),  # of the code that trained, not of the exporter
+        }
         run_lib.summarize(run.workdir, known)

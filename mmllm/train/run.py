@@ -90,9 +90,13 @@ def claim(workdir: Path, config: Config) -> None:
 
 def summarize(workdir: Path, values: dict[str, Any]) -> None:
     """Writes what is known of a finished run, beside its config and what is known already."""
+    _write(workdir / SUMMARY, summary(workdir) | values)
+
+
+def summary(workdir: Path) -> dict[str, Any]:
+    """What `summarize` wrote down; nothing of a run that is not finished."""
     path = workdir / SUMMARY
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    _write(path, known | values)
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _write(path: Path, values: Any) -> None:

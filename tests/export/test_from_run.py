@@ -131,6 +131,14 @@ def test_the_manifest_says_what_the_parameters_come_from(workdir, tmp_path):
     assert {"commit", "dirty"} <= set(found)
 
 
+def test_step_and_source_are_those_of_the_training_where_the_run_wrote_them_down(workdir, tmp_path):
+    tiny_run.make(workdir)
+    source = {"commit": "0" * 40, "dirty": True}
+    run_lib.summarize(workdir, {"best_step": 2, "source": source})
+    found = bundle.read_manifest(from_run.save(workdir, tmp_path / "bundle"))["provenance"]
+    assert {name: found[name] for name in ("step", "commit", "dirty")} == {"step": 2, **source}
+
+
 def test_the_parent_of_a_student_is_the_float_run_it_started_from(tmp_path, monkeypatch):
     monkeypatch.setenv(paths.ENVIRONMENT_VARIABLE, str(tmp_path))
     gone = {"run": "tiny", "weights_sha256": None}

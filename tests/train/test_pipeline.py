@@ -46,6 +46,7 @@ def test_a_run_goes_through_all_phases_and_names_its_weights(tmp_path, monkeypat
     pipeline.train(Run(config=config, workdir=workdir, report=said.append))
     summary = json.loads((workdir / run_lib.SUMMARY).read_text())
     params = start.load(workdir)
+    assert set(summary.pop("source")) == {"commit", "dirty"}
     assert summary == {"step": 2, "fingerprint": start.fingerprint(params)}
     tower = tensors.read(workdir / run_lib.TOWER)["model"]["text_tower"]
     assert jax.tree.all(
